@@ -1,0 +1,1 @@
+"""Two-class ARZ traffic solver and the signal-control environment on it."""

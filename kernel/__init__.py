@@ -1,0 +1,1 @@
+"""kaglaunch, the part that runs inside a session: supervisor, trainer, checkpoints, publishing."""

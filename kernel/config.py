@@ -1,0 +1,205 @@
+"""What a run trains and what a session of it may use; both sides of the wire read this module.
+
+A configuration file is one JSON object of two parts::
+
+    {"run": {...RunConfig...}, "session": {...SessionConfig...}}
+
+`run` is the same in every session of a run, and its digest is part of every checkpoint; `session` differs from
+session to session and changes nothing about what is learnt.
+
+Standard library only: the launcher imports it without torch.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, get_origin, get_type_hints
+
+RUN_ID = re.compile(r"[a-z][a-z0-9-]{3,38}[a-z0-9]")
+DEVICES = ("auto", "cpu", "cuda")
+FLOOD_ACTIONS = ("stop", "throttle")
+HEALTH_ACTIONS = ("warn", "stop")
+ALGORITHMS = ("PPO", "A2C", "DQN")
+
+T = TypeVar("T")
+
+
+class ConfigurationError(ValueError):
+    """Raised when a configuration holds an unknown key or an impossible value."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One training, from timestep 0 to `total_timesteps`, however many sessions it takes."""
+
+    run_id: str
+    """Names the run everywhere: lower-case letters, digits and '-', 5 to 40 characters, starting with a letter."""
+    total_timesteps: int
+    """Environment steps of the whole run, all environments counted; drives every schedule."""
+    checkpoint_freq: int
+    """Timesteps between two checkpoints."""
+    algorithm: str = "PPO"
+    """Which stable-baselines3 algorithm learns: one of ALGORITHMS."""
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of that algorithm's constructor, as JSON values."""
+    env: str = "arz_model:TrafficSignal-v0"
+    """Environment: an id for `gymnasium.make`, or `module:factory` of a function that returns one."""
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the environment."""
+    n_envs: int = 1
+    """Environments stepped together."""
+    normalize: bool = False
+    """Wrap the environments in stable-baselines3's VecNormalize (rewards only)."""
+    eval_freq: int = 0
+    """Timesteps between two evaluations on an environment of their own; 0 never evaluates."""
+    eval_episodes: int = 5
+    """Episodes of one evaluation."""
+    seed: int = 0
+    """Seed of policy, sampling and environments."""
+
+    def __post_init__(self) -> None:
+        if not RUN_ID.fullmatch(self.run_id):
+            raise ConfigurationError(
+                f"run_id must be 5 to 40 lower-case letters, digits or '-' and start with a letter; got {self.run_id!r}."
+            )
+        _require_positive(self, "total_timesteps", "checkpoint_freq", "n_envs", "eval_episodes")
+        _require_one_of(self, "algorithm", ALGORITHMS)
+        _require_not_negative(self, "seed", "eval_freq")
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the canonical JSON: equal digests train the same thing."""
+        return hashlib.sha256(canonical_json(dataclasses.asdict(self)).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class SessionConfig:
+    """One kernel execution of a run: its number, its limits, and where its checkpoints go."""
+
+    session: int = 1
+    """1 for the first session of the run; the number that fences publishes."""
+    device: str = "auto"
+    """Where solver and policy run: one of DEVICES; `auto` takes the GPU where there is one."""
+    max_seconds: float = 43_200.0
+    """Session limit that the platform was told [s]; at this instant it kills."""
+    margin_seconds: float = 0.0
+    """Time kept before the limit for the last checkpoint and its publishing [s]; 0 derives it from measurements."""
+    dataset: str = ""
+    """`owner/slug` of the dataset that takes the checkpoints; empty publishes nothing and keeps outputs only."""
+    publish_interval_seconds: float = 300.0
+    """Shortest time between two publishes [s]."""
+    max_timesteps_at_risk: int = 0
+    """The trainer waits when it is this many timesteps ahead of the last published one; 0 never waits."""
+    keep_checkpoints: int = 3
+    """Newest checkpoints kept on the session's disk (the best one and every power of two besides)."""
+    on_flood: str = "stop"
+    """What a log flood does: one of FLOOD_ACTIONS."""
+    on_unhealthy: str = "warn"
+    """What an unhealthy training does: one of HEALTH_ACTIONS."""
+    require_exact: bool = False
+    """Refuse to resume where bit-identical continuation cannot be promised."""
+    allow_changed: tuple[str, ...] = ()
+    """Keys of the run's configuration that may differ from the checkpoint's."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "allow_changed", tuple(self.allow_changed))
+        _require_positive(self, "session", "max_seconds", "keep_checkpoints")
+        _require_not_negative(self, "margin_seconds", "publish_interval_seconds", "max_timesteps_at_risk")
+        _require_one_of(self, "device", DEVICES)
+        _require_one_of(self, "on_flood", FLOOD_ACTIONS)
+        _require_one_of(self, "on_unhealthy", HEALTH_ACTIONS)
+        if self.dataset and not re.fullmatch(r"[A-Za-z0-9-]+/[a-z0-9-]{6,50}", self.dataset):
+            raise ConfigurationError(f"dataset must be 'owner/slug'; got {self.dataset!r}.")
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Both parts, as one file holds them."""
+
+    run: RunConfig
+    session: SessionConfig
+
+    def to_json(self) -> str:
+        """Canonical JSON of both parts."""
+        return canonical_json({"run": dataclasses.asdict(self.run), "session": dataclasses.asdict(self.session)})
+
+    @classmethod
+    def from_json(cls, text: str) -> Configuration:
+        """Read what `to_json` wrote.
+
+        Raises
+        ------
+        ConfigurationError
+            Not JSON, an unknown or missing key, or an impossible value; the message names it.
+        """
+        try:
+            parts = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ConfigurationError(f"The configuration is not JSON: {error}.") from error
+        if not isinstance(parts, dict) or set(parts) != {"run", "session"}:
+            raise ConfigurationError('A configuration is one JSON object with exactly the keys "run" and "session".')
+        return cls(from_mapping(RunConfig, parts["run"]), from_mapping(SessionConfig, parts["session"]))
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text. NaN and infinities are refused."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def from_mapping(cls: type[T], values: Mapping[str, Any]) -> T:
+    """Build dataclass `cls` from `values`; unknown, missing and mistyped keys are refused by name."""
+    known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise ConfigurationError(f"Unknown key {unknown[0]!r}. The valid ones: {', '.join(sorted(known))}.")
+    required = {
+        name
+        for name, f in known.items()
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    }
+    missing = sorted(required - set(values))
+    if missing:
+        raise ConfigurationError(f"Missing key {missing[0]!r} in the configuration.")
+    hints = get_type_hints(cls)
+    for name, value in values.items():
+        _require_type(name, value, hints[name])
+    return cls(**values)
+
+
+_JSON_TYPES: dict[Any, tuple[tuple[type, ...], str]] = {
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+    str: ((str,), "a string"),
+    bool: ((bool,), "true or false"),
+    collections.abc.Mapping: ((Mapping,), "a table"),
+    tuple: ((list, tuple), "a list"),
+}
+
+
+def _require_type(name: str, value: Any, hint: Any) -> None:
+    accepted, wanted = _JSON_TYPES[get_origin(hint) or hint]
+    if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
+        raise ConfigurationError(f"{name} must be {wanted}; got {value!r}.")
+
+
+def _require_positive(config: object, *names: str) -> None:
+    for name in names:
+        if not getattr(config, name) > 0:
+            raise ConfigurationError(f"{name} must be more than 0; got {getattr(config, name)}.")
+
+
+def _require_not_negative(config: object, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) < 0:
+            raise ConfigurationError(f"{name} must be 0 or more; got {getattr(config, name)}.")
+
+
+def _require_one_of(config: object, name: str, choices: tuple[str, ...]) -> None:
+    if getattr(config, name) not in choices:
+        raise ConfigurationError(f"{name} must be one of {', '.join(choices)}; got {getattr(config, name)!r}.")
