@@ -66,7 +66,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         if not RUN_ID.fullmatch(self.run_id):
             raise ConfigurationError(
-                f"run_id must be 5 to 40 lower-case letters, digits or '-' and start with a letter; got {self.run_id!r}."
+                f"run_id must be 5 to 40 lower-case letters, digits or '-', a letter first; got {self.run_id!r}."
             )
         _require_positive(self, "total_timesteps", "checkpoint_freq", "n_envs", "eval_episodes")
         _require_one_of(self, "algorithm", ALGORITHMS)

@@ -183,4 +183,7 @@ def _opened(path: Path) -> Iterator[tuple[list[str], Callable[[str], IO[bytes]]]
         yield names, lambda name: (path / name).open("rb")
         return
     with zipfile.ZipFile(path) as archive:
+        # Stored members cannot expand: what is read is never more than the file itself.
+        if packed := [info.filename for info in archive.infolist() if info.compress_type != zipfile.ZIP_STORED]:
+            raise CheckpointInvalid(f"member {packed[0]} is compressed")
         yield [info.filename for info in archive.infolist() if not info.is_dir()], archive.open
