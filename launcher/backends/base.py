@@ -1,0 +1,138 @@
+"""What the launcher asks of a target, and the words it answers in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+
+
+class Status(Enum):
+    """The platform's own states of a session."""
+
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    COMPLETE = "COMPLETE"
+    ERROR = "ERROR"
+    CANCEL_REQUESTED = "CANCEL_REQUESTED"
+    CANCEL_ACKNOWLEDGED = "CANCEL_ACKNOWLEDGED"
+    NEW_SCRIPT = "NEW_SCRIPT"
+
+    @property
+    def final(self) -> bool:
+        """Nothing follows this state."""
+        return self in (Status.COMPLETE, Status.ERROR, Status.CANCEL_ACKNOWLEDGED, Status.NEW_SCRIPT)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel as it is pushed; the title is the slug, and it is private."""
+
+    slug: str
+    script: bytes
+    accelerator: str | None
+    """Machine shape such as `NvidiaTeslaT4`; None for a CPU session, which debits no GPU quota."""
+    timeout_s: int
+    dataset_sources: tuple[str, ...] = ()
+    """`owner/slug` of each dataset that is mounted at the session's start."""
+
+
+@dataclass(frozen=True)
+class SessionState:
+    """Where a session stands, and what the platform says of its failure."""
+
+    status: Status
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """One line of a session's log: seconds since its start, `stdout` or `stderr`, text without the newline."""
+
+    time: float
+    stream: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Quota:
+    """Weekly hours of one kind of accelerator."""
+
+    used_h: float
+    reserved_h: float
+    allowed_h: float
+    refresh: datetime | None
+
+    @property
+    def left_h(self) -> float:
+        """Hours that a new session can count on: those that running sessions reserve are not among them."""
+        return max(0.0, self.allowed_h - self.used_h - self.reserved_h)
+
+
+@dataclass(frozen=True)
+class DatasetVersion:
+    """One version of a dataset."""
+
+    number: int
+    created: datetime | None
+    notes: str = ""
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """One file of a dataset version or of a session's outputs; size in bytes, -1 where it is not told."""
+
+    name: str
+    size: int = -1
+
+
+class Backend(Protocol):
+    """A target that runs kernels and keeps datasets.
+
+    Every method raises `BackendUnavailable` when the target gives no usable answer, `NotFound` for what is missing
+    or another's, `CredentialsError` when it refuses who asks, and `BackendError` for the rest.
+    """
+
+    username: str
+
+    def push(self, kernel: Kernel) -> str:
+        """Start a session; returns its page's address. PushRefused with the target's words; SubmissionUnknown."""
+
+    def state(self, slug: str) -> SessionState:
+        """Where the kernel's newest session stands."""
+
+    def log_lines(self, slug: str, skip: int = 0) -> Iterator[LogLine]:
+        """The log from its first line on, less the first `skip` lines, followed while the session runs.
+
+        Ends when the connection does, which alone does not say that the session has ended.
+        """
+
+    def cancel(self, session_id: int) -> None:
+        """Ask the session of that id to end."""
+
+    def delete(self, slug: str) -> None:
+        """Delete the kernel, its running session included."""
+
+    def quota(self) -> Quota | None:
+        """GPU hours of this week; None where the target does not tell."""
+
+    def kernels(self) -> list[str]:
+        """Slugs of this user's kernels, newest first."""
+
+    def output_files(self, slug: str) -> list[RemoteFile]:
+        """What the kernel's newest session left in its working folder."""
+
+    def download_output(self, slug: str, name: str, to: Path) -> None:
+        """Write one output file to `to`, aside and renamed; an interrupted download is continued."""
+
+    def dataset_versions(self, dataset: str) -> list[DatasetVersion]:
+        """Ready versions of `owner/slug`, newest first; empty when there is no such dataset."""
+
+    def dataset_files(self, dataset: str, version: int) -> list[RemoteFile]:
+        """Files of one version."""
+
+    def download_dataset_file(self, dataset: str, version: int, name: str, to: Path) -> None:
+        """Write one file of a version to `to`, aside and renamed; an interrupted download is continued."""

@@ -1,0 +1,481 @@
+"""The one module that talks to Kaggle's client; the embedded Kaggle is reached by the same code at another address.
+
+The client is imported late (it signs in and reads the user's files at import) and in an environment emptied of
+everything that it could pick up by itself: credentials go in by hand and to one address only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import os
+import tempfile
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote, urlsplit
+
+import requests
+import tenacity
+from requests.adapters import HTTPAdapter
+
+from launcher.backends.base import DatasetVersion, Kernel, LogLine, Quota, RemoteFile, SessionState, Status
+from launcher.credentials import WAYS, Credentials
+from launcher.errors import (
+    BackendError,
+    BackendUnavailable,
+    CredentialsError,
+    NotFound,
+    PushRefused,
+    QuotaError,
+    SubmissionUnknown,
+)
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+CONNECT_TIMEOUT_S = 10.0
+READ_TIMEOUT_S = 60.0
+STREAM_SILENCE_S = 330.0
+"""Kaggle's load balancer cuts an idle log stream after about 180 s; a longer silence is a dead connection."""
+_END_OF_LOG = "END_OF_LOG"
+_import_lock = threading.Lock()
+
+
+class KaggleBackend:
+    """A target that speaks Kaggle's protocol, at `url`, as whom `credentials` name."""
+
+    def __init__(self, url: str, credentials: Credentials, *, patience_s: float = 60.0) -> None:
+        self._url = url.rstrip("/")
+        self._local = urlsplit(self._url).hostname in ("127.0.0.1", "localhost", "::1")
+        self._patience_s = patience_s
+        with _isolated(self._url):
+            from kaggle.api.kaggle_api_extended import KaggleApi
+
+            self._client = KaggleApi.build_kaggle_client_with_params(
+                args=["--local"] if self._local else [],
+                username=credentials.username,
+                password=credentials.key,
+                api_token=credentials.token,
+            )
+            self._client.__enter__()
+        self._http = self._client.http_client()
+        session: requests.Session = self._http._session
+        session.mount("http://", _WithTimeout())
+        session.mount("https://", _WithTimeout())
+        # A proxy or a .netrc of this machine has no business between us and an address of this machine.
+        session.trust_env = not self._local
+        self._kernels = self._client.kernels.kernels_api_client
+        self._datasets = self._client.datasets.dataset_api_client
+        self.username = credentials.username or self._whoami(credentials)
+
+    def push(self, kernel: Kernel) -> str:
+        from kagglesdk.kernels.types.kernels_api_service import ApiSaveKernelRequest
+
+        request = ApiSaveKernelRequest()
+        request.slug = f"{self.username}/{kernel.slug}"
+        request.new_title = kernel.slug
+        request.text = kernel.script.decode("utf-8")
+        request.language = "python"
+        request.kernel_type = "script"
+        request.is_private = True
+        request.enable_internet = True
+        request.enable_gpu = kernel.accelerator is not None
+        request.enable_tpu = False
+        if kernel.accelerator is not None:
+            request.machine_shape = kernel.accelerator
+        request.session_timeout_seconds = kernel.timeout_s
+        request.dataset_data_sources = list(kernel.dataset_sources)
+        request.docker_image_pinning_type = "latest"
+        try:
+            # Once only, unless the target says that it did not look at the request.
+            answer = self._retry(lambda: self._kernels.save_kernel(request), only_rate_limits=True)
+        except BackendUnavailable as error:
+            return self._look_for(kernel.slug, error)
+        if answer.error:
+            self._remove_shell(kernel.slug)
+            raise _refusal(answer.error, kernel)
+        if answer.invalid_dataset_sources:
+            self.delete(kernel.slug)
+            raise PushRefused(
+                f"The kernel {kernel.slug} needs the dataset {', '.join(answer.invalid_dataset_sources)}, and the "
+                "target did not attach it.\nThe session was ended. See `kaglaunch fetch-checkpoints`, then try again."
+            )
+        return str(answer.url)
+
+    def state(self, slug: str) -> SessionState:
+        from kagglesdk.kernels.types.kernels_api_service import ApiGetKernelSessionStatusRequest
+
+        request = ApiGetKernelSessionStatusRequest()
+        request.user_name, request.kernel_slug = self.username, slug
+        answer = self._retry(lambda: self._kernels.get_kernel_session_status(request))
+        return SessionState(Status(answer.status.name), answer.failure_message or "")
+
+    def log_lines(self, slug: str, skip: int = 0) -> Iterator[LogLine]:
+        address = f"{self._base()}/kernels/logs/stream/{quote(self.username)}/{quote(slug)}"
+        with _translated(self._url):
+            response = self._http._session.get(
+                address,
+                stream=True,
+                headers={"Accept": "text/event-stream, */*"},
+                timeout=(CONNECT_TIMEOUT_S, STREAM_SILENCE_S),
+            )
+            with response:
+                response.raise_for_status()
+                if response.headers.get("Content-Type", "").lower().startswith("text/event-stream"):
+                    yield from _live_lines(response, skip)
+                else:
+                    yield from _persisted_lines(response.content.decode("utf-8", "replace"), skip)
+
+    def cancel(self, session_id: int) -> None:
+        from kagglesdk.kernels.types.kernels_api_service import ApiCancelKernelSessionRequest
+
+        request = ApiCancelKernelSessionRequest()
+        request.kernel_session_id = session_id
+        answer = self._retry(lambda: self._kernels.cancel_kernel_session(request))
+        if answer.error_message:
+            raise BackendError(f"The target did not cancel session {session_id}: {answer.error_message}")
+
+    def delete(self, slug: str) -> None:
+        from kagglesdk.kernels.types.kernels_api_service import ApiDeleteKernelRequest
+
+        request = ApiDeleteKernelRequest()
+        request.user_name, request.kernel_slug = self.username, slug
+        answer = self._retry(lambda: self._kernels.delete_kernel(request))
+        if answer.error_message:
+            raise BackendError(f"The target did not delete the kernel {slug}: {answer.error_message}")
+
+    def quota(self) -> Quota | None:
+        from kagglesdk.kernels.types.kernels_api_service import ApiGetAcceleratorQuotaStatisticsRequest
+
+        answer = self._retry(
+            lambda: self._kernels.get_accelerator_quota_statistics(ApiGetAcceleratorQuotaStatisticsRequest())
+        )
+        gpu = answer.gpu_quota
+        if gpu is None or gpu.total_time_allowed is None or gpu.time_used is None:
+            return None
+        reserved = gpu.time_reserved.total_seconds() if gpu.time_reserved else 0.0
+        return Quota(
+            used_h=gpu.time_used.total_seconds() / 3600,
+            reserved_h=reserved / 3600,
+            allowed_h=gpu.total_time_allowed.total_seconds() / 3600,
+            refresh=_utc(answer.quota_refresh_time),
+        )
+
+    def kernels(self) -> list[str]:
+        from kagglesdk.kernels.types.kernels_api_service import ApiListKernelsRequest
+        from kagglesdk.kernels.types.kernels_enums import KernelsListViewType
+
+        request = ApiListKernelsRequest()
+        request.group = KernelsListViewType.PROFILE
+        request.page_size = 100
+        answer = self._retry(lambda: self._kernels.list_kernels(request))
+        return [str(kernel.ref).rsplit("/", 1)[-1] for kernel in answer.kernels or []]
+
+    def output_files(self, slug: str) -> list[RemoteFile]:
+        return [RemoteFile(name) for name in self._output_urls(slug)]
+
+    def download_output(self, slug: str, name: str, to: Path) -> None:
+        urls = self._output_urls(slug)
+        if name not in urls:
+            raise NotFound(f"The session {slug} left no output file {name!r}; it left {', '.join(urls) or 'none'}.")
+        self._download(urls[name], to)
+
+    def dataset_versions(self, dataset: str) -> list[DatasetVersion]:
+        from kagglesdk.datasets.types.dataset_api_service import ApiGetDatasetRequest
+
+        request = ApiGetDatasetRequest()
+        request.owner_slug, request.dataset_slug = dataset.split("/", 1)
+        try:
+            answer = self._retry(lambda: self._datasets.get_dataset(request))
+        except NotFound:
+            return []
+        versions = [
+            DatasetVersion(int(v.version_number), _utc(v.creation_date), str(v.version_notes or ""))
+            for v in answer.versions or []
+            if str(getattr(v.status, "name", v.status)).upper() in ("READY", "")
+        ]
+        return sorted(versions, key=lambda version: version.number, reverse=True)
+
+    def dataset_files(self, dataset: str, version: int) -> list[RemoteFile]:
+        from kagglesdk.datasets.types.dataset_api_service import ApiListDatasetFilesRequest
+
+        request = ApiListDatasetFilesRequest()
+        request.owner_slug, request.dataset_slug = dataset.split("/", 1)
+        request.dataset_version_number = version
+        request.page_size = 200
+        files: list[RemoteFile] = []
+        while True:
+            answer = self._retry(lambda: self._datasets.list_dataset_files(request))
+            files += [RemoteFile(str(f.name), int(f.total_bytes or 0)) for f in answer.files or []]
+            if not answer.next_page_token:
+                return files
+            request.page_token = answer.next_page_token
+
+    def download_dataset_file(self, dataset: str, version: int, name: str, to: Path) -> None:
+        from kagglesdk.datasets.types.dataset_api_service import ApiDownloadDatasetRequest
+
+        request = ApiDownloadDatasetRequest()
+        request.owner_slug, request.dataset_slug = dataset.split("/", 1)
+        request.file_name, request.dataset_version_number = name, version
+        response = self._retry(lambda: self._datasets.download_dataset(request))
+        with response:
+            # The answer redirects to a storage address that needs, and must get, no credentials.
+            address = response.url
+        self._download(address, to)
+        if urlsplit(address).path.rsplit("/", 1)[-1] == f"{name.rsplit('/', 1)[-1]}.zip":
+            _unwrap(to)
+
+    def _whoami(self, credentials: Credentials) -> str:
+        from kagglesdk.security.types.oauth_service import IntrospectTokenRequest
+
+        request = IntrospectTokenRequest()
+        request.token = credentials.token
+        try:
+            answer = self._retry(lambda: self._client.security.oauth_client.introspect_token(request))
+        except NotFound as error:
+            raise _refused_credentials(credentials.source) from error
+        if not answer.active or not answer.username:
+            raise _refused_credentials(credentials.source)
+        return str(answer.username)
+
+    def _look_for(self, slug: str, lost: BackendUnavailable) -> str:
+        """Settle a lost answer by looking for the kernel, never by pushing it again."""
+        for wait_s in (0.5, 1.0, 2.0, 4.0):
+            with contextlib.suppress(BackendUnavailable, NotFound):
+                self.state(slug)
+                return f"https://www.kaggle.com/code/{self.username}/{slug}"
+            threading.Event().wait(wait_s)
+        raise SubmissionUnknown(
+            f"The answer to the push of {slug} was lost ({lost}), and the kernel is not to be seen yet.\n"
+            "It was not pushed again. Type `kaglaunch watch` in a minute: it finds the session if it was taken."
+        ) from lost
+
+    def _remove_shell(self, slug: str) -> None:
+        """A refused first push leaves an empty kernel behind that blocks its name."""
+        try:
+            self.delete(slug)
+        except BackendError as error:
+            logger.info("no empty kernel %s to remove: %s", slug, error)
+
+    def _output_urls(self, slug: str) -> dict[str, str]:
+        from kagglesdk.kernels.types.kernels_api_service import ApiListKernelSessionOutputRequest
+
+        request = ApiListKernelSessionOutputRequest()
+        request.user_name, request.kernel_slug, request.page_size = self.username, slug, 200
+        urls: dict[str, str] = {}
+        while True:
+            answer = self._retry(lambda: self._kernels.list_kernel_session_output(request))
+            urls |= {str(f.file_name): str(f.url) for f in answer.files or []}
+            if not answer.next_page_token:
+                return urls
+            request.page_token = answer.next_page_token
+
+    def _download(self, address: str, to: Path) -> None:
+        """Fetch `address` into `to` through a part file beside it, which a later call continues."""
+        to.parent.mkdir(parents=True, exist_ok=True)
+        part = to.with_name(to.name + ".part")
+
+        def fetch() -> None:
+            done = part.stat().st_size if part.exists() else 0
+            headers = {"Range": f"bytes={done}-"} if done else {}
+            timeout = (CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
+            with requests.Session() as session:
+                session.trust_env = not self._local
+                with session.get(address, headers=headers, stream=True, timeout=timeout) as response:
+                    if response.status_code == 416:
+                        part.unlink()
+                        raise BackendUnavailable(f"The rest of {to.name} was refused; it starts anew.")
+                    response.raise_for_status()
+                    continued = response.status_code == 206
+                    with part.open("ab" if continued else "wb") as file:
+                        for chunk in response.iter_content(1 << 18):
+                            file.write(chunk)
+                        file.flush()
+                        os.fsync(file.fileno())
+                    expected = response.headers.get("Content-Length")
+                    got = part.stat().st_size - (done if continued else 0)
+                    if expected is not None and "Content-Encoding" not in response.headers and got != int(expected):
+                        raise BackendUnavailable(f"{to.name} broke off after {got:,} of {int(expected):,} bytes.")
+
+        self._retry(fetch)
+        os.replace(part, to)
+
+    def _retry(self, call: Callable[[], T], *, only_rate_limits: bool = False) -> T:
+        """`call`, its errors translated, repeated while the target asks for patience."""
+
+        def worth_repeating(error: BaseException) -> bool:
+            if not isinstance(error, BackendUnavailable):
+                return False
+            return error.rate_limited if only_rate_limits and isinstance(error, _Unavailable) else not only_rate_limits
+
+        def attempt() -> T:
+            with _translated(self._url):
+                return call()
+
+        return tenacity.Retrying(
+            retry=tenacity.retry_if_exception(worth_repeating),
+            wait=_wait,
+            stop=tenacity.stop_before_delay(self._patience_s),
+            reraise=True,
+        )(attempt)
+
+    def _base(self) -> str:
+        return f"{self._url}/api/v1" if self._local else f"{self._url}/v1"
+
+
+class _Unavailable(BackendUnavailable):
+    def __init__(self, message: str, *, rate_limited: bool = False, retry_after_s: float | None = None) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.rate_limited = rate_limited
+
+
+class _WithTimeout(HTTPAdapter):
+    """The client sets no timeout on any call; a server that hangs would hang us."""
+
+    def send(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("timeout") is None:
+            kwargs["timeout"] = (CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
+        return super().send(request, *args, **kwargs)
+
+
+@contextlib.contextmanager
+def _isolated(url: str) -> Iterator[None]:
+    """Import and build the client where it finds no credentials, no home and no other address than `url`."""
+    with _import_lock, tempfile.TemporaryDirectory(prefix="kaglaunch-home-") as home:
+        environ = dict(os.environ)
+        for name in [name for name in os.environ if name.startswith("KAGGLE_")]:
+            del os.environ[name]
+        os.environ |= {"HOME": home, "USERPROFILE": home, "KAGGLE_CONFIG_DIR": home}
+        from kagglesdk import kaggle_env
+
+        endpoints = dict(kaggle_env._env_to_endpoint)
+        kaggle_env._env_to_endpoint.update(dict.fromkeys(endpoints, url))
+        try:
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                yield
+        finally:
+            kaggle_env._env_to_endpoint.update(endpoints)
+            os.environ.clear()
+            os.environ.update(environ)
+
+
+@contextlib.contextmanager
+def _translated(url: str) -> Iterator[None]:
+    """Turn the client's exceptions into ours, where they enter."""
+    try:
+        yield
+    except requests.HTTPError as error:
+        raise _from_status(url, error) from error
+    except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
+        raise _Unavailable(f"No answer from {url} ({type(error).__name__}). Is the network up?") from error
+    except requests.RequestException as error:
+        raise _Unavailable(f"The answer of {url} cannot be read ({type(error).__name__}).") from error
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+        # The client's own parsing breaks in these ways on an answer that it does not expect.
+        raise BackendError(
+            f"{url} answered what the Kaggle client cannot read ({type(error).__name__}: {error})."
+        ) from error
+
+
+def _from_status(url: str, error: requests.HTTPError) -> Exception:
+    response = error.response
+    status = response.status_code if response is not None else 0
+    if response is not None and status == 200:
+        # The client raises on a body that says `{"code": 4xx}`, whatever the status line says.
+        status = int(response.json()["code"])
+    message = str(error).split(" for url:")[0]
+    if status == 401:
+        return CredentialsError(f"{url} does not accept these credentials ({message}).\n{WAYS}")
+    if status in (403, 404):
+        return NotFound(f"{url} answered {status}: {message}")
+    if status == 429 or status >= 500:
+        header = response.headers.get("Retry-After", "") if response is not None else ""
+        wait_s = float(header) if header.isdigit() else None
+        return _Unavailable(
+            f"{url} answered {status} ({message}). Try again in a while.",
+            rate_limited=status == 429,
+            retry_after_s=wait_s,
+        )
+    return BackendError(f"{url} answered {status}: {message}")
+
+
+def _wait(state: tenacity.RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.retry_after_s if isinstance(error, BackendUnavailable) else None
+    return asked if asked is not None else tenacity.wait_random_exponential(multiplier=0.5, max=30)(state)
+
+
+def _refused_credentials(source: str) -> CredentialsError:
+    return CredentialsError(f"The target does not accept the token from {source}.\n{WAYS}")
+
+
+def _refusal(words: str, kernel: Kernel) -> Exception:
+    said = f"The target refused the kernel {kernel.slug}: {words}"
+    if "quota" in words.lower():
+        return QuotaError(
+            f"{said}\nA CPU session costs no GPU quota: add `--device cpu`. `kaglaunch quota` shows the reset."
+        )
+    if "session count" in words.lower():
+        return QuotaError(f"{said}\nEnd one with `kaglaunch cancel RUN`, or wait until one ends (`kaglaunch runs`).")
+    return PushRefused(f"{said}\nNothing was started and nothing was spent.")
+
+
+def _live_lines(response: requests.Response, skip: int) -> Iterator[LogLine]:
+    seen = 0
+    for raw in response.iter_lines():
+        if not raw.startswith(b"data:"):
+            continue
+        payload = raw[5:].strip()
+        if payload == _END_OF_LOG.encode():
+            return
+        seen += 1
+        if seen > skip:
+            yield _line(payload.decode("utf-8", "replace"))
+
+
+def _persisted_lines(text: str, skip: int) -> Iterator[LogLine]:
+    try:
+        events = json.loads(text) if text.strip() else []
+    except json.JSONDecodeError:
+        events = [{"data": line} for line in text.splitlines()]
+    for event in (events if isinstance(events, list) else [events])[skip:]:
+        yield _line(event)
+
+
+def _line(payload: Any) -> LogLine:
+    event = payload
+    if isinstance(payload, str):
+        try:
+            event = json.loads(payload)
+        except json.JSONDecodeError:
+            event = {"data": payload}
+    if not isinstance(event, dict):
+        event = {"data": str(event)}
+    try:
+        seconds = float(event.get("time") or 0.0)
+    except (TypeError, ValueError):
+        seconds = 0.0
+    return LogLine(seconds, str(event.get("stream_name", "stdout")), str(event.get("data", "")).rstrip("\n"))
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
+
+
+def _unwrap(path: Path) -> None:
+    """Large single files come as a zip of one member; put that member in its place."""
+    with zipfile.ZipFile(path) as archive:
+        (member,) = archive.infolist()
+        aside = path.with_name(path.name + ".unzipped")
+        with archive.open(member) as source, aside.open("wb") as file:
+            while chunk := source.read(1 << 20):
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+    os.replace(aside, path)

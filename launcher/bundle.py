@@ -1,0 +1,146 @@
+"""Sources, stable-baselines3 and configuration in one self-extracting kernel script.
+
+Kaggle uploads a single file of at most about 1 MB. The script holds an xz-compressed tar in base85, checks its
+sha256 before it unpacks, and from then on only its copies of our packages can be imported. Same input, same bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import io
+import lzma
+import tarfile
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from kernel.config import Configuration
+from launcher import paths, wheels
+from launcher.checks import secrets
+from launcher.errors import BundleError
+
+MAX_SCRIPT_BYTES = 900_000
+PACKAGES = ("arz_model", "kernel")
+CONFIGURATION = "run.json"
+_SUFFIXES = (".py", ".toml")
+
+_SCRIPT = '''\
+# kaglaunch kernel of run {run_id}, session {session}.
+# It checks and unpacks what stands below, then runs kernel.main. Runs on Python 3.11 to 3.13.
+import base64, hashlib, io, os, sys, tarfile, tempfile
+
+SHA256 = "{sha256}"
+PAYLOAD = """
+{payload}
+"""
+
+
+def unpack():
+    packed = base64.b85decode(PAYLOAD.replace("\\n", ""))
+    if hashlib.sha256(packed).hexdigest() != SHA256:
+        sys.exit("kaglaunch: this script was altered or cut short on its way (sha256 differs); push it again.")
+    folder = os.path.realpath(tempfile.mkdtemp(prefix="kaglaunch-"))
+    with tarfile.open(fileobj=io.BytesIO(packed), mode="r:xz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+if __name__ == "__main__":
+    folder = unpack()
+    sys.path.insert(0, folder)
+    os.environ["KAGLAUNCH_BUNDLE"] = folder
+    from kernel.isolation import isolate
+
+    isolate(folder)
+    from kernel.main import main
+
+    sys.exit(main(["--config", os.path.join(folder, "{configuration}")]))
+'''
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A kernel script and what went into it."""
+
+    script: bytes
+    files: Mapping[str, int]
+    """Size [bytes] of each member before compression, by its name."""
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the script."""
+        return hashlib.sha256(self.script).hexdigest()
+
+
+def kernel_script(config: Configuration, *, cache: Path | None = None, own_secrets: Iterable[str] = ()) -> bytes:
+    """The script that runs session `config.session` of `config.run`; see `build`."""
+    return build(config, cache=cache, own_secrets=own_secrets).script
+
+
+def build(config: Configuration, *, cache: Path | None = None, own_secrets: Iterable[str] = ()) -> Bundle:
+    """Pack our sources, the stable-baselines3 wheel and `config` into one script of at most MAX_SCRIPT_BYTES.
+
+    Raises
+    ------
+    SecretFound
+        A member holds anything like a credential, or one of `own_secrets`.
+    BundleError
+        The script would be too large, or the wheel cannot be had.
+    """
+    members = sources()
+    members[CONFIGURATION] = config.to_json().encode()
+    secrets.refuse(members, own_secrets)
+    library = _unpacked(wheels.fetch(wheels.STABLE_BASELINES3, cache or paths.cache_dir()))
+    script = _script(config, {**library, **members})
+    if len(script) > MAX_SCRIPT_BYTES:
+        sizes = sorted(((len(content), name) for name, content in {**library, **members}.items()), reverse=True)
+        largest = "\n".join(f"  {size:>10,} bytes  {name}" for size, name in sizes[:5])
+        raise BundleError(
+            f"The kernel script would have {len(script):,} bytes; Kaggle takes {MAX_SCRIPT_BYTES:,}.\n"
+            f"The largest members, before compression:\n{largest}\n"
+            "Leave out what the training does not import, or attach large data as a dataset."
+        )
+    return Bundle(script, {name: len(content) for name, content in sorted({**library, **members}.items())})
+
+
+def sources() -> dict[str, bytes]:
+    """Our packages as they lie on this machine: name in the bundle -> content."""
+    root = Path(__file__).resolve().parent.parent
+    found = {}
+    for package in PACKAGES:
+        for path in sorted((root / package).rglob("*")):
+            if path.suffix in _SUFFIXES and path.is_file() and "__pycache__" not in path.parts:
+                found[path.relative_to(root).as_posix()] = path.read_bytes()
+    return found
+
+
+def _script(config: Configuration, members: Mapping[str, bytes]) -> bytes:
+    packed = _packed(tuple(sorted(members.items())))
+    text = base64.b85encode(packed).decode("ascii")
+    return _SCRIPT.format(
+        run_id=config.run.run_id,
+        session=config.session.session,
+        sha256=hashlib.sha256(packed).hexdigest(),
+        payload="\n".join(text[at : at + 118] for at in range(0, len(text), 118)),
+        configuration=CONFIGURATION,
+    ).encode("ascii")
+
+
+@functools.lru_cache(maxsize=1)
+def _packed(members: tuple[tuple[str, bytes], ...]) -> bytes:
+    """xz of a tar whose every header is a function of name and content alone."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size, info.mode = len(content), 0o644
+            archive.addfile(info, io.BytesIO(content))
+    return lzma.compress(buffer.getvalue(), preset=9)
+
+
+def _unpacked(wheel: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.read(name) for name in sorted(archive.namelist()) if not name.endswith("/")}

@@ -1,0 +1,116 @@
+"""Every error that a user can meet, with the exit code that it ends in.
+
+    LauncherError                    1
+    ├── ConfigError                  1   a file, a variable or a flag holds what cannot be
+    ├── CredentialsError             1   no credentials, or ones that the target refuses
+    ├── UnknownRun                   1   no run of that name is known
+    ├── TrainingMissing              1   the training extra is not installed where it is needed
+    ├── BackendError                 1   the target answered with an error
+    │   ├── BackendUnavailable       1   no answer, or one that says to come back later
+    │   ├── NotFound                 1   missing, or not ours: the platform does not tell which
+    │   └── SubmissionUnknown        1   the answer to a push was lost: it may or may not run
+    ├── CheckpointError              1   no checkpoint that verifies
+    ├── Refused                      3   refused before anything was spent
+    │   ├── PushRefused              3   the target did not take the kernel
+    │   ├── QuotaError               3   not enough accelerator hours, or no free session
+    │   ├── PlanError                3   the plan cannot fit
+    │   ├── BundleError              3   the bundle is too large or cannot be made
+    │   └── SecretFound              3   the bundle would carry a credential
+    ├── AlertStop                    4   an alert ended the session
+    ├── KernelFailed                 5   the kernel ended in an error
+    └── SessionCut                   6   cancelled, or ended by a limit before the run was done
+
+A message says what was asked, what was found, and what to type next.
+"""
+
+from __future__ import annotations
+
+
+class LauncherError(Exception):
+    """What a user can do something about; ends the command with `exit_code` and no traceback."""
+
+    exit_code = 1
+
+
+class ConfigError(LauncherError):
+    """Raised when a configuration file, variable or flag holds an unknown key or an impossible value."""
+
+
+class CredentialsError(LauncherError):
+    """Raised when the target needs credentials and none work."""
+
+
+class UnknownRun(LauncherError):
+    """Raised when no run of the given name is in the ledger."""
+
+
+class TrainingMissing(LauncherError):
+    """Raised when a command would train on a machine without the training extra."""
+
+
+class BackendError(LauncherError):
+    """Raised when the target answers with an error that is not one of the cases below."""
+
+
+class BackendUnavailable(BackendError):
+    """Raised when the target gives no answer, or one that says to come back later (429, 5xx)."""
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class NotFound(BackendError):
+    """Raised for 403 and 404: the platform answers alike for what is missing and what is another's."""
+
+
+class SubmissionUnknown(BackendError):
+    """Raised when the answer to a push was lost and looking did not settle whether the kernel runs."""
+
+
+class CheckpointError(LauncherError):
+    """Raised when no checkpoint that verifies can be had."""
+
+
+class Refused(LauncherError):
+    """Refused before anything was spent."""
+
+    exit_code = 3
+
+
+class PushRefused(Refused):
+    """Raised when the target does not take the kernel."""
+
+
+class QuotaError(Refused):
+    """Raised when accelerator hours or free sessions do not suffice."""
+
+
+class PlanError(Refused):
+    """Raised when the planned training cannot fit the time it may take."""
+
+
+class BundleError(Refused):
+    """Raised when no bundle can be made, or it is larger than the platform accepts."""
+
+
+class SecretFound(Refused):
+    """Raised when a file of the bundle holds anything like a credential."""
+
+
+class AlertStop(LauncherError):
+    """Raised when an alert ended the session."""
+
+    exit_code = 4
+
+
+class KernelFailed(LauncherError):
+    """Raised when the kernel ended in an error."""
+
+    exit_code = 5
+
+
+class SessionCut(LauncherError):
+    """Raised when the session was cancelled or reached a limit before the run was done."""
+
+    exit_code = 6

@@ -1,0 +1,80 @@
+"""Where kernels run: kaggle.com, or the embedded Kaggle on this machine."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from launcher import credentials, paths
+from launcher.backends.base import Backend
+from launcher.credentials import Credentials
+from launcher.errors import BackendUnavailable, CredentialsError
+from launcher.local_kaggle.service import LocalKaggle, ServiceError
+
+logger = logging.getLogger(__name__)
+
+KAGGLE_URL = "https://api.kaggle.com"
+
+
+class TargetName(StrEnum):
+    """The two targets."""
+
+    kaggle = "kaggle"
+    local = "local"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A chosen target and why it was chosen."""
+
+    name: TargetName
+    reason: str
+    credentials: Credentials | None = None
+
+    def __str__(self) -> str:
+        place = "kaggle.com" if self.name is TargetName.kaggle else "the embedded Kaggle on this machine"
+        return f"Target {self.name.value}: {place} ({self.reason})."
+
+    def connect(self) -> Backend:
+        """A backend that talks to this target; the embedded Kaggle is started when it does not run."""
+        from launcher.backends.kaggle import KaggleBackend
+
+        if self.name is TargetName.kaggle:
+            assert self.credentials is not None
+            return KaggleBackend(KAGGLE_URL, self.credentials)
+        try:
+            endpoint = local_kaggle().ensure_running()
+        except ServiceError as error:
+            raise BackendUnavailable(str(error)) from error
+        return KaggleBackend(endpoint.url, Credentials("the embedded Kaggle", endpoint.token, endpoint.username))
+
+
+def choose(forced: TargetName | None) -> Target:
+    """The target that `forced` names; without it `kaggle` when credentials are found, else `local`.
+
+    Raises
+    ------
+    CredentialsError
+        `kaggle` is forced and no credentials are found.
+    """
+    if forced is TargetName.local:
+        return Target(TargetName.local, "as asked by --target")
+    found = credentials.find()
+    if found is not None:
+        reason = "as asked by --target" if forced else f"credentials found in {found.source}"
+        return Target(TargetName.kaggle, reason, found)
+    if forced is TargetName.kaggle:
+        raise CredentialsError(f"The target kaggle needs credentials, and none were found.\n{credentials.WAYS}")
+    return Target(TargetName.local, "no Kaggle credentials found")
+
+
+def local_kaggle_dir() -> Path:
+    """State folder of the embedded Kaggle."""
+    return paths.state_dir() / "local-kaggle"
+
+
+def local_kaggle() -> LocalKaggle:
+    """The embedded Kaggle of this user."""
+    return LocalKaggle(local_kaggle_dir())
