@@ -96,7 +96,7 @@ def _scan_texts(texts: Mapping[str, str]) -> list[Finding]:
                     continue
                 if KAGGLE_TOKEN.search(line) or KAGGLE_KEY.search(line):
                     findings.append(Finding(name, number, "Kaggle credential"))
-                elif any(word in line for word in _HINTS) or len(line) > 20 and _CANDIDATE.search(line):
+                elif any(word in line for word in _HINTS) or (len(line) > 20 and _CANDIDATE.search(line)):
                     findings += [Finding(name, number, found.type) for found in scan_line(line)]
     return findings
 

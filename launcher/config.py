@@ -1,0 +1,233 @@
+"""kaglaunch.toml, environment and flags become one frozen configuration; flags win over environment over file."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import secrets
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from kernel.config import DEVICES, ConfigurationError, RunConfig, SessionConfig, from_mapping
+from launcher.errors import ConfigError
+
+FILE = "kaglaunch.toml"
+PREFIX = "KAGLAUNCH_"
+ACCELERATORS = ("NvidiaTeslaT4", "NvidiaL4", "NvidiaL4X1", "NvidiaTeslaA100", "NvidiaH100", "NvidiaRtxPro6000")
+RETIRED_ACCELERATORS = ("NvidiaTeslaP100", "TpuV38", "Tpu1VmV38", "TpuV232", "TpuV2256")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Section [run]: what is trained."""
+
+    timesteps: int = 100_000
+    """Timesteps of the whole run."""
+    checkpoint_freq: int = 2_000
+    """Timesteps between two checkpoints."""
+    env: str = "arz_model:TrafficSignal-v0"
+    """Environment id for `gymnasium.make`, or `module:factory`."""
+    env_kwargs: Mapping[str, Any] = field(default_factory=lambda: {"scenario": "quick"})
+    """Keyword arguments of the environment."""
+    algorithm: str = "PPO"
+    """stable-baselines3 algorithm."""
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the algorithm."""
+    n_envs: int = 1
+    """Environments stepped together."""
+    normalize: bool = False
+    """Normalise rewards with VecNormalize."""
+    eval_freq: int = 0
+    """Timesteps between two evaluations; 0 never evaluates."""
+    eval_episodes: int = 5
+    """Episodes of one evaluation."""
+    seed: int = 0
+    """Seed of the training."""
+
+
+@dataclass(frozen=True)
+class SessionSettings:
+    """Section [session]: what one kernel execution may use."""
+
+    device: str = "auto"
+    """auto, cpu or cuda; a cpu session costs no GPU quota."""
+    accelerator: str = "NvidiaTeslaT4"
+    """Machine shape of a session that is not on the cpu."""
+    max_hours: float = 11.5
+    """Session limit that Kaggle is told."""
+    publish_interval_s: float = 300.0
+    """Shortest time between two published checkpoints."""
+    max_timesteps_at_risk: int = 0
+    """Training waits when it is this far ahead of the last published checkpoint; 0 never waits."""
+    keep_checkpoints: int = 3
+    """Newest checkpoints kept on the session's disk."""
+    on_flood: str = "stop"
+    """What a log flood does inside the session: stop or throttle."""
+    on_unhealthy: str = "warn"
+    """What an unhealthy training does inside the session: warn or stop."""
+
+
+@dataclass(frozen=True)
+class WatchSettings:
+    """Section [watch]: when an alert is raised."""
+
+    max_lines_per_s: float = 100.0
+    """More log lines than this in one second: STOP."""
+    max_debug_lines_per_s: float = 20.0
+    """More lines with a [DEBUG tag than this in one second: STOP."""
+    min_timesteps_per_s: float = 5.0
+    """Slower training than this: WARN."""
+    silence_s: float = 600.0
+    """No line for this long: WARN."""
+    publish_silence_s: float = 1_800.0
+    """Training goes on and nothing was published for this long: WARN."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The whole configuration of one command."""
+
+    run: RunSettings = field(default_factory=RunSettings)
+    session: SessionSettings = field(default_factory=SessionSettings)
+    watch: WatchSettings = field(default_factory=WatchSettings)
+
+    def run_config(self, run_id: str) -> RunConfig:
+        """What the kernel is told about the run."""
+        values = {f.name: getattr(self.run, f.name) for f in dataclasses.fields(self.run)}
+        return _checked(lambda: RunConfig(run_id=run_id, total_timesteps=values.pop("timesteps"), **values))
+
+    def session_config(self, number: int, dataset: str) -> SessionConfig:
+        """What the kernel is told about one session."""
+        chosen = self.session
+        return _checked(
+            lambda: SessionConfig(
+                session=number,
+                device=chosen.device,
+                max_seconds=chosen.max_hours * 3600,
+                dataset=dataset,
+                publish_interval_seconds=chosen.publish_interval_s,
+                max_timesteps_at_risk=chosen.max_timesteps_at_risk,
+                keep_checkpoints=chosen.keep_checkpoints,
+                on_flood=chosen.on_flood,
+                on_unhealthy=chosen.on_unhealthy,
+            )
+        )
+
+    @property
+    def accelerator(self) -> str | None:
+        """The machine shape to ask for; None on the cpu."""
+        return None if self.session.device == "cpu" else self.session.accelerator
+
+
+QUICK: Mapping[str, Mapping[str, Any]] = {
+    "run": {"timesteps": 100, "checkpoint_freq": 10, "hyperparameters": {"n_steps": 10, "batch_size": 10}},
+    "session": {"max_hours": 0.25, "publish_interval_s": 0.0, "max_timesteps_at_risk": 20, "keep_checkpoints": 10},
+}
+"""`--quick`: 100 timesteps, a checkpoint every 10, and training never more than 20 ahead of what is published."""
+
+_SECTIONS = {"run": RunSettings, "session": SessionSettings, "watch": WatchSettings}
+
+
+def load(
+    flags: Mapping[str, Mapping[str, Any]],
+    *,
+    quick: bool = False,
+    folder: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Settings:
+    """Merge file, environment, `--quick` and flags (section -> key -> value; None means not given).
+
+    Raises
+    ------
+    ConfigError
+        An unknown section or key, or an impossible value, with where it stands and what is valid.
+    """
+    file = (folder or Path.cwd()) / FILE
+    layers: list[tuple[str, Mapping[str, Mapping[str, Any]]]] = [(str(file), _from_file(file))]
+    layers.append(("the environment", _from_environment(os.environ if environ is None else environ)))
+    if quick:
+        layers.append(("--quick", QUICK))
+    layers.append(("the command line", flags))
+    sections: dict[str, Any] = {}
+    for name, cls in _SECTIONS.items():
+        values: dict[str, Any] = {}
+        for source, layer in layers:
+            given = {key: value for key, value in layer.get(name, {}).items() if value is not None}
+            _checked(lambda cls=cls, given=given: from_mapping(cls, given), f"In {source}, section [{name}]: ")
+            values |= given
+        sections[name] = cls(**values)
+    settings = Settings(**sections)
+    _validate(settings)
+    return settings
+
+
+def new_run_id(prefix: str) -> str:
+    """A name that no other run has: `prefix` and six random letters and digits."""
+    alphabet = "abcdefghijkmnpqrstuvwxyz23456789"
+    return f"{prefix}-{''.join(secrets.choice(alphabet) for _ in range(6))}"
+
+
+def _validate(settings: Settings) -> None:
+    settings.session_config(1, "")
+    settings.run_config("check-values")
+    if settings.session.accelerator in RETIRED_ACCELERATORS:
+        raise ConfigError(
+            f"The accelerator {settings.session.accelerator} is retired; Kaggle would run on another machine.\n"
+            f"Use one of: {', '.join(ACCELERATORS)}."
+        )
+    if settings.session.accelerator not in ACCELERATORS:
+        raise ConfigError(
+            f"accelerator must be one of {', '.join(ACCELERATORS)}; got {settings.session.accelerator!r}."
+        )
+    if not 0 < settings.session.max_hours <= 12:
+        raise ConfigError(f"max_hours must be more than 0 and at most 12; got {settings.session.max_hours}.")
+
+
+def _from_file(path: Path) -> Mapping[str, Mapping[str, Any]]:
+    try:
+        with path.open("rb") as file:
+            values = tomllib.load(file)
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}.") from error
+    for name, section in values.items():
+        if name not in _SECTIONS or not isinstance(section, dict):
+            raise ConfigError(f"{path}: unknown section [{name}]. The valid ones: {', '.join(_SECTIONS)}.")
+    return values
+
+
+def _from_environment(environ: Mapping[str, str]) -> Mapping[str, Mapping[str, Any]]:
+    """KAGLAUNCH_RUN_TIMESTEPS=500 sets [run] timesteps, and so on."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, cls in _SECTIONS.items():
+        hints = get_type_hints(cls)
+        for key in hints:
+            variable = f"{PREFIX}{name}_{key}".upper()
+            if variable in environ:
+                found.setdefault(name, {})[key] = _parsed(variable, environ[variable], hints[key])
+    return found
+
+
+def _parsed(variable: str, text: str, hint: Any) -> Any:
+    try:
+        if hint is str:
+            return text
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"The environment variable {variable} holds {text!r}, which is no {hint}.") from error
+
+
+def _checked(build: Any, where: str = "") -> Any:
+    try:
+        return build()
+    except ConfigurationError as error:
+        raise ConfigError(f"{where}{error}") from error
+
+
+__all__ = ["ACCELERATORS", "DEVICES", "QUICK", "Settings", "load", "new_run_id"]
