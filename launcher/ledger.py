@@ -234,7 +234,8 @@ def _m001_initial(db: sqlite3.Connection) -> None:
         "CREATE TABLE sessions (run_id TEXT NOT NULL REFERENCES runs, number INTEGER NOT NULL, device TEXT NOT NULL,"
         " accelerator TEXT NOT NULL, max_seconds REAL NOT NULL, max_timesteps_at_risk INTEGER NOT NULL,"
         " publish_interval_seconds REAL NOT NULL, pushed REAL NOT NULL, script_sha256 TEXT NOT NULL DEFAULT '',"
-        " submission TEXT NOT NULL DEFAULT 'pushing', status TEXT NOT NULL DEFAULT '', message TEXT NOT NULL DEFAULT '',"
+        " submission TEXT NOT NULL DEFAULT 'pushing', status TEXT NOT NULL DEFAULT '',"
+        " message TEXT NOT NULL DEFAULT '',"
         " session_id INTEGER, resumed_timesteps INTEGER, seen_timesteps INTEGER, published_timesteps INTEGER,"
         " result TEXT NOT NULL DEFAULT '', alert TEXT NOT NULL DEFAULT '', PRIMARY KEY (run_id, number))"
     )

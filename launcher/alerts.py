@@ -1,0 +1,110 @@
+"""When a session goes wrong: rules over log lines and time, pure but for what they remember; clocks are passed in.
+
+STOP ends the session; WARN says so once and again only after it was well in between.
+"""
+
+from __future__ import annotations
+
+import collections
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from launcher.backends.base import LogLine
+from launcher.config import WatchSettings
+from launcher.progress import Progress
+
+DEBUG_TAG = "[DEBUG"
+WINDOW_S = 1.0
+
+
+class Level(Enum):
+    """What an alert asks for."""
+
+    WARN = "WARN"
+    STOP = "STOP"
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One finding with its figure."""
+
+    level: Level
+    rule: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.level.value} {self.rule}: {self.message}"
+
+
+@dataclass
+class Alerts:
+    """The rules of one watched session."""
+
+    limits: WatchSettings = field(default_factory=WatchSettings)
+    _recent: collections.deque[float] = field(default_factory=collections.deque)
+    _recent_debug: collections.deque[float] = field(default_factory=collections.deque)
+    _raised: set[str] = field(default_factory=set)
+
+    def on_line(self, line: LogLine, event: dict[str, Any] | None) -> list[Alert]:
+        """Alerts that this line raises; its own time counts, so a replayed log is judged as it happened."""
+        found: list[Alert] = []
+        if event is None:
+            found += self._flood(line)
+        elif event["event"] == "flood":
+            found += self._raise(Level.STOP, "flood", str(event.get("message", "the kernel saw a log flood")))
+        elif event["event"] in ("health", "publish_failed", "write_failed", "checkpoint_failed", "restart"):
+            message = event.get("message") or event.get("reason") or "no message"
+            found.append(Alert(Level.WARN, event["event"].replace("_", " "), str(message)))
+        elif event["event"] == "progress" and isinstance(event.get("steps_per_s"), (int, float)):
+            found += self._slow(float(event["steps_per_s"]))
+        return found
+
+    def on_time(self, *, silent_s: float, progress: Progress, now_s: float) -> list[Alert]:
+        """Alerts that time alone raises: `silent_s` since the last line, `now_s` since the session began."""
+        found = self._held(
+            "silent",
+            silent_s > self.limits.silence_s,
+            f"no log line for {silent_s:.0f} s (limit {self.limits.silence_s:.0f} s)",
+        )
+        since = progress.published_time if progress.published_time is not None else progress.training_time
+        unpublished_s = now_s - since if since is not None else 0.0
+        found += self._held(
+            "not publishing",
+            progress.at_risk > 0 and unpublished_s > self.limits.publish_silence_s,
+            f"{progress.at_risk:,} timesteps at risk; nothing was published for {unpublished_s:.0f} s",
+        )
+        return found
+
+    def _flood(self, line: LogLine) -> list[Alert]:
+        found = []
+        for window, counts, limit, what in (
+            (self._recent, True, self.limits.max_lines_per_s, "lines"),
+            (self._recent_debug, DEBUG_TAG in line.text, self.limits.max_debug_lines_per_s, "[DEBUG lines"),
+        ):
+            if not counts:
+                continue
+            window.extend([line.time] * (line.text.count("\n") + 1))
+            while window and window[0] < line.time - WINDOW_S:
+                window.popleft()
+            if len(window) > limit * WINDOW_S:
+                found += self._raise(
+                    Level.STOP, "flood", f"{len(window)} {what} within {WINDOW_S:.0f} s (limit {limit:.0f} per s)"
+                )
+        return found
+
+    def _slow(self, steps_per_s: float) -> list[Alert]:
+        limit = self.limits.min_timesteps_per_s
+        return self._held("slow", steps_per_s < limit, f"{steps_per_s:.2f} timesteps/s (limit {limit:g} per s)")
+
+    def _held(self, rule: str, bad: bool, message: str) -> list[Alert]:
+        if bad:
+            return self._raise(Level.WARN, rule, message)
+        self._raised.discard(rule)
+        return []
+
+    def _raise(self, level: Level, rule: str, message: str) -> list[Alert]:
+        if rule in self._raised:
+            return []
+        self._raised.add(rule)
+        return [Alert(level, rule, message)]
