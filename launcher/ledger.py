@@ -110,11 +110,12 @@ class Ledger:
                 (run.run_id, run.target, run.username, run.created, str(run.folder), run.config_json),
             )
 
-    def forget_run(self, run_id: str) -> None:
-        """Drop a run of which nothing was ever started."""
+    def forget_session(self, run_id: str, number: int) -> None:
+        """Drop a session that never started, and its run with it when it was the first."""
         with self._connected() as db:
-            db.execute("DELETE FROM sessions WHERE run_id = ?", (run_id,))
-            db.execute("DELETE FROM runs WHERE run_id = ?", (run_id,))
+            db.execute("DELETE FROM sessions WHERE run_id = ? AND number = ?", (run_id, number))
+            if number == 1:
+                db.execute("DELETE FROM runs WHERE run_id = ?", (run_id,))
 
     def runs(self) -> list[Run]:
         """All runs, newest first."""

@@ -197,12 +197,11 @@ def picture(title: str, state: str, progress: Progress, now_s: float, limit_s: f
     share = min(1.0, progress.num_timesteps / total)
     done = round(share * 30)
     rows = [f"{title}   {state}"]
-    rows.append(
-        f"  {'█' * done}{'░' * (30 - done)} {share:4.0%}  {progress.num_timesteps:,} of {progress.total_timesteps:,} timesteps"
-    )
-    speed = "–" if not progress.steps_per_s else f"{progress.steps_per_s:,.1f} steps/s"
+    timesteps = f"{progress.num_timesteps:,} of {progress.total_timesteps:,} timesteps"
+    rows.append(f"  {'█' * done}{'░' * (30 - done)} {share:4.0%}  {timesteps}")
+    speed = "?" if not progress.steps_per_s else f"{progress.steps_per_s:,.1f} steps/s"
     left_s = (total - progress.num_timesteps) / progress.steps_per_s if progress.steps_per_s else None
-    eta = "–" if left_s is None else duration(left_s)
+    eta = "?" if left_s is None else duration(left_s)
     fits = ""
     if left_s is not None and limit_s and now_s + left_s > limit_s:
         fits = "  (the session ends before: resume goes on)"

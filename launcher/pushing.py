@@ -1,0 +1,123 @@
+"""Start one session of a run: the same steps for the first and for every later one."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from kernel.config import Configuration, RunConfig
+from launcher import bundle
+from launcher.backends.base import Backend, Kernel
+from launcher.bundle import Bundle
+from launcher.checks import quota
+from launcher.config import Settings
+from launcher.errors import Refused, SubmissionUnknown, TrainingMissing
+from launcher.ledger import Ledger, Run, Session
+from launcher.target import Target, TargetName
+
+logger = logging.getLogger(__name__)
+
+TRAINING_PACKAGES = ("torch", "stable_baselines3", "gymnasium", "numba", "kagglehub")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A session that could be pushed: nothing was sent or written yet."""
+
+    configuration: Configuration
+    bundle: Bundle
+    kernel: Kernel
+
+
+def require_training(target: Target) -> None:
+    """Raise TrainingMissing when sessions of `target` run on this machine and it cannot train."""
+    if target.name is not TargetName.local:
+        return
+    missing = [name for name in TRAINING_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise TrainingMissing(
+            f"The embedded Kaggle trains on this machine, and {', '.join(missing)} is not installed here.\n"
+            'Install the training extra with `pip install "kaglaunch[train]"`, or give Kaggle credentials and use '
+            "`--target kaggle`."
+        )
+
+
+def prepare(run: Run, config: RunConfig, number: int, settings: Settings, target: Target, resumes: bool) -> Prepared:
+    """Everything that a push of session `number` would send.
+
+    Raises
+    ------
+    Refused
+        The bundle is too large or holds a secret.
+    """
+    configuration = Configuration(config, settings.session_config(number, run.dataset))
+    secrets = target.credentials.secrets if target.credentials else ()
+    built = bundle.build(configuration, own_secrets=secrets)
+    kernel = Kernel(
+        slug=run.slug(number),
+        script=built.script,
+        accelerator=settings.accelerator,
+        timeout_s=max(1, round(settings.session.max_hours * 3600)),
+        dataset_sources=(run.dataset,) if resumes else (),
+    )
+    return Prepared(configuration, built, kernel)
+
+
+def start(run: Run, prepared: Prepared, settings: Settings, backend: Backend, ledger: Ledger, *, after: int) -> str:
+    """Check the quota, write the session into the ledger, push it; returns its page's address.
+
+    Raises
+    ------
+    Refused
+        The target or a check said no: nothing was spent, and a first session leaves no trace in the ledger.
+    SubmissionUnknown
+        The answer was lost; the ledger says so, and `watch` settles it.
+    """
+    quota.check(backend, prepared.kernel, settings.session.max_hours)
+    session = prepared.configuration.session
+    if after == 0:
+        ledger.add_run(run)
+    number = ledger.begin_session(
+        run,
+        device=session.device,
+        accelerator=prepared.kernel.accelerator,
+        max_seconds=session.max_seconds,
+        max_timesteps_at_risk=session.max_timesteps_at_risk,
+        publish_interval_seconds=session.publish_interval_seconds,
+        after=after,
+    )
+    ledger.update_session(run.run_id, number, script_sha256=prepared.bundle.digest)
+    try:
+        write_aside(run.script(number), prepared.kernel.script)
+        address = backend.push(prepared.kernel)
+    except Refused:
+        ledger.forget_session(run.run_id, number)
+        raise
+    except (SubmissionUnknown, KeyboardInterrupt):
+        ledger.update_session(run.run_id, number, submission="unknown")
+        raise
+    except Exception:
+        # Nothing was taken: the target answered with an error, or could not be reached.
+        ledger.forget_session(run.run_id, number)
+        raise
+    ledger.update_session(run.run_id, number, submission="pushed", status="QUEUED")
+    return address
+
+
+def session_of(ledger: Ledger, run: Run, number: int) -> Session:
+    """Session `number` of `run` as the ledger has it."""
+    return next(session for session in ledger.sessions(run.run_id) if session.number == number)
+
+
+def write_aside(path: Path, content: bytes) -> None:
+    """Write `path` whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.aside")
+    with aside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(aside, path)
