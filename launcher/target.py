@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from launcher import credentials, paths
 from launcher.backends.base import Backend
 from launcher.credentials import Credentials
 from launcher.errors import BackendUnavailable, CredentialsError
+from launcher.ledger import Run
 from launcher.local_kaggle.service import LocalKaggle, ServiceError
 
 logger = logging.getLogger(__name__)
@@ -78,3 +79,17 @@ def local_kaggle_dir() -> Path:
 def local_kaggle() -> LocalKaggle:
     """The embedded Kaggle of this user."""
     return LocalKaggle(local_kaggle_dir())
+
+
+def of_run(run: Run) -> Target:
+    """The target that a run was pushed to: its later commands go nowhere else.
+
+    Raises
+    ------
+    CredentialsError
+        It was pushed to kaggle.com and no credentials are found any more.
+    """
+    reason = f"where run {run.run_id} was pushed"
+    if run.target == TargetName.local:
+        return Target(TargetName.local, reason)
+    return replace(choose(TargetName.kaggle), reason=reason)

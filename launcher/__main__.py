@@ -1,0 +1,5 @@
+"""`python -m launcher` is `kaglaunch`."""
+
+from launcher.cli import run
+
+run()

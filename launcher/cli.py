@@ -1,0 +1,263 @@
+"""The verbs of `kaglaunch`: declared here, done in `launcher.commands`; errors are caught once, in `main`."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import sys
+import traceback
+from typing import Annotated, Any
+
+import click
+import typer
+
+from launcher import __version__
+from launcher.errors import LauncherError
+
+# Rich help would cost more to import than everything else that `--help` needs.
+_PLAIN = {"rich_markup_mode": None, "pretty_exceptions_enable": False, "no_args_is_help": True}
+app = typer.Typer(
+    name="kaglaunch",
+    help="Long RL training on Kaggle's free accelerators, with nothing ever lost.",
+    epilog="Exit codes: 0 done, 1 environment or unexpected, 2 usage, 3 refused before anything was spent, "
+    "4 stopped by an alert, 5 the kernel failed, 6 cancelled or timed out, 130 Ctrl-C.",
+    **_PLAIN,  # type: ignore[arg-type]
+)
+local_app = typer.Typer(help="The embedded Kaggle of this machine.", **_PLAIN)  # type: ignore[arg-type]
+app.add_typer(local_app, name="local")
+
+
+class Device(enum.StrEnum):
+    """Where solver and policy run."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class TargetChoice(enum.StrEnum):
+    """Where kernels run."""
+
+    kaggle = "kaggle"
+    local = "local"
+
+
+RunArgument = Annotated[str | None, typer.Argument(metavar="[RUN]", help="Run to act on; the newest one by default.")]
+Target = Annotated[
+    TargetChoice | None,
+    typer.Option(help="kaggle.com or the embedded Kaggle; by default kaggle where credentials are found, else local."),
+]
+DeviceOption = Annotated[
+    Device | None, typer.Option(help="Where solver and policy run; a cpu session costs no GPU quota.")
+]
+MaxHours = Annotated[float | None, typer.Option(help="Session limit that Kaggle is told.")]
+Accelerator = Annotated[str | None, typer.Option(help="Machine shape of a session that is not on the cpu.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
+
+
+@app.callback()
+def _kaglaunch(
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Log what is done; a traceback with errors.")
+    ] = False,
+) -> None:
+    level = logging.INFO if verbose else logging.WARNING
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+
+
+@app.command()
+def push(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="100 timesteps, a checkpoint every 10: proves the whole way in minutes.")
+    ] = False,
+    timesteps: Annotated[int | None, typer.Option(help="Timesteps of the whole run.")] = None,
+    checkpoint_freq: Annotated[int | None, typer.Option(help="Timesteps between two checkpoints.")] = None,
+    device: DeviceOption = None,
+    accelerator: Accelerator = None,
+    max_hours: MaxHours = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the training.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow the session to its end.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show exactly what would be pushed; push nothing.")
+    ] = False,
+    target: Target = None,
+) -> None:
+    """Start a new run: check, pack, push.
+
+    Example: kaglaunch push --quick
+    """
+    from launcher.commands.push import push as command
+
+    flags = {
+        "run": {"timesteps": timesteps, "checkpoint_freq": checkpoint_freq, "seed": seed},
+        "session": {"device": _value(device), "accelerator": accelerator, "max_hours": max_hours},
+    }
+    command(quick=quick, forced=_target(target), flags=flags, dry_run=dry_run, watch_it=watch)
+
+
+@app.command()
+def watch(run: RunArgument = None, json: Json = False) -> None:
+    """Follow the newest session of a run to its end, its log kept; Ctrl-C leaves it running.
+
+    Example: kaglaunch watch
+    """
+    from launcher.commands.watch import watch as command
+
+    command(run, json_lines=json)
+
+
+@app.command()
+def fetch_checkpoints(
+    run: RunArgument = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every checkpoint, not only the newest.")] = False,
+    latest: Annotated[bool, typer.Option("--latest", help="The newest that verifies (the default).")] = False,
+    step: Annotated[int | None, typer.Option(help="The checkpoint at this timestep.")] = None,
+    json: Json = False,
+) -> None:
+    """Bring checkpoints back from dataset versions and kernel outputs, each verified.
+
+    Example: kaglaunch fetch-checkpoints --all
+    """
+    from launcher.commands.fetch_checkpoints import fetch_checkpoints as command
+
+    if everything + latest + (step is not None) > 1:
+        raise click.UsageError("--all, --latest and --step exclude each other.")
+    command(run, everything=everything, step=step, as_json=json)
+
+
+@app.command()
+def resume(
+    run: RunArgument = None,
+    device: DeviceOption = None,
+    accelerator: Accelerator = None,
+    max_hours: MaxHours = None,
+    watch: Annotated[bool, typer.Option(help="Follow the session to its end.")] = True,
+) -> None:
+    """Go on from the newest verified checkpoint in a new session, and follow it.
+
+    Example: kaglaunch resume --device cpu
+    """
+    from launcher.commands.resume import resume as command
+
+    flags = {"session": {"device": _value(device), "accelerator": accelerator, "max_hours": max_hours}}
+    command(run, flags=flags, watch_it=watch)
+
+
+@app.command()
+def report(run: RunArgument = None, json: Json = False) -> None:
+    """Show what a run has done, what is safe, and what a kill has cost.
+
+    Example: kaglaunch report
+    """
+    from launcher.commands.report import report as command
+
+    command(run, as_json=json)
+
+
+@app.command()
+def demo() -> None:
+    """Show the whole promise on the embedded Kaggle: a session is killed, and nothing published is lost.
+
+    Example: kaglaunch demo
+    """
+    from launcher.commands.demo import demo as command
+
+    command()
+
+
+@local_app.command("start")
+def local_start(
+    port: Annotated[int | None, typer.Option(help="Port to listen on; any free one by default.")] = None,
+) -> None:
+    """Start it where it does not run (a push does so by itself)."""
+    from launcher.commands import local
+
+    local.start(port)
+
+
+@local_app.command("status")
+def local_status(json: Json = False) -> None:
+    """Show where it runs and what runs in it."""
+    from launcher.commands import local
+
+    local.status(as_json=json)
+
+
+@local_app.command("stop")
+def local_stop() -> None:
+    """Stop it; sessions that still run are killed."""
+    from launcher.commands import local
+
+    local.stop()
+
+
+@local_app.command("fault")
+def local_fault(
+    assignment: Annotated[str | None, typer.Argument(metavar="[NAME=VALUE]", help="Fault to set.")] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="Clear all faults.")] = False,
+) -> None:
+    """Make it fail in a chosen way; docs/embedded-kaggle.md lists the faults.
+
+    Example: kaglaunch local fault session_limit_s=5
+    """
+    from launcher.commands import local
+
+    local.fault(assignment, clear=clear)
+
+
+@app.command()
+def version() -> None:
+    """Show the version."""
+    typer.echo(__version__)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; the only place where an error becomes an exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
+    verbose = "--verbose" in arguments or "-v" in arguments
+    try:
+        result = app(args=arguments, standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except LauncherError as error:
+        return _failed(str(error), error.exit_code, verbose)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        sys.stderr.write("\nInterrupted. A pushed session goes on; follow it again with `kaglaunch watch`.\n")
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    except OSError as error:
+        return _failed(f"{error}.\nNothing half-written is left behind; free what is named and try again.", 1, verbose)
+    except Exception as error:  # noqa: BLE001 - the process ends here
+        return _failed(
+            f"Unexpected {type(error).__name__}: {error}\nThis is a defect of kaglaunch; `kaglaunch --verbose …` shows where.",
+            1,
+            verbose,
+        )
+
+
+def _failed(message: str, code: int, verbose: bool) -> int:
+    if verbose:
+        sys.stderr.write(traceback.format_exc())
+    sys.stderr.write(f"error: {message}\n")
+    return code
+
+
+def _target(choice: TargetChoice | None) -> Any:
+    from launcher.target import TargetName
+
+    return None if choice is None else TargetName(choice.value)
+
+
+def _value(choice: enum.StrEnum | None) -> str | None:
+    return None if choice is None else choice.value
+
+
+def run() -> None:
+    """Entry point of the console script."""
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""`kaglaunch fetch-checkpoints`: bring checkpoints back, verified."""
+
+from __future__ import annotations
+
+import json
+
+import typer
+
+from launcher import fetching, reporting, target
+from launcher.errors import CheckpointError
+from launcher.fetching import Fetched
+from launcher.ledger import Ledger, Run
+
+
+def fetch_checkpoints(run_id: str | None, *, everything: bool, step: int | None, as_json: bool) -> None:
+    """Fetch into the run's folder and show what came.
+
+    Raises
+    ------
+    CheckpointError
+        None that verifies can be had.
+    """
+    book = Ledger()
+    run = book.run(run_id)
+    backend = target.of_run(run).connect()
+    note = (lambda text: typer.echo(text, err=True)) if as_json else typer.echo
+    results = fetching.fetch(run, backend, book, everything=everything, step=step, note=note)
+    typer.echo(json.dumps([_plain(result) for result in results], indent=2) if as_json else table(run, results))
+    if not any(result.path for result in results):
+        asked = (
+            f"No checkpoint at step {step} of run {run.run_id}"
+            if step is not None
+            else f"No checkpoint of {run.run_id}"
+        )
+        raise CheckpointError(
+            f"{asked} verifies: {len(results)} were found in dataset {run.dataset} and in kernel outputs.\n"
+            f"If the session still runs, its first one may come soon: `kaglaunch watch {run.run_id}`."
+        )
+
+
+def table(run: Run, results: list[Fetched]) -> str:
+    """What came, a row a checkpoint."""
+    header = ["step", "from", "bytes", "verdict", "metrics"]
+    body = [[f"t{r.num_timesteps:,}", r.origin, f"{r.size:,}", r.verdict.split(":")[0], _metrics(r)] for r in results]
+    lines = [f"Checkpoints of run {run.run_id}, in {run.checkpoints}:"] if results else []
+    return "\n".join([*lines, *(reporting.columns(header, body) if body else [])])
+
+
+def _metrics(result: Fetched) -> str:
+    metrics = result.manifest.metrics if result.manifest else {}
+    shown = {key.rsplit("/", 1)[-1]: value for key, value in metrics.items() if isinstance(value, (int, float))}
+    wanted = [key for key in ("reward", "ep_rew_mean", "queue", "loss") if key in shown]
+    return ", ".join(f"{key} {shown[key]:.4g}" for key in wanted)
+
+
+def _plain(result: Fetched) -> dict[str, object]:
+    return {
+        "num_timesteps": result.num_timesteps,
+        "origin": result.origin,
+        "path": str(result.path) if result.path else None,
+        "size": result.size,
+        "verdict": result.verdict,
+        "metrics": dict(result.manifest.metrics) if result.manifest else {},
+    }

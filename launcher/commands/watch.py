@@ -1,0 +1,53 @@
+"""`kaglaunch watch`: follow the newest session of a run to its end."""
+
+from __future__ import annotations
+
+import typer
+
+from launcher import config, pushing, reporting, screen, target
+from launcher.backends.base import Backend
+from launcher.config import WatchSettings
+from launcher.errors import NotFound, UnknownRun
+from launcher.ledger import Ledger, Run
+from launcher.watching import Watch, outcome
+
+
+def watch(run_id: str | None, *, json_lines: bool) -> None:
+    """Follow the newest session of `run_id`, or of the newest run."""
+    settings = config.load({})
+    book = Ledger()
+    run = book.run(run_id)
+    backend = target.of_run(run).connect()
+    watch_session(run, backend, book, settings.watch, json_lines=json_lines)
+
+
+def watch_session(run: Run, backend: Backend, book: Ledger, limits: WatchSettings, *, json_lines: bool) -> None:
+    """Follow the newest session of `run` and say how it ended.
+
+    Raises
+    ------
+    KernelFailed, SessionCut, AlertStop
+        The session did not end well.
+    """
+    session = book.sessions(run.run_id)[-1]
+    watched = Watch(run, session, backend, book, screen.for_terminal(json_lines), limits)
+    try:
+        state = watched.to_the_end()
+    except NotFound as error:
+        if session.submission != "pushed":
+            book.forget_session(run.run_id, session.number)
+            raise UnknownRun(
+                f"The push of session {session.number} of {run.run_id} was never answered, and the target has no such "
+                "kernel: it was not taken, and nothing was spent.\nPush it again."
+            ) from error
+        raise NotFound(
+            f"The kernel {run.slug(session.number)} is not on the target any more (deleted, or another account).\n"
+            f"Its published checkpoints are: `kaglaunch fetch-checkpoints {run.run_id}`."
+        ) from error
+    book.update_session(run.run_id, session.number, submission="pushed")
+    session = pushing.session_of(book, run, session.number)
+    said = outcome(run, session, state)
+    if not json_lines:
+        typer.echo(said)
+        typer.echo(reporting.as_table(run, reporting.report(run, book)))
+        typer.echo(f"Next: kaglaunch fetch-checkpoints {run.run_id}")
