@@ -8,8 +8,8 @@ import sys
 import traceback
 from typing import Annotated, Any
 
-import click
 import typer
+from typer.exceptions import Abort, Exit, TyperException
 
 from launcher import __version__
 from launcher.errors import LauncherError
@@ -121,7 +121,7 @@ def fetch_checkpoints(
     from launcher.commands.fetch_checkpoints import fetch_checkpoints as command
 
     if everything + latest + (step is not None) > 1:
-        raise click.UsageError("--all, --latest and --step exclude each other.")
+        raise typer.BadParameter("--all, --latest and --step exclude each other.")
     command(run, everything=everything, step=step, as_json=json)
 
 
@@ -220,12 +220,12 @@ def main(argv: list[str] | None = None) -> int:
         return result if isinstance(result, int) else 0
     except LauncherError as error:
         return _failed(str(error), error.exit_code, verbose)
-    except click.ClickException as error:
-        error.show()
+    except TyperException as error:
+        error.show()  # type: ignore[attr-defined]  # every one that typer raises while it parses has it
         return error.exit_code
-    except click.exceptions.Exit as error:
+    except Exit as error:
         return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, Abort):
         sys.stderr.write("\nInterrupted. A pushed session goes on; follow it again with `kaglaunch watch`.\n")
         return 130
     except BrokenPipeError:
@@ -235,7 +235,7 @@ def main(argv: list[str] | None = None) -> int:
         return _failed(f"{error}.\nNothing half-written is left behind; free what is named and try again.", 1, verbose)
     except Exception as error:  # noqa: BLE001 - the process ends here
         return _failed(
-            f"Unexpected {type(error).__name__}: {error}\nThis is a defect of kaglaunch; `kaglaunch --verbose …` shows where.",
+            f"Unexpected {type(error).__name__}: {error}\nThis is a defect; `kaglaunch --verbose …` shows where.",
             1,
             verbose,
         )

@@ -38,9 +38,7 @@ def demo() -> None:
 
 
 def _steps(folder: Path, environ: dict[str, str]) -> None:
-    _say(
-        f"0. A fault switch of the embedded Kaggle: the session's time is up the moment it has done {KILL_AT} timesteps."
-    )
+    _say(f"0. A fault switch of the embedded Kaggle: the session's time is up when it has done {KILL_AT} timesteps.")
     _expect(0, ["local", "fault", FAULT], folder, environ)
     _say(
         "1. Pack solver, trainer and stable-baselines3 into one kernel; check; push. 100 timesteps, 10 to a checkpoint."
