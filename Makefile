@@ -1,0 +1,59 @@
+# Every target does the set-up that it needs; `make demo` and `make test` are all that a fresh clone asks for.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PIP = -m pip --disable-pip-version-check --quiet
+VENV = .venv/installed
+IMAGE_VENV = .image-venv/installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast test-image check format docs bench validate lock clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
+
+demo: $(VENV) ## the main job from end to end on the embedded Kaggle
+	@.venv/bin/kaglaunch demo
+
+test: $(VENV) ## every test
+	@.venv/bin/python -m pytest -q
+
+test-fast: $(VENV) ## the tests that take seconds
+	@.venv/bin/python -m pytest -q -m "not slow"
+
+test-image: $(IMAGE_VENV) ## kernel and arz_model with the versions of Kaggle's image
+	@.image-venv/bin/python -m pytest -q tests/kernel tests/arz_model
+
+check: $(VENV) ## formatting, lint, types, import contracts, generated docs
+	@.venv/bin/ruff format --check --quiet .
+	@.venv/bin/ruff check --quiet .
+	@.venv/bin/mypy --no-error-summary
+	@.venv/bin/lint-imports --no-logo >.import-contracts.log 2>&1 || { cat .import-contracts.log; exit 1; }
+	@.venv/bin/python -m docs.generate --check
+	@echo "check: all good"
+
+format: $(VENV) ## format and mend what can be mended
+	@.venv/bin/ruff format --quiet .
+	@.venv/bin/ruff check --fix --quiet .
+
+docs: $(VENV) ## write the generated pages of docs/
+	@.venv/bin/python -m docs.generate
+
+lock: ## pin what is installed now in .venv and .image-venv
+	@.venv/bin/python $(PIP) freeze --exclude-editable | sed 's/+cpu$$//' >requirements/development.txt
+	@.image-venv/bin/python $(PIP) freeze --exclude-editable | sed 's/+cpu$$//' >requirements/image.txt
+
+clean: ## remove both environments and every cache
+	@rm -rf .venv .image-venv .bench-venv .ruff_cache .mypy_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(VENV): pyproject.toml requirements/development.txt
+	@echo "Setting up .venv (once; about a minute)…"
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo "Python 3.11 to 3.13 is needed; set PYTHON=…"; exit 1; }
+	@$(PYTHON) -m venv .venv
+	@.venv/bin/python $(PIP) install -r requirements/development.txt
+	@.venv/bin/python $(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(IMAGE_VENV): requirements/image.txt
+	@echo "Setting up .image-venv (once; about a minute)…"
+	@$(PYTHON) -m venv .image-venv
+	@.image-venv/bin/python $(PIP) install -r requirements/image.txt
+	@touch $@
