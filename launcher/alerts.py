@@ -15,7 +15,9 @@ from launcher.config import WatchSettings
 from launcher.progress import Progress
 
 DEBUG_TAG = "[DEBUG"
-WINDOW_S = 1.0
+BURST_S = 1.0
+SUSTAINED_S = 30.0
+"""A healthy run may print a screenful at once; only what goes on for this long is a flood by its rate alone."""
 
 
 class Level(Enum):
@@ -42,8 +44,9 @@ class Alerts:
     """The rules of one watched session."""
 
     limits: WatchSettings = field(default_factory=WatchSettings)
-    _recent: collections.deque[float] = field(default_factory=collections.deque)
-    _recent_debug: collections.deque[float] = field(default_factory=collections.deque)
+    _debug: collections.deque[float] = field(default_factory=collections.deque)
+    _burst: collections.deque[float] = field(default_factory=collections.deque)
+    _sustained: collections.deque[float] = field(default_factory=collections.deque)
     _raised: set[str] = field(default_factory=set)
 
     def on_line(self, line: LogLine, event: dict[str, Any] | None) -> list[Alert]:
@@ -77,20 +80,20 @@ class Alerts:
         return found
 
     def _flood(self, line: LogLine) -> list[Alert]:
-        found = []
-        for window, counts, limit, what in (
-            (self._recent, True, self.limits.max_lines_per_s, "lines"),
-            (self._recent_debug, DEBUG_TAG in line.text, self.limits.max_debug_lines_per_s, "[DEBUG lines"),
+        limits, found = self.limits, []
+        for window, counts, limit, seconds, what in (
+            (self._debug, DEBUG_TAG in line.text, limits.max_debug_lines_per_s, BURST_S, "[DEBUG lines"),
+            (self._burst, True, limits.max_burst_lines_per_s, BURST_S, "lines"),
+            (self._sustained, True, limits.max_lines_per_s, SUSTAINED_S, "lines"),
         ):
             if not counts:
                 continue
             window.extend([line.time] * (line.text.count("\n") + 1))
-            while window and window[0] < line.time - WINDOW_S:
+            while window and window[0] <= line.time - seconds:
                 window.popleft()
-            if len(window) > limit * WINDOW_S:
-                found += self._raise(
-                    Level.STOP, "flood", f"{len(window)} {what} within {WINDOW_S:.0f} s (limit {limit:.0f} per s)"
-                )
+            if len(window) > limit * seconds:
+                figure = f"{len(window):,} {what} within {seconds:.0f} s (limit {limit:,.0f} per s)"
+                found += self._raise(Level.STOP, "flood", figure)
         return found
 
     def _slow(self, steps_per_s: float) -> list[Alert]:

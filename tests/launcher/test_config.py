@@ -1,0 +1,69 @@
+"""Configuration: flags win over environment over file, and nothing unknown is ignored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kernel.config import Configuration, RunConfig, SessionConfig
+from launcher import config
+from launcher.errors import ConfigError
+
+
+def _load(folder: Path, toml: str = "", environ: dict[str, str] | None = None, **kwargs: Any) -> config.Settings:
+    if toml:
+        (folder / config.FILE).write_text(toml)
+    return config.load(kwargs.pop("flags", {}), folder=folder, environ=environ or {}, **kwargs)
+
+
+def test_flags_win_over_environment_over_file(tmp_path: Path) -> None:
+    toml = "[run]\ntimesteps = 1\ncheckpoint_freq = 1\nseed = 1\n"
+    environ = {"KAGLAUNCH_RUN_TIMESTEPS": "2", "KAGLAUNCH_RUN_SEED": "2"}
+    settings = _load(tmp_path, toml, environ, flags={"run": {"seed": 3, "timesteps": None}})
+    assert (settings.run.checkpoint_freq, settings.run.timesteps, settings.run.seed) == (1, 2, 3)
+
+
+def test_quick_is_a_hundred_timesteps_with_a_checkpoint_every_ten(tmp_path: Path) -> None:
+    settings = _load(tmp_path, quick=True)
+    assert (settings.run.timesteps, settings.run.checkpoint_freq) == (100, 10)
+
+
+@pytest.mark.parametrize(
+    ("toml", "named"),
+    [
+        ("[run]\ntimestep = 5\n", "timesteps"),
+        ("[runs]\ntimesteps = 5\n", "session"),
+        ("[run]\ntimesteps = 'many'\n", "timesteps must be a whole number"),
+        ("[run]\ntimesteps = 0\n", "more than 0"),
+        ("[session]\ndevice = 'quantum'\n", "auto, cpu, cuda"),
+        ("[session]\nmax_hours = 40\n", "at most 12"),
+        ("[session]\naccelerator = 'NvidiaTeslaP100'\n", "retired"),
+        ("[run\n", "cannot be read"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_what_can(tmp_path: Path, toml: str, named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        _load(tmp_path, toml)
+
+
+def test_a_bad_variable_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="KAGLAUNCH_RUN_TIMESTEPS"):
+        _load(tmp_path, environ={"KAGLAUNCH_RUN_TIMESTEPS": "lots of"})
+
+
+def test_kernel_reads_what_the_launcher_writes(tmp_path: Path) -> None:
+    settings = _load(tmp_path, quick=True)
+    written = Configuration(settings.run_config("quick-abcdef"), settings.session_config(2, "local/quick-abcdef-ckpt"))
+    assert Configuration.from_json(written.to_json()) == written
+
+
+def test_digest_is_of_the_run_alone() -> None:
+    run = RunConfig("quick-abcdef", 100, 10)
+    assert Configuration(run, SessionConfig(session=2, device="cpu")).run.digest == run.digest
+    assert RunConfig("quick-abcdef", 100, 10, seed=1).digest != run.digest
+
+
+def test_run_ids_do_not_repeat() -> None:
+    assert len({config.new_run_id("quick") for _ in range(1000)}) == 1000

@@ -1,0 +1,80 @@
+"""Credentials are found in the client's own order, and never shown."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from launcher import credentials, target
+from launcher.errors import CredentialsError
+
+
+def _kaggle_json(home: Path, text: str) -> None:
+    (home / ".kaggle").mkdir()
+    (home / ".kaggle" / "kaggle.json").write_text(text)
+
+
+def test_token_in_the_environment_wins_over_every_file(home: Path) -> None:
+    _kaggle_json(home, json.dumps({"username": "alice", "key": "k" * 32}))
+    found = credentials.find({"KAGGLE_API_TOKEN": "KGAT_x"}, home)
+    assert found is not None
+    assert (found.token, found.username) == ("KGAT_x", None)
+
+
+def test_variable_may_name_a_file_that_holds_the_token(home: Path) -> None:
+    (home / "token").write_text("KGAT_in_file\n")
+    found = credentials.find({"KAGGLE_API_TOKEN": str(home / "token")}, home)
+    assert found is not None
+    assert found.token == "KGAT_in_file"
+
+
+def test_token_file_wins_over_user_and_key(home: Path) -> None:
+    (home / ".kaggle").mkdir()
+    (home / ".kaggle" / "access_token").write_text("KGAT_file")
+    found = credentials.find({"KAGGLE_USERNAME": "alice", "KAGGLE_KEY": "k"}, home)
+    assert found is not None
+    assert found.token == "KGAT_file"
+
+
+def test_half_a_pair_is_no_credential(home: Path) -> None:
+    assert credentials.find({"KAGGLE_USERNAME": "alice"}, home) is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"username": "alice"}', "{"])
+def test_broken_kaggle_json_is_an_error_that_names_the_file(home: Path, text: str) -> None:
+    _kaggle_json(home, text)
+    with pytest.raises(CredentialsError, match=r"kaggle\.json"):
+        credentials.find({}, home)
+
+
+def test_secrets_are_not_in_the_repr(home: Path) -> None:
+    _kaggle_json(home, json.dumps({"username": "alice", "key": "topsecretkey"}))
+    found = credentials.find({}, home)
+    assert found is not None
+    assert "topsecretkey" not in repr(found)
+    assert found.secrets == ("topsecretkey",)
+
+
+def test_target_is_local_without_credentials_and_says_why(home: Path) -> None:
+    chosen = target.choose(None)
+    assert chosen.name is target.TargetName.local
+    assert "no Kaggle credentials found" in str(chosen)
+
+
+def test_target_is_kaggle_when_credentials_are_found_and_says_where(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAGGLE_API_TOKEN", "KGAT_x")
+    chosen = target.choose(None)
+    assert chosen.name is target.TargetName.kaggle
+    assert "KAGGLE_API_TOKEN" in str(chosen)
+    assert "KGAT_x" not in str(chosen)
+
+
+def test_forcing_kaggle_without_credentials_names_the_three_ways(home: Path) -> None:
+    with pytest.raises(CredentialsError) as caught:
+        target.choose(target.TargetName.kaggle)
+    for way in ("access_token", "KAGGLE_API_TOKEN", "kaggle.json"):
+        assert way in str(caught.value)
