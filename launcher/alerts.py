@@ -16,7 +16,7 @@ from launcher.progress import Progress
 
 DEBUG_TAG = "[DEBUG"
 BURST_S = 1.0
-SUSTAINED_S = 30.0
+SUSTAINED_S = 60.0
 """A healthy run may print a screenful at once; only what goes on for this long is a flood by its rate alone."""
 
 

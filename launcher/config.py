@@ -77,7 +77,7 @@ class WatchSettings:
     """Section [watch]: when an alert is raised."""
 
     max_lines_per_s: float = 100.0
-    """More log lines per second than this for half a minute: STOP."""
+    """More log lines per second than this for a whole minute: STOP."""
     max_burst_lines_per_s: float = 1_000.0
     """More log lines than this in one second: STOP."""
     max_debug_lines_per_s: float = 20.0
