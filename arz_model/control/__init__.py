@@ -1,0 +1,1 @@
+"""Signal control: scenarios, signals, observations, rewards and the environment."""

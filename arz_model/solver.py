@@ -1,0 +1,230 @@
+"""The solver: a batch of identical networks, advanced by whole decision intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from arz_model.network import Network, lay_out
+from arz_model.parameters import ParameterError, Parameters
+from arz_model.physics import parameter_vector
+from arz_model.state import N_TOTALS, Observables, copy_into
+from arz_model.step_cpu import N_SCRATCH, make_advance
+
+DEVICES = ("auto", "cpu", "cuda")
+DTYPES = ("float64", "float32")
+SERIAL_BELOW = 8
+"""Batches smaller than this run on the calling thread whatever `n_threads` says."""
+
+
+class Solver:
+    """`n_roads` copies of one network with their own states, demands and signals.
+
+    The time step is fixed before the first step from the largest speed that can occur, max(v_free, w_max):
+    dt = 1 / ceil(w_max / (cfl dx)) seconds divided so that one second is a whole number of sub-steps.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        parameters: Parameters | None = None,
+        *,
+        n_roads: int = 1,
+        dtype: str = "float64",
+        device: str = "auto",
+        n_threads: int = 1,
+        cfl: float = 0.9,
+        w_max: float | None = None,
+        dt: float | None = None,
+        v_queue: float = 1.4,
+    ) -> None:
+        if dtype not in DTYPES:
+            raise ParameterError(f"dtype must be one of {', '.join(DTYPES)}; got {dtype!r}.")
+        if device not in DEVICES:
+            raise ParameterError(f"device must be one of {', '.join(DEVICES)}; got {device!r}.")
+        if device == "cuda":
+            raise ParameterError("device 'cuda' is not available here; ask for 'auto' or 'cpu'.")
+        if n_roads < 1 or n_threads < 1:
+            raise ParameterError(f"n_roads and n_threads must be at least 1; got {n_roads} and {n_threads}.")
+        if not 0.0 < cfl <= 1.0:
+            raise ParameterError(f"cfl must be in (0, 1]; got {cfl!r}.")
+        self.network = network
+        self.parameters = parameters or Parameters()
+        self.n_roads = n_roads
+        self.device = "cpu"
+        self.dtype = np.dtype(dtype)
+        self.w_max = network.v_free_max if w_max is None else max(w_max, network.v_free_max)
+        """Largest w that any state may hold [m/s]; bounds every wave speed."""
+        limit = cfl * network.dx_min / self.w_max
+        self.dt = _divide_a_second(limit) if dt is None else dt
+        """Length of a sub-step [s]."""
+        if not 0.0 < self.dt <= network.dx_min / self.w_max * (1.0 + 1e-12):
+            raise ParameterError(
+                f"dt = {self.dt!r} s lets traffic at {self.w_max:g} m/s cross more than one cell of "
+                f"{network.dx_min:g} m; at most {network.dx_min / self.w_max:.6g} s."
+            )
+        self.layout = lay_out(network, self.dtype, n_ghost=1)
+        self.time = 0.0
+        """Seconds advanced since the start."""
+        self._q = np.zeros((n_roads, 4, self.layout.n), self.dtype)
+        self._waiting = np.zeros((n_roads, max(1, len(self.layout.entrances)), 2), self.dtype)
+        self._totals = np.zeros((n_roads, len(network.segments), N_TOTALS), self.dtype)
+        self._n_threads = n_threads if n_roads >= SERIAL_BELOW else 1
+        self._scratch = np.zeros((self._n_threads, N_SCRATCH, self.layout.n), self.dtype)
+        self._pool = ThreadPoolExecutor(self._n_threads) if self._n_threads > 1 else None
+        layout = self.layout
+        self._layout = (layout.cells, layout.lengths, layout.segments, layout.saturation, layout.ghosts)
+        self._par = np.array(parameter_vector(self.parameters), self.dtype)
+        p = self.parameters
+        decay = [math.exp(-self.dt / p.tau_m), math.exp(-self.dt / p.tau_c)]
+        self._rates = np.array([self.dt, *decay, v_queue], self.dtype)
+        self._always = np.zeros((n_roads, len(network.segments), 2), np.int64)
+        self._no_arrivals = np.zeros((n_roads, 1, self._waiting.shape[1], 2), self.dtype)
+        self._advance = make_advance(self.parameters.closure, self.dtype.name)
+
+    def n_steps(self, duration: float) -> int:
+        """Sub-steps in `duration` seconds, which must be a whole number of them."""
+        n = round(duration / self.dt)
+        if n < 1 or abs(n * self.dt - duration) > 1e-9 * max(1.0, duration):
+            raise ParameterError(f"{duration!r} s is not a whole number of sub-steps of {self.dt!r} s.")
+        return n
+
+    def advance(
+        self,
+        n_steps: int,
+        arrivals: NDArray[np.floating] | None = None,
+        signals: NDArray[np.int64] | None = None,
+    ) -> Observables:
+        """Advance every road by `n_steps` sub-steps and measure.
+
+        Parameters
+        ----------
+        arrivals : (B, P, E, 2), optional
+            Flow of m and c that joins each entrance queue in each of P equal pieces of the interval [veh/s]; none
+            without it. Entrances are in the order of `layout.entrances`.
+        signals : (B, S, 2) int64, optional
+            The stop line of each segment is open in sub-steps signals[..., 0] <= k < signals[..., 1]; always open
+            without it. A closed stop line has zero flux of all four components.
+        """
+        if arrivals is None:
+            arrivals = self._no_arrivals
+        if signals is None:
+            signals = self._always
+            signals[:, :, 1] = n_steps
+        expected = (self.n_roads, arrivals.shape[1] if arrivals.ndim == 4 else 1, *self._waiting.shape[1:])
+        if arrivals.shape != expected or arrivals.dtype != self.dtype or arrivals.shape[1] < 1:
+            raise ParameterError(f"arrivals must be {self.dtype} of shape (B, P, E, 2) = {expected}.")
+        if signals.shape != self._always.shape or signals.dtype != np.int64:
+            raise ParameterError(f"signals must be int64 of shape (B, S, 2) = {self._always.shape}.")
+        if self._pool is None:
+            self._run(0, 0, self.n_roads, arrivals, signals, n_steps)
+        else:
+            bounds = [self.n_roads * t // self._n_threads for t in range(self._n_threads + 1)]
+            jobs = [
+                self._pool.submit(self._run, t, bounds[t], bounds[t + 1], arrivals, signals, n_steps)
+                for t in range(self._n_threads)
+            ]
+            for job in jobs:
+                job.result()
+        self.time += n_steps * self.dt
+        return self.measured
+
+    def _run(
+        self, thread: int, begin: int, end: int, arrivals: NDArray[Any], signals: NDArray[Any], n_steps: int
+    ) -> None:
+        self._advance(
+            self._q, self._waiting, arrivals, signals, self._totals, self._scratch[thread],
+            self._layout, self._par, self._rates, n_steps, begin, end,
+        )  # fmt: skip
+
+    def density(self, segment: str | int = 0) -> NDArray[np.floating]:
+        """Densities (B, 2, n_cells) of m and c on a segment [veh/m]; a view."""
+        return self._q[:, 0::2, self.layout.real_cells(self._number(segment))]
+
+    def momentum(self, segment: str | int = 0) -> NDArray[np.floating]:
+        """y_i = rho_i w_i, (B, 2, n_cells), on a segment [veh/s]; a view."""
+        return self._q[:, 1::2, self.layout.real_cells(self._number(segment))]
+
+    def driver_property(self, segment: str | int = 0) -> NDArray[np.floating]:
+        """w_i = y_i / rho_i, (B, 2, n_cells) [m/s]; the free speed where a class is absent."""
+        s = self._number(segment)
+        rho, y = self.density(s), self.momentum(s)
+        road = self.network.segments[s]
+        free = np.array([road.v_free_m, road.v_free_c], self.dtype)[None, :, None]
+        absent = rho <= 1e-12
+        return np.where(absent, free, y / np.where(absent, 1.0, rho))
+
+    def speed(self, segment: str | int = 0) -> NDArray[np.floating]:
+        """v_i, (B, 2, n_cells) [m/s]."""
+        rho, w = self.density(segment), self.driver_property(segment)
+        a = self._par
+        occupied = np.stack([a[0] * rho[:, 0] + a[1] * rho[:, 1], a[2] * rho[:, 0] + a[3] * rho[:, 1]], axis=1)
+        return w * np.maximum(0.0, 1.0 - occupied)
+
+    def total_density(self) -> NDArray[np.floating]:
+        """rho_m + rho_c (B, n) of every cell of the layout, ghost cells included [veh/m]."""
+        return self._q[:, 0] + self._q[:, 2]
+
+    @property
+    def measured(self) -> Observables:
+        """What the last `advance` measured; zeros before the first."""
+        return Observables(self._totals)
+
+    @property
+    def waiting(self) -> NDArray[np.floating]:
+        """Vehicles in the entrance queues, (B, E, 2) [veh]; a view."""
+        return self._waiting
+
+    def vehicles(self) -> NDArray[np.floating]:
+        """Vehicles on the roads of each network, entrance queues apart, (B, 2) [veh]."""
+        dx = self.layout.lengths[0].astype(np.float64)
+        return sum(self.density(s).sum(axis=2, dtype=np.float64) * dx[s] for s in range(len(dx)))
+
+    def set_density(self, segment: str | int, rho_m: ArrayLike, rho_c: ArrayLike, w: ArrayLike | None = None) -> None:
+        """Set densities [veh/m] of all roads on a segment; `w` (2,) or (2, n_cells) [m/s], free speeds without it."""
+        s = self._number(segment)
+        road = self.network.segments[s]
+        target = self.density(s)
+        target[:, 0], target[:, 1] = np.asarray(rho_m), np.asarray(rho_c)
+        properties = np.asarray([road.v_free_m, road.v_free_c] if w is None else w, self.dtype)
+        if properties.ndim == 1:
+            properties = properties[:, None]
+        if target.min() < 0.0 or properties.min() < 0.0 or properties.max() > self.w_max * (1.0 + 1e-9):
+            raise ParameterError(
+                f"densities must not be negative and w must be within 0 and w_max = {self.w_max:g} m/s; "
+                f"got density {target.min():g}, w {properties.min():g} to {properties.max():g}."
+            )
+        self.momentum(s)[...] = target * properties
+
+    def clear(self) -> None:
+        """Empty roads and queues, time zero."""
+        self._q[...] = 0
+        self._waiting[...] = 0
+        self._totals[...] = 0
+        self.time = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copies of everything that the next sub-step depends on; arrays and numbers only."""
+        return {"q": self._q.copy(), "waiting": self._waiting.copy(), "time": self.time}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state` bit for bit; shapes and types must be those of this solver."""
+        copy_into({"q": self._q, "waiting": self._waiting}, dict(state))
+        self.time = float(state["time"])
+
+    def _number(self, segment: str | int) -> int:
+        if isinstance(segment, int):
+            return segment
+        if segment not in self.network.index:
+            raise ParameterError(f"no segment {segment!r}; there are {', '.join(self.network.index)}.")
+        return self.network.index[segment]
+
+
+def _divide_a_second(limit: float) -> float:
+    """The longest step of at most `limit` seconds of which a whole number makes one second (or a whole multiple)."""
+    return 1.0 / math.ceil(1.0 / limit * (1.0 - 1e-12))
