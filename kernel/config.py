@@ -96,6 +96,10 @@ class SessionConfig:
     """Shortest time between two publishes [s]."""
     max_timesteps_at_risk: int = 0
     """The trainer waits when it is this many timesteps ahead of the last published one; 0 never waits."""
+    checkpoint_seconds: float = 60.0
+    """A checkpoint comes at the latest this long after the last one [s]; 0 leaves it to `checkpoint_freq`."""
+    silence_seconds: float = 300.0
+    """A trainer that makes no step for this long [s] is restarted from its last checkpoint."""
     keep_checkpoints: int = 3
     """Newest checkpoints kept on the session's disk (the best one and every power of two besides)."""
     on_flood: str = "stop"
@@ -110,7 +114,10 @@ class SessionConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "allow_changed", tuple(self.allow_changed))
         _require_positive(self, "session", "max_seconds", "keep_checkpoints")
-        _require_not_negative(self, "margin_seconds", "publish_interval_seconds", "max_timesteps_at_risk")
+        _require_positive(self, "silence_seconds")
+        _require_not_negative(
+            self, "margin_seconds", "publish_interval_seconds", "max_timesteps_at_risk", "checkpoint_seconds"
+        )
         _require_one_of(self, "device", DEVICES)
         _require_one_of(self, "on_flood", FLOOD_ACTIONS)
         _require_one_of(self, "on_unhealthy", HEALTH_ACTIONS)

@@ -29,6 +29,7 @@ EVENTS = {
     "evaluation": "An evaluation on an environment of its own.",
     "checkpoint": "A complete training state lies on the session's disk.",
     "checkpoint_failed": "A checkpoint could not be written; training goes on.",
+    "checkpoint_refused": "A checkpoint did not verify and was set aside; the one before it is used.",
     "cadence": "Checkpoints would cost too much time or bandwidth: they come less often now.",
     "published": "A checkpoint is in a dataset version, listed back with its size.",
     "publish_failed": "A publish did not succeed; a newer checkpoint is tried later.",

@@ -1,0 +1,160 @@
+"""A tree of numbers, strings and arrays as bytes and back: equal trees give equal bytes, and reading runs no code.
+
+    magic · length of the header · header (JSON: the tree, and where each array lies) · arrays, each on a 64-byte line
+
+What can be held: None, bool, int, float, str, bytes, list, tuple, deque, dict (any of these as keys), numpy scalars and
+arrays of numbers. An array is read as a view of bytes that are there; a size in the header cannot make it allocate.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import struct
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+MAGIC = b"KAGLST1\n"
+_LINE = 64
+_KINDS = "biufc"
+_TAG = "$"
+
+
+class NotEncodable(ValueError):
+    """Raised for a value that the format does not hold; the message says where it lies."""
+
+
+class Undecodable(ValueError):
+    """Raised for bytes that `encode` did not write."""
+
+
+def encode(tree: Any) -> bytes:
+    """The bytes of `tree`."""
+    arrays: list[np.ndarray] = []
+    packed = _pack(tree, arrays, "state")
+    header = json.dumps(
+        {"arrays": [[a.dtype.str, list(a.shape)] for a in arrays], "tree": packed},
+        separators=(",", ":"),
+        allow_nan=False,
+    ).encode()
+    parts = [MAGIC, struct.pack("<Q", len(header)), header]
+    at = len(MAGIC) + 8 + len(header)
+    for array in arrays:
+        padding = -at % _LINE
+        data = array.tobytes()
+        parts += [b"\0" * padding, data]
+        at += padding + len(data)
+    return b"".join(parts)
+
+
+def decode(data: bytes) -> Any:
+    """The tree that `encode` made `data` from.
+
+    Raises
+    ------
+    Undecodable
+        Anything else, sizes that do not fit the bytes there are included.
+    """
+    try:
+        if data[: len(MAGIC)] != MAGIC:
+            raise Undecodable("it does not begin as a state does")
+        (length,) = struct.unpack_from("<Q", data, len(MAGIC))
+        at = len(MAGIC) + 8
+        if length > len(data) - at:
+            raise Undecodable("its header is longer than the file")
+        header = json.loads(data[at : at + length])
+        at += length
+        arrays = []
+        for dtype_name, shape in header["arrays"]:
+            at += -at % _LINE
+            array = _view(data, at, dtype_name, shape)
+            arrays.append(array)
+            at += array.nbytes
+        if at != len(data):
+            raise Undecodable("bytes are left over at its end")
+        return _unpack(header["tree"], arrays)
+    except (ValueError, TypeError, KeyError, IndexError, struct.error, RecursionError, OverflowError) as error:
+        if isinstance(error, Undecodable):
+            raise
+        raise Undecodable(f"it cannot be read ({type(error).__name__}: {error})") from error
+
+
+def _view(data: bytes, at: int, dtype_name: str, shape: list[int]) -> np.ndarray:
+    dtype = np.dtype(str(dtype_name))
+    if dtype.kind not in _KINDS or dtype.hasobject:
+        raise Undecodable(f"it holds an array of {dtype_name}")
+    if any(not isinstance(n, int) or n < 0 for n in shape):
+        raise Undecodable(f"it holds an array of shape {shape}")
+    count = math.prod(shape)
+    if count * dtype.itemsize > len(data) - at:
+        raise Undecodable("it names an array that is longer than the file")
+    return np.frombuffer(data, dtype, count, at).reshape(shape).copy()
+
+
+def _pack(value: Any, arrays: list[np.ndarray], where: str) -> Any:
+    if value is None or type(value) in (bool, int, str):
+        return value
+    if type(value) is float:
+        return value if math.isfinite(value) else {_TAG: "f", "v": repr(value)}
+    if isinstance(value, np.generic):
+        _require_numbers(value.dtype, where)
+        return {_TAG: "n", "d": value.dtype.str, "v": value.tobytes().hex()}
+    if isinstance(value, np.ndarray):
+        _require_numbers(value.dtype, where)
+        arrays.append(np.ascontiguousarray(value).reshape(value.shape))
+        return {_TAG: "a", "i": len(arrays) - 1}
+    packer = _PACKERS.get(type(value))
+    if packer is None:
+        raise NotEncodable(f"{where} is a {type(value).__module__}.{type(value).__qualname__}, which is not kept.")
+    return packer(value, arrays, where)
+
+
+def _require_numbers(dtype: np.dtype, where: str) -> None:
+    if dtype.kind not in _KINDS or dtype.hasobject:
+        raise NotEncodable(f"{where} is an array of {dtype}, which is not kept.")
+
+
+def _pack_items(value: Any, arrays: list[np.ndarray], where: str) -> list[Any]:
+    return [_pack(item, arrays, f"{where}[{i}]") for i, item in enumerate(value)]
+
+
+def _pack_map(value: dict[Any, Any], arrays: list[np.ndarray], where: str) -> dict[str, Any]:
+    pairs = [[_pack(k, arrays, where), _pack(v, arrays, f"{where}.{k}")] for k, v in value.items()]
+    return {_TAG: "m", "v": pairs}
+
+
+_PACKERS: dict[type, Callable[[Any, list[np.ndarray], str], Any]] = {
+    list: _pack_items,
+    tuple: lambda v, arrays, where: {_TAG: "t", "v": _pack_items(v, arrays, where)},
+    deque: lambda v, arrays, where: {_TAG: "q", "v": _pack_items(v, arrays, where), "n": v.maxlen},
+    dict: _pack_map,
+    bytes: lambda v, arrays, where: {_TAG: "b", "v": base64.b64encode(v).decode()},
+}
+
+
+def _unpack(value: Any, arrays: list[np.ndarray]) -> Any:
+    if isinstance(value, list):
+        return [_unpack(item, arrays) for item in value]
+    if not isinstance(value, dict):
+        return value
+    tag: str = value[_TAG]
+    held: Any = value.get("v")
+    if tag == "a":
+        return arrays[value["i"]]
+    if tag == "n":
+        return np.frombuffer(bytes.fromhex(held), np.dtype(value["d"]), 1)[0]
+    if tag == "m":
+        return {_unpack(k, arrays): _unpack(v, arrays) for k, v in held}
+    if tag == "t":
+        return tuple(_unpack(item, arrays) for item in held)
+    if tag == "q":
+        return deque((_unpack(item, arrays) for item in held), maxlen=value["n"])
+    if tag == "f":
+        return float(held)
+    if tag == "b":
+        return base64.b64decode(held, validate=True)
+    raise Undecodable(f"it holds a value of kind {tag!r}")

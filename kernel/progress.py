@@ -1,0 +1,106 @@
+"""How fast a training goes, and what that means for the clock: an honest estimate, evaluation included."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+BEAT_SECONDS = 1.0
+PROGRESS_SECONDS = 5.0
+CALIBRATION_SECONDS = 20.0
+
+
+@dataclass
+class Pace:
+    """Times of this session's steps; clocks are handed in."""
+
+    total_timesteps: int
+    eval_freq: int
+    began: float
+    first_timestep: int
+    seconds_left: float
+    """Seconds that the session had left when this began."""
+    update_timesteps: int = 1
+    """Timesteps between two updates of the policy: a speed measured over fewer leaves the updates out."""
+    evaluation_seconds: list[float] = field(default_factory=list)
+    _marks: deque[tuple[float, int]] = field(default_factory=deque)
+    _t: int = 0
+    _beat_at: float = float("-inf")
+    _progress_at: float = float("-inf")
+    _checkpointed: bool = False
+    _calibrated: bool = False
+    _not_training: float = 0.0
+
+    def step(self, now: float, num_timesteps: int) -> None:
+        """The training is at `num_timesteps`."""
+        self._t = num_timesteps
+        if not self._marks or now - self._marks[-1][0] >= 1.0:
+            self._marks.append((now, num_timesteps))
+        while len(self._marks) > 2 and now - self._marks[0][0] > 60.0:
+            self._marks.popleft()
+
+    def evaluated(self, seconds: float) -> None:
+        """An evaluation took `seconds`."""
+        self.evaluation_seconds.append(seconds)
+        self._not_training += seconds
+
+    def waited(self, seconds: float) -> None:
+        """The training stood still for `seconds`, waiting for a publish."""
+        self._not_training += seconds
+
+    def checkpointed(self) -> None:
+        """A checkpoint was taken: progress is due."""
+        self._checkpointed = True
+
+    def beat_due(self, now: float) -> bool:
+        """Once a second."""
+        if now - self._beat_at < BEAT_SECONDS:
+            return False
+        self._beat_at = now
+        return True
+
+    def progress_due(self, now: float) -> bool:
+        """With each checkpoint, and every few seconds."""
+        if not self._checkpointed and now - self._progress_at < PROGRESS_SECONDS:
+            return False
+        self._checkpointed, self._progress_at = False, now
+        return True
+
+    def steps_per_s(self, now: float) -> float | None:
+        """Timesteps a second of this session, evaluation and waiting left out; None before there is a figure."""
+        seconds = now - self.began - self._not_training
+        done = self._t - self.first_timestep
+        return round(done / seconds, 3) if done > 0 and seconds > 0 else None
+
+    def recent_speed(self, now: float) -> float | None:
+        """Timesteps a second over the last minute, everything included; None until there is half a minute."""
+        if not self._marks or now - self._marks[0][0] < 30.0:
+            return None
+        began, first = self._marks[0]
+        return (self._t - first) / (now - began)
+
+    def calibration(self, now: float, num_timesteps: int) -> dict[str, Any] | None:
+        """Once, when the speed is known: what is left to do, and whether this session's clock allows it."""
+        done = num_timesteps - self.first_timestep
+        elapsed = now - self.began
+        if self._calibrated or done < 2 * self.update_timesteps or (elapsed < 1.0 and done < 50):
+            return None
+        if elapsed < CALIBRATION_SECONDS and self.eval_freq and not self.evaluation_seconds:
+            return None
+        speed = self.steps_per_s(now)
+        if speed is None:
+            return None
+        self._calibrated = True
+        rest = self.total_timesteps - num_timesteps
+        evaluations = rest // self.eval_freq if self.eval_freq else 0
+        cost = sum(self.evaluation_seconds) / len(self.evaluation_seconds) if self.evaluation_seconds else 0.0
+        needed = rest / speed + evaluations * cost
+        left = self.seconds_left - elapsed
+        return {
+            "steps_per_s": speed,
+            "seconds_needed": round(needed, 1),
+            "seconds_left": round(left, 1),
+            "evaluation_seconds": round(evaluations * cost, 1),
+            "fits": needed <= left,
+        }

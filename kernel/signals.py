@@ -1,0 +1,71 @@
+"""The four signal settings that matter, in one place: what each process does with SIGTERM, SIGINT, a death, a hang.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import faulthandler
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+
+_PR_SET_PDEATHSIG = 1
+
+
+class StopFlag:
+    """Set by SIGTERM; a second SIGTERM ends the process at once."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    @classmethod
+    def install(cls) -> StopFlag:
+        """Catch SIGTERM from now on. The handler sets a flag and nothing else: it may run inside an update."""
+        flag = cls()
+        signal.signal(signal.SIGTERM, flag._handle)
+        return flag
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._count += 1
+        if self._count > 1:
+            os._exit(128 + number)
+
+    def is_set(self) -> bool:
+        """Whether the training is to stop at its next consistent point."""
+        return self._count > 0
+
+
+def prepare_trainer() -> None:
+    """Die with the supervisor, leave Ctrl-C to it, and show every thread's stack when it ends a hang with SIGABRT."""
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    faulthandler.enable()
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to kill this process when its parent dies; nothing where the system has no such call."""
+    parent = os.environ.get("KAGLAUNCH_PARENT")
+    if parent is None or not sys.platform.startswith("linux"):
+        return
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != int(parent):
+        os._exit(1)  # it died before the call
+
+
+def on_terminate(handle: Callable[[int], None]) -> None:
+    """Call `handle(n)` at the n-th SIGTERM or SIGINT of this process."""
+    count = 0
+
+    def received(number: int, frame: FrameType | None) -> None:
+        nonlocal count
+        count += 1
+        handle(count)
+
+    signal.signal(signal.SIGTERM, received)
+    signal.signal(signal.SIGINT, received)

@@ -1,0 +1,216 @@
+"""The trainer process: scratch or resume, then learn.
+
+python -m kernel.train --config run.json --folder . --seconds-left 43000
+"""
+
+# ruff: noqa: E402  isolation and pinning must come before the imports that they govern
+from __future__ import annotations
+
+import os
+
+if os.environ.get("KAGLAUNCH_BUNDLE"):
+    from kernel.isolation import isolate
+
+    isolate(os.environ["KAGLAUNCH_BUNDLE"])
+
+from kernel import pinning
+
+pinning.pin()  # before torch and numpy are imported
+
+import argparse
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import torch as th
+
+from kernel import algorithms, codec, environments, evaluation, fingerprint, signals, sources
+from kernel.cadence import Cadence
+from kernel.channel import Channel
+from kernel.checkpoint import METRICS, read_member, read_state, refuse
+from kernel.config import Configuration
+from kernel.manifest import checkpoints_in, verify
+from kernel.metrics import FILE, MetricsFile, StepStatistics
+from kernel.point import ConsistentPoint, StopTraining
+from kernel.progress import Pace
+from kernel.records import read_digests
+from kernel.sb3_members import constant_data
+from kernel.writer import CheckpointWriter, Lineage
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINTS = "checkpoints"
+
+
+class NotExact(ValueError):
+    """Raised when bit-identical continuation was required and cannot be promised."""
+
+
+def train(configuration: Configuration, folder: Path, channel: Channel, seconds_left: float) -> tuple[str, int, str]:
+    """Learn until the total or until stopped: (status, timestep, message)."""
+    run, session = configuration.run, configuration.session
+    stop = signals.StopFlag.install()
+    device = choose_device(session.device)
+    venv = environments.make_environments(run, device)
+    model = algorithms.make_model(run, venv, device)
+    statistics = StepStatistics()
+    model.set_logger(statistics.make_logger())
+    total = algorithms.rounded_total(run, model)
+
+    choice = sources.choose([folder / CHECKPOINTS], run, session.allow_changed)
+    for refused in choice.refused:
+        channel.event("checkpoint_refused", file=refused.path.name, reason=refused.reason)
+        refuse(refused.path)
+    lineage = make_lineage(configuration, total, venv, device, choice, channel)
+    metrics = MetricsFile(folder / FILE)
+    begin_metrics(metrics, folder, choice)
+    writer = CheckpointWriter(folder / CHECKPOINTS, lineage, constant_data(model), metrics, channel.event)
+
+    began = choice.manifest.num_timesteps if choice.manifest else 0
+    point = ConsistentPoint(
+        model,
+        venv,
+        run,
+        session,
+        total,
+        statistics,
+        Cadence(run.checkpoint_freq, session.checkpoint_seconds),
+        writer,
+        channel,
+        Pace(total, run.eval_freq, time.monotonic(), began, seconds_left, update_timesteps(model)),
+        folder,
+        evaluate=lambda: evaluation.evaluate(model, run, device),
+        stop_requested=stop.is_set,
+    )
+    model.at_consistent_point = point
+    point.cadence.begin(time.monotonic(), began)
+    state = codec.decode(read_state(choice.path, choice.manifest)) if choice.path and choice.manifest else None
+    channel.event(
+        "training",
+        num_timesteps=began,
+        total_timesteps=total,
+        requested_timesteps=run.total_timesteps,
+        algorithm=run.algorithm,
+        device=device,
+        checkpoint=choice.path.name if choice.path else None,
+        exact=lineage.exact,
+    )
+    try:
+        if state is None:
+            model.learn(total, statistics, log_interval=1)
+        elif began < total:
+            point.restore_now(state)
+            # Inside a rollout that ends after the total the loop must be entered all the same.
+            model.num_timesteps = min(model.num_timesteps, total - 1)
+            left = total - model.num_timesteps
+            model.learn(left, statistics, log_interval=1, reset_num_timesteps=False)
+        else:
+            return "finished", began, "The run was finished already."
+        point.finish()
+        return "finished", model.num_timesteps, "All timesteps are done."
+    except StopTraining as stopped:
+        return stopped.status, model.num_timesteps, str(stopped)
+    finally:
+        writer.close()
+
+
+def choose_device(wanted: str) -> str:
+    """`cuda` or `cpu`, one thread in either case."""
+    th.set_num_threads(1)
+    device = ("cuda" if th.cuda.is_available() else "cpu") if wanted == "auto" else wanted
+    if device == "cuda":
+        th.use_deterministic_algorithms(True, warn_only=True)
+        th.backends.cudnn.benchmark = False
+    return device
+
+
+def make_lineage(
+    configuration: Configuration, total: int, venv: Any, device: str, choice: sources.Choice, channel: Channel
+) -> Lineage:
+    """What this session's manifests say, and whether the continuation is exact.
+
+    Raises
+    ------
+    sources.RunChanged
+        Code, spaces or reward are not what the checkpoint was made with.
+    NotExact
+        `require_exact`, and it cannot be promised.
+    """
+    run, session = configuration.run, configuration.session
+    env = environments.base_of(venv).envs[0]
+    details: dict[str, Any] = {
+        "code": fingerprint.code_digests(environments.source_modules(run)),
+        "observation_space": str(venv.observation_space),
+        "action_space": str(venv.action_space),
+        "reward": environments.reward_source(env),
+    }
+    now = fingerprint.fingerprint(device)
+    lineage = Lineage(run, session, total, now, details)
+    before = choice.manifest
+    if before is None or choice.path is None:
+        return lineage
+    changed = {k: (before.details.get(k), v) for k, v in details.items() if before.details.get(k) != v}
+    if "code" in changed:
+        changed["code"] = changed_files(changed["code"][0], details["code"])
+    if unmeant := {k: v for k, v in changed.items() if k not in session.allow_changed}:
+        raise sources.RunChanged(sources.describe(choice.path.name, unmeant))
+    lineage.parent, lineage.exact = before.state_digest, before.exact
+    lineage.known_digests = read_digests(choice.path.parent)
+    reasons = [*fingerprint.differences(before.fingerprint, now)]
+    reasons += [f"{key} was changed" for key in (*choice.changed, *changed)]
+    if reasons:
+        lineage.exact = False
+        if session.require_exact:
+            raise NotExact(f"Exact continuation was required, but {'; '.join(reasons)}. Leave out --require-exact.")
+        channel.event("inexact", num_timesteps=before.num_timesteps, reason="; ".join(reasons))
+    return lineage
+
+
+def changed_files(before: Any, now: dict[str, str]) -> tuple[Any, Any]:
+    """Only the source files that differ."""
+    before = before if isinstance(before, dict) else {}
+    names = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+    return {n: before.get(n) for n in names}, {n: now.get(n) for n in names}
+
+
+def begin_metrics(metrics: MetricsFile, folder: Path, choice: sources.Choice) -> None:
+    """Rows up to the checkpoint that training resumes from, out of the file and of every checkpoint there."""
+    texts = [metrics.path.read_text("utf-8", "replace")] if metrics.path.is_file() else []
+    for path in reversed(checkpoints_in(folder / CHECKPOINTS)):
+        manifest = verify(path)
+        if METRICS in manifest.members:
+            texts.append(read_member(path, METRICS, manifest.members[METRICS].size).decode("utf-8", "replace"))
+    metrics.begin(choice.manifest.num_timesteps if choice.manifest else -1, texts)
+
+
+def update_timesteps(model: Any) -> int:
+    """Timesteps between two updates."""
+    return int(getattr(model, "n_steps", 1)) * int(model.n_envs)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Train as the command line says; 0 for every controlled end."""
+    parser = argparse.ArgumentParser(prog="python -m kernel.train")
+    parser.add_argument("--config", required=True, type=Path)
+    parser.add_argument("--folder", default=Path(), type=Path)
+    parser.add_argument("--seconds-left", default=43_200.0, type=float)
+    arguments = parser.parse_args(argv)
+    signals.prepare_trainer()
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    channel = Channel.from_environment()
+    configuration = Configuration.from_json(arguments.config.read_text("utf-8"))
+    (arguments.folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+    try:
+        status, num_timesteps, message = train(configuration, arguments.folder, channel, arguments.seconds_left)
+    except (sources.RunChanged, NotExact, algorithms.HyperparametersRefused) as refusal:
+        logger.error("%s", refusal)
+        channel.ended("refused", 0, str(refusal))
+        return 0
+    logger.info("%s (%s)", message, status)
+    channel.ended(status, num_timesteps, message)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
