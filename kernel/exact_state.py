@@ -112,7 +112,9 @@ def _capture_rollout(model: Any, collected_steps: int) -> Any:
     if not isinstance(model, OnPolicyAlgorithm):
         return None
     buffer: Any = model.rollout_buffer
-    at = buffer.pos if collected_steps else 0
+    if not collected_steps:
+        return {"pos": 0, "rows": None}  # between rollouts the buffer holds nothing that is read again
+    at = buffer.pos
     rows: dict[str, Any] = {name: getattr(buffer, name)[:at].copy() for name in ROLLOUT}
     obs = buffer.observations
     rows["observations"] = {k: v[:at].copy() for k, v in obs.items()} if isinstance(obs, dict) else obs[:at].copy()
@@ -123,6 +125,8 @@ def _restore_rollout(model: Any, saved: Any) -> None:
     if saved is None:
         return
     buffer, at, rows = model.rollout_buffer, saved["pos"], saved["rows"]
+    if rows is None:
+        return
     for name in ROLLOUT:
         getattr(buffer, name)[:at] = rows[name]
     if isinstance(buffer.observations, dict):

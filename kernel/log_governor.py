@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from kernel.full_log import FullLog
 
 MAX_LINES_PER_S = 100.0
-WINDOW_SECONDS = 5.0
+WINDOW_SECONDS = 10.0
 MIN_DEBUG_LINES_PER_S = 20.0
 DEBUG_SHARE = 0.5
 CHUNK = 1 << 18

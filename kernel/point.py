@@ -10,7 +10,7 @@ from typing import Any
 
 from stable_baselines3.common.vec_env import VecEnv
 
-from kernel import codec, exact_state, health, retention
+from kernel import codec, exact_state, health, replay, retention
 from kernel.cadence import Cadence
 from kernel.channel import Channel
 from kernel.config import RunConfig, SessionConfig
@@ -54,6 +54,8 @@ class ConsistentPoint:
     """A state to put back at the first call."""
     row_at: int = 0
     evaluated_at: int = 0
+    replay_rows: int = 0
+    """Rows of the replay buffer that were handed to the writer."""
     _health: health.Health = field(default_factory=health.Health)
     _health_at: float = 0.0
 
@@ -65,7 +67,7 @@ class ConsistentPoint:
         if t // self.run.checkpoint_freq > self.row_at // self.run.checkpoint_freq:
             self._close_row(t)
         stop = self.stop_requested()
-        if (stop and t != self.cadence.last_timesteps) or self.cadence.is_due(now, t):
+        if (stop and t != self.cadence.last_timesteps) or self.cadence.is_due(now, t) or self._ring_fills_up():
             self._checkpoint(t)
         self._report(t, now)
         if stop:
@@ -90,6 +92,7 @@ class ConsistentPoint:
         self.pending = state
         training = state["training"]
         self.row_at, self.evaluated_at = training["row_at"], training["evaluated_at"]
+        self.replay_rows = replay.rows_done(self.model) if replay.has_replay(self.model) else 0
 
     def captured(self) -> dict[str, Any]:
         """The whole state at this instant."""
@@ -105,7 +108,7 @@ class ConsistentPoint:
         assert state is not None
         exact_state.restore(self.model, state)
         self.statistics.load_state(state["training"]["statistics"])
-        if codec.encode(self.captured()) != codec.encode(state):
+        if codec.encode(self.captured()) != codec.encode({k: v for k, v in state.items() if k != "replay"}):
             self.writer.lineage.exact = False
             reason = "what was put back is not what the checkpoint holds"
             self.channel.event("inexact", num_timesteps=self.model.num_timesteps, reason=reason)
@@ -132,7 +135,12 @@ class ConsistentPoint:
     def _checkpoint(self, t: int, finished: bool = False) -> None:
         before, cpu_before = self.clock(), self.writer.cpu_seconds
         snapshot = Snapshot(
-            t, self.captured(), self.statistics.row(), list(self.statistics.recent_rows), finished=finished
+            t,
+            self.captured(),
+            self.statistics.row(),
+            list(self.statistics.recent_rows),
+            finished=finished,
+            replay_rows=self._new_replay_rows(),
         )
         self.writer.put(snapshot)
         now = self.clock()
@@ -150,6 +158,20 @@ class ConsistentPoint:
                 seconds_between=round(stretched, 2),
                 reason=f"Checkpoints {asked} would take more than {self.cadence.max_share:.0%} of the training.",
             )
+
+    def _ring_fills_up(self) -> bool:
+        """Whether rows that no checkpoint has yet will soon be written over."""
+        if not replay.has_replay(self.model):
+            return False
+        waiting = replay.rows_done(self.model) - self.replay_rows
+        return waiting > 1 and 2 * waiting >= self.model.replay_buffer.buffer_size
+
+    def _new_replay_rows(self) -> dict[str, Any] | None:
+        if not replay.has_replay(self.model):
+            return None
+        done = replay.rows_done(self.model)
+        first, self.replay_rows = self.replay_rows, done
+        return replay.copy_rows(self.model, first, done)
 
     def _report(self, t: int, now: float) -> None:
         self.pace.step(now, t)

@@ -11,7 +11,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from kernel.manifest import MANIFEST, checkpoints_in, num_timesteps_of
+from kernel import segments
+from kernel.manifest import MANIFEST, Manifest, checkpoints_in, num_timesteps_of
 
 PUBLISHED = "published.json"
 BEST_KEY = "eval/mean_reward"
@@ -32,30 +33,48 @@ def kept(timesteps: list[int], newest: int, best: int | None = None, published: 
     return stay
 
 
+def _prune_segments(folder: Path, scores: Scores, checkpoints: list[Path]) -> None:
+    """Delete the replay segments that no checkpoint lists any more."""
+    needed = {name for path in checkpoints for name in scores.segments(path)}
+    for path in (folder / segments.FOLDER).glob("*.bin"):
+        if path.name not in needed:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
 class Scores:
-    """Evaluation scores of checkpoints, read from their manifests once each."""
+    """What retention must know of checkpoints, read from their manifests once each."""
 
     def __init__(self) -> None:
-        self._known: dict[Path, float | None] = {}
+        self._known: dict[Path, tuple[float | None, tuple[str, ...]]] = {}
 
     def best(self, paths: list[Path]) -> int | None:
         """Timestep of the checkpoint with the best evaluation, if any has one."""
         scored = [(score, num_timesteps_of(p.name)) for p in paths if (score := self._score(p)) is not None]
         return max(scored)[1] if scored else None
 
+    def segments(self, path: Path) -> tuple[str, ...]:
+        """Names of the replay segments that the checkpoint at `path` needs."""
+        return self._read(path)[1]
+
     def _score(self, path: Path) -> float | None:
+        return self._read(path)[0]
+
+    def _read(self, path: Path) -> tuple[float | None, tuple[str, ...]]:
         if path not in self._known:
-            self._known[path] = _score_of(path)
+            self._known[path] = _read_manifest(path)
         return self._known[path]
 
 
-def _score_of(path: Path) -> float | None:
+def _read_manifest(path: Path) -> tuple[float | None, tuple[str, ...]]:
     try:
         with zipfile.ZipFile(path) as archive:
-            score: Any = json.loads(archive.read(MANIFEST))["metrics"].get(BEST_KEY)
+            manifest = Manifest.from_json(archive.read(MANIFEST))
+        score: Any = manifest.metrics.get(BEST_KEY)
+        names = tuple(str(entry["name"]) for entry in segments.listed(manifest))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile):
-        return None
-    return float(score) if isinstance(score, (int, float)) else None
+        return None, ()
+    return (float(score) if isinstance(score, (int, float)) else None), names
 
 
 def prune(folder: Path, newest: int, scores: Scores) -> list[str]:
@@ -70,6 +89,8 @@ def prune(folder: Path, newest: int, scores: Scores) -> list[str]:
     for path in gone:
         with contextlib.suppress(OSError):
             path.unlink()
+    if (folder / segments.FOLDER).is_dir():
+        _prune_segments(folder, scores, [by_timestep[t] for t in stay])
     return [path.name for path in gone]
 
 

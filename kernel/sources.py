@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kernel import checkpoint, records, staging
+from kernel import checkpoint, records, segments, staging
 from kernel import manifest as manifests
 from kernel.config import RunConfig
 from kernel.manifest import MANIFEST, CheckpointInvalid, Manifest
@@ -85,6 +85,7 @@ def choose(folders: Iterable[Path], run: RunConfig, allow_changed: Iterable[str]
     for _, _, path in sorted(found, key=lambda item: item[:2], reverse=True):
         try:
             manifest = manifests.verify(path, run_id=run.run_id)
+            segments.verify(path, manifest)
         except (CheckpointInvalid, OSError) as error:
             refused.append(Refused(path, str(error)))
             continue
@@ -120,13 +121,7 @@ def _short(value: Any) -> str:
 
 def import_checkpoint(source: Path, manifest: Manifest, checkpoints: Path) -> Path:
     """A verified checkpoint from a mounted dataset, with the replay segments it needs, as a file of `checkpoints`."""
-    for segment in manifest.details.get("segments", ()):
-        target = checkpoints / staging.REPLAY / segment["name"]
-        if not target.is_file():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            found = next(iter(sorted(source.parent.rglob(segment["name"]))), None)
-            if found is not None:
-                shutil.copyfile(found, target)
+    segments.copy_all(source, manifest, checkpoints)
     return checkpoint.import_into(checkpoints, source, manifest)
 
 

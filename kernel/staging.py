@@ -7,7 +7,6 @@ Standard library only.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -15,7 +14,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from kernel import config
+from kernel import config, segments
 from kernel import manifest as manifests
 from kernel.config import Configuration
 from kernel.manifest import Manifest, checkpoints_in, num_timesteps_of
@@ -23,7 +22,6 @@ from kernel.manifest import Manifest, checkpoints_in, num_timesteps_of
 INDEX = "index.json"
 RUN = "run.json"
 METRICS = "metrics.jsonl"
-REPLAY = "replay"
 RECENT_DIGESTS = 1000
 
 
@@ -50,7 +48,9 @@ def newest_verified(working: Path, configuration: Configuration) -> tuple[Path, 
     """The newest checkpoint on the disk that verifies."""
     for path in checkpoints_in(working / "checkpoints"):
         try:
-            return path, manifests.verify(path, run_id=configuration.run.run_id)
+            manifest = manifests.verify(path, run_id=configuration.run.run_id)
+            segments.verify(path, manifest)
+            return path, manifest
         except (manifests.CheckpointInvalid, OSError):
             continue
     return None
@@ -89,29 +89,20 @@ def _add_checkpoint(folder: Path, path: Path, manifest: Manifest) -> dict[str, o
     name = path.name + manifests.PUBLISHED_SUFFIX
     _link(path, folder / name)
     (folder / f"checkpoint_t{manifest.num_timesteps}.manifest.json").write_text(manifest.to_json(), "utf-8")
-    segments = []
-    for segment in manifest.details.get("segments", ()):
-        _link(path.parent / REPLAY / segment["name"], folder / segment["name"])
-        segments.append({"file": segment["name"], "sha256": segment["sha256"], "size": segment["size"]})
-    entry: dict[str, object] = {
+    replay = []
+    for entry in segments.listed(manifest):
+        _link(segments.path_of(path, entry["name"]), folder / entry["name"])
+        replay.append({"file": entry["name"], "sha256": entry["sha256"], "size": entry["size"]})
+    listed: dict[str, object] = {
         "num_timesteps": num_timesteps_of(path.name),
         "file": name,
-        "sha256": file_sha256(folder / name),
+        "sha256": segments.sha256_of(folder / name),
         "size": (folder / name).stat().st_size,
         "state_digest": manifest.state_digest,
     }
-    if segments:
-        entry["segments"] = segments
-    return entry
-
-
-def file_sha256(path: Path) -> str:
-    """sha256 of a whole file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+    if replay:
+        listed["segments"] = replay
+    return listed
 
 
 def _link(source: Path, target: Path) -> None:

@@ -25,7 +25,7 @@ from typing import Any
 
 import torch as th
 
-from kernel import algorithms, codec, environments, evaluation, fingerprint, signals, sources
+from kernel import algorithms, codec, environments, evaluation, fingerprint, replay, signals, sources
 from kernel.cadence import Cadence
 from kernel.channel import Channel
 from kernel.checkpoint import METRICS, read_member, read_state, refuse
@@ -65,7 +65,11 @@ def train(configuration: Configuration, folder: Path, channel: Channel, seconds_
     lineage = make_lineage(configuration, total, venv, device, choice, channel)
     metrics = MetricsFile(folder / FILE)
     begin_metrics(metrics, folder, choice)
-    writer = CheckpointWriter(folder / CHECKPOINTS, lineage, constant_data(model), metrics, channel.event)
+    store = replay.store_for(model, folder / CHECKPOINTS)
+    state = codec.decode(read_state(choice.path, choice.manifest)) if choice.path and choice.manifest else None
+    if state is not None and store is not None and choice.manifest is not None:
+        store.fill(model, state["replay"], choice.manifest.details["segments"])
+    writer = CheckpointWriter(folder / CHECKPOINTS, lineage, constant_data(model), metrics, channel.event, store)
 
     began = choice.manifest.num_timesteps if choice.manifest else 0
     point = ConsistentPoint(
@@ -85,7 +89,6 @@ def train(configuration: Configuration, folder: Path, channel: Channel, seconds_
     )
     model.at_consistent_point = point
     point.cadence.begin(time.monotonic(), began)
-    state = codec.decode(read_state(choice.path, choice.manifest)) if choice.path and choice.manifest else None
     channel.event(
         "training",
         num_timesteps=began,

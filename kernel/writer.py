@@ -17,6 +17,7 @@ from kernel import checkpoint, codec, records, retention, sb3_members
 from kernel.config import RunConfig, SessionConfig
 from kernel.manifest import CheckpointInvalid, Manifest, checkpoint_name, verify
 from kernel.metrics import MetricsFile, row_text
+from kernel.replay import SegmentStore
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ class Snapshot:
     metrics: Mapping[str, Any]
     recent_rows: list[dict[str, Any]]
     finished: bool = False
+    replay_rows: Mapping[str, Any] | None = None
+    """Rows that the replay buffer took in since the snapshot before; None without a replay buffer."""
 
 
 @dataclass
@@ -60,6 +63,7 @@ class CheckpointWriter:
         constant_data: Mapping[str, Any],
         metrics: MetricsFile,
         report: Report,
+        replay: SegmentStore | None = None,
         write: Callable[[Path, bytes], None] = checkpoint.write_new,
     ) -> None:
         self.folder = folder
@@ -70,6 +74,7 @@ class CheckpointWriter:
         self._metrics = metrics
         self._report = report
         self._write = write
+        self._replay = replay
         self._scores = retention.Scores()
         self._queue: queue.Queue[Snapshot | None] = queue.Queue(IN_FLIGHT - 1)
         self._thread = threading.Thread(target=self._run, name="checkpoint writer", daemon=True)
@@ -104,7 +109,12 @@ class CheckpointWriter:
     def _write_checkpoint(self, snapshot: Snapshot) -> None:
         began = time.monotonic()
         t = snapshot.num_timesteps
-        state = codec.encode(snapshot.state)
+        tree, details = dict(snapshot.state), {}
+        if self._replay is not None and snapshot.replay_rows is not None:
+            self._replay.add(dict(snapshot.replay_rows))
+            tree["replay"] = self._replay.state()
+            details["segments"] = self._replay.commit()
+        state = codec.encode(tree)
         digest = hashlib.sha256(state).hexdigest()
         self._compare_with_known(t, digest)
         members = {
@@ -112,7 +122,7 @@ class CheckpointWriter:
             checkpoint.STATE: state,
             checkpoint.METRICS: "".join(map(row_text, snapshot.recent_rows)).encode(),
         }
-        data = checkpoint.to_bytes(self._manifest(snapshot, digest), members)
+        data = checkpoint.to_bytes(self._manifest(snapshot, digest, details), members)
         path = self.folder / checkpoint_name(t)
         self._create(path, data, digest)
         self.lineage.known_digests[t] = digest
@@ -131,7 +141,7 @@ class CheckpointWriter:
             checkpoint.refuse(path)
             self._write(path, data)
 
-    def _manifest(self, snapshot: Snapshot, digest: str) -> Manifest:
+    def _manifest(self, snapshot: Snapshot, digest: str, details: Mapping[str, Any]) -> Manifest:
         lineage = self.lineage
         return Manifest(
             run_id=lineage.run.run_id,
@@ -145,7 +155,12 @@ class CheckpointWriter:
             exact=lineage.exact,
             fingerprint=lineage.fingerprint,
             parent=lineage.parent,
-            details={**lineage.details, "finished": snapshot.finished, "run": dataclasses.asdict(lineage.run)},
+            details={
+                **lineage.details,
+                **details,
+                "finished": snapshot.finished,
+                "run": dataclasses.asdict(lineage.run),
+            },
         )
 
     def _compare_with_known(self, t: int, digest: str) -> None:

@@ -1,0 +1,145 @@
+"""Small environments, one for each way to an environment's state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+TICKS = [0]
+"""State that no environment owns: what a careless module keeps."""
+
+
+class Queue(gymnasium.Env):
+    """A queue at a signal: random arrivals, two actions, and a state in plain arrays."""
+
+    observation_space = spaces.Box(-10.0, 10.0, (3,), np.float32)
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, length: int = 23) -> None:
+        self.length = length
+        self.queue = np.zeros(2)
+        self.t = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.queue = self.np_random.uniform(0.0, 2.0, 2)
+        self.t = 0
+        return self._obs(), {}
+
+    def step(self, action: Any) -> Any:
+        self.t += 1
+        self.queue += self.np_random.exponential(0.4, 2)
+        self.queue[int(action)] = max(0.0, self.queue[int(action)] - 1.0)
+        reward = -float(self.queue.sum())
+        return self._obs(), reward, False, self.t >= self.length, {"queue": float(self.queue.sum())}
+
+    def _obs(self) -> Any:
+        return np.array([*np.minimum(self.queue, 10.0), self.t / self.length], np.float32)
+
+
+class ContractQueue(Queue):
+    """Says itself what its state is."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"queue": self.queue.copy(), "t": self.t, "generator": self.np_random.bit_generator.state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.queue[...] = state["queue"]
+        self.t = state["t"]
+        self.np_random.bit_generator.state = state["generator"]
+
+
+class _Box:
+    """Something that no codec holds."""
+
+    def __init__(self) -> None:
+        self.load = 0.0
+
+
+class OpaqueQueue(Queue):
+    """Keeps a part of its state in an object: it can only be reset and stepped again."""
+
+    def __init__(self, length: int = 23) -> None:
+        super().__init__(length)
+        self.box = _Box()
+
+    def reset(self, **kwargs: Any) -> Any:
+        self.box.load = 0.0
+        return super().reset(**kwargs)
+
+    def step(self, action: Any) -> Any:
+        self.box.load += 0.1 * float(action)
+        obs, reward, terminated, truncated, info = super().step(action)
+        return obs, reward - self.box.load, terminated, truncated, info
+
+
+class RacyQueue(OpaqueQueue):
+    """Its first observation depends on how often any such environment was reset in this process."""
+
+    def reset(self, **kwargs: Any) -> Any:
+        TICKS[0] += 1
+        obs, info = super().reset(**kwargs)
+        self.queue += TICKS[0]
+        return self._obs(), info
+
+
+class SlowQueue(Queue):
+    """Takes its time."""
+
+    def step(self, action: Any) -> Any:
+        import time
+
+        time.sleep(0.02)
+        return super().step(action)
+
+
+class HangingQueue(Queue):
+    """Stops for ever at one step."""
+
+    def step(self, action: Any) -> Any:
+        if self.t == 15 and not self._marker().exists():
+            import time
+
+            self._marker().write_text("hung")
+            time.sleep(3600)
+        return super().step(action)
+
+    @staticmethod
+    def _marker() -> Any:
+        from pathlib import Path
+
+        return Path("hung.txt")
+
+
+class ChattyQueue(Queue):
+    """Prints as the incident did."""
+
+    def step(self, action: Any) -> Any:
+        for i in range(300):
+            print(f"[DEBUG_BC_GPU] step {self.t} cell {i} rho=0.1234 w=12.34")  # noqa: T201
+        return super().step(action)
+
+
+class ConstantQueue(Queue):
+    """Pays the same whatever is done, as the incident's did."""
+
+    def step(self, action: Any) -> Any:
+        obs, _, terminated, truncated, info = super().step(action)
+        return obs, 0.01, terminated, truncated, {**info, "queue": 0.0}
+
+
+class DyingQueue(Queue):
+    """Kills its process at one step, the first time."""
+
+    def step(self, action: Any) -> Any:
+        import os
+        import signal
+        from pathlib import Path
+
+        if self.t == 15 and not Path("died.txt").exists():
+            Path("died.txt").write_text("once")
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return super().step(action)
