@@ -18,6 +18,8 @@ DEBUG_TAG = "[DEBUG"
 BURST_S = 1.0
 SUSTAINED_S = 60.0
 """A healthy run may print a screenful at once; only what goes on for this long is a flood by its rate alone."""
+WARM_UP_S = 60.0
+"""The first steps pay for compilation; their speed says nothing."""
 
 
 class Level(Enum):
@@ -48,6 +50,7 @@ class Alerts:
     _burst: collections.deque[float] = field(default_factory=collections.deque)
     _sustained: collections.deque[float] = field(default_factory=collections.deque)
     _raised: set[str] = field(default_factory=set)
+    _began: float = 0.0
 
     def on_line(self, line: LogLine, event: dict[str, Any] | None) -> list[Alert]:
         """Alerts that this line raises; its own time counts, so a replayed log is judged as it happened."""
@@ -59,8 +62,11 @@ class Alerts:
         elif event["event"] in ("health", "publish_failed", "write_failed", "checkpoint_failed", "restart"):
             message = event.get("message") or event.get("reason") or "no message"
             found.append(Alert(Level.WARN, event["event"].replace("_", " "), str(message)))
+        elif event["event"] == "training":
+            self._began = line.time
         elif event["event"] == "progress" and isinstance(event.get("steps_per_s"), (int, float)):
-            found += self._slow(float(event["steps_per_s"]))
+            if line.time - self._began >= WARM_UP_S:
+                found += self._slow(float(event["steps_per_s"]))
         return found
 
     def on_time(self, *, silent_s: float, progress: Progress, now_s: float) -> list[Alert]:

@@ -173,11 +173,22 @@ def for_terminal(json_lines: bool) -> Screen:
 
 
 def describe(event: dict[str, Any]) -> str:
-    """One event in words: its name and its fields, the ones that only programs need left out."""
-    hidden = {"event", "schema", "time", "message"}
-    parts = [f"{key} {_shown(value)}" for key, value in event.items() if key not in hidden and _plain(value)]
-    message = f"{event['message']} " if event.get("message") else ""
-    return f"{event['event'].replace('_', ' ')}: {message}{'(' + ', '.join(parts) + ')' if parts else ''}".rstrip(": ")
+    """One event in words: its name, its message, and the fields that people read."""
+    parts = [
+        f"{key.replace('_', ' ')} {_shown(value)}"
+        for key, value in event.items()
+        if key not in _HIDDEN and _plain(value)
+    ]
+    said = [str(event[key]) for key in ("message", "reason") if event.get(key)]
+    details = ", ".join(parts)
+    return f"{event['event'].replace('_', ' ')}: {' '.join(said)}{f' ({details})' if said and details else details}"
+
+
+_HIDDEN = {
+    "event", "schema", "time", "message", "reason", "run_id", "total_timesteps", "requested_timesteps", "hidden_lines",
+    "log_lines", "host", "dataset",
+}  # fmt: skip
+"""Fields that the screen shows elsewhere, or that only programs need."""
 
 
 def summary(progress: Progress) -> str:

@@ -92,11 +92,12 @@ def test_silence_warns_once_until_a_line_comes() -> None:
     assert rules(61) == ["silent"]
 
 
-def test_slow_training_warns_with_its_figure() -> None:
+def test_slow_training_warns_with_its_figure_once_it_is_warm() -> None:
     alerts = Alerts(WatchSettings(min_timesteps_per_s=5))
-    line = LogLine(1.0, "stdout", "")
-    assert not alerts.on_line(line, {"event": "progress", "steps_per_s": 6.0})
-    (alert,) = alerts.on_line(line, {"event": "progress", "steps_per_s": 0.5})
+    assert not alerts.on_line(LogLine(10.0, "stdout", ""), {"event": "training"})
+    assert not alerts.on_line(LogLine(20.0, "stdout", ""), {"event": "progress", "steps_per_s": 0.1})
+    assert not alerts.on_line(LogLine(80.0, "stdout", ""), {"event": "progress", "steps_per_s": 6.0})
+    (alert,) = alerts.on_line(LogLine(81.0, "stdout", ""), {"event": "progress", "steps_per_s": 0.5})
     assert (alert.level, alert.rule) == (Level.WARN, "slow")
     assert "0.50" in alert.message
 
