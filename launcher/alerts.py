@@ -64,9 +64,9 @@ class Alerts:
             found.append(Alert(Level.WARN, event["event"].replace("_", " "), str(message)))
         elif event["event"] == "training":
             self._began = line.time
-        elif event["event"] == "progress" and isinstance(event.get("steps_per_s"), (int, float)):
-            if line.time - self._began >= WARM_UP_S:
-                found += self._slow(float(event["steps_per_s"]))
+        elif event["event"] == "progress" and line.time - self._began >= WARM_UP_S:
+            speed = event.get("steps_per_s")
+            found += self._slow(float(speed)) if isinstance(speed, (int, float)) else []
         return found
 
     def on_time(self, *, silent_s: float, progress: Progress, now_s: float) -> list[Alert]:

@@ -51,7 +51,10 @@ Happening = LogLine | StateSeen | Cut | Ended
 
 
 class Follower:
-    """Follows the kernel `slug` until its state is final; `seen` counts log events, so that a replay costs little."""
+    """Follows the kernel `slug` until its state is final; `seen` counts log events, so that a replay costs little.
+
+    `revive` is called before a new try after a failure: the embedded Kaggle may have to be started again.
+    """
 
     def __init__(
         self,
@@ -59,6 +62,7 @@ class Follower:
         slug: str,
         *,
         wait: Callable[[float], object] | None = None,
+        revive: Callable[[], object] = lambda: None,
         unknown_looks: int = 5,
     ) -> None:
         self.happenings: queue.Queue[Happening] = queue.Queue(maxsize=20_000)
@@ -67,6 +71,7 @@ class Follower:
         self._stop = threading.Event()
         self._wait = wait or self._stop.wait
         self._unknown_looks = unknown_looks
+        self._revive = revive
         self._result_seen = False
         self._state = SessionState(Status.QUEUED)
 
@@ -110,6 +115,9 @@ class Follower:
             except BackendUnavailable as error:
                 wait_s = min(LONGEST_WAIT_S, max(error.retry_after_s or 0.0, wait_s * 2))
                 self.happenings.put(Cut(str(error), wait_s))
+                self._wait(wait_s)
+                self._revive()
+                continue
             if self.seen > before:
                 wait_s = FIRST_WAIT_S
             self._wait(wait_s)

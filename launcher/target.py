@@ -51,6 +51,14 @@ class Target:
             raise BackendUnavailable(str(error)) from error
         return KaggleBackend(endpoint.url, Credentials("the embedded Kaggle", endpoint.token, endpoint.username))
 
+    def revive(self) -> None:
+        """Start the embedded Kaggle again where it has died; its address stays the same. Nothing for kaggle.com."""
+        if self.name is TargetName.local:
+            try:
+                local_kaggle().ensure_running()
+            except ServiceError as error:
+                logger.warning("%s", error)
+
 
 def choose(forced: TargetName | None) -> Target:
     """The target that `forced` names; without it `kaggle` when credentials are found, else `local`.

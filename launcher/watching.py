@@ -12,7 +12,7 @@ from launcher.alerts import Alert, Alerts, Level
 from launcher.backends.base import Backend, LogLine, SessionState, Status
 from launcher.cancelling import cancel_session
 from launcher.config import WatchSettings
-from launcher.errors import AlertStop, KernelFailed, LauncherError, NotFound, SessionCut
+from launcher.errors import AlertStop, KernelFailed, SessionCut
 from launcher.follow import Cut, Ended, Follower, StateSeen
 from launcher.ledger import Ledger, Run, Session
 from launcher.progress import Progress
@@ -32,6 +32,7 @@ class Watch:
     screen: Screen
     limits: WatchSettings
     clock: Callable[[], float] = time.monotonic
+    revive: Callable[[], object] = lambda: None
 
     def __post_init__(self) -> None:
         self.progress = Progress(total_timesteps=self.run.config.total_timesteps)
@@ -48,7 +49,7 @@ class Watch:
         LauncherError
             The session cannot be followed; what was seen so far is kept.
         """
-        follower = Follower(self.backend, self.run.slug(self.session.number))
+        follower = Follower(self.backend, self.run.slug(self.session.number), revive=self.revive)
         path = self.run.log(self.session.number)
         path.parent.mkdir(parents=True, exist_ok=True)
         self.screen.begin(self.run, self.session)
@@ -181,6 +182,3 @@ def outcome(run: Run, session: Session, state: SessionState) -> str:
     if state.status is Status.CANCEL_ACKNOWLEDGED:
         raise SessionCut(f"The session was cut off after {seen}; its outputs and its log are gone.{said}\n{resume}")
     raise KernelFailed(f"The kernel is in state {state.status.value} and was never run.{said}")
-
-
-__all__ = ["LauncherError", "NotFound", "Watch", "outcome"]

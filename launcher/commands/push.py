@@ -39,7 +39,7 @@ def push(
     address = pushing.start(run, prepared, settings, backend, book, after=0)
     say_started(run, 1, prepared, address)
     if watch_it:
-        watch.watch_session(run, backend, book, settings.watch, json_lines=False)
+        watch.watch_session(run, chosen, backend, book, settings.watch, json_lines=False)
 
 
 def say_started(run: Run, number: int, prepared: Prepared, address: str) -> None:

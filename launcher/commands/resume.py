@@ -46,7 +46,7 @@ def resume(run_id: str | None, *, flags: Mapping[str, Any], watch_it: bool) -> N
     address = pushing.start(run, prepared, settings, backend, book, after=last.number)
     push.say_started(run, last.number + 1, prepared, address)
     if watch_it:
-        watch.watch_session(run, backend, book, settings.watch, json_lines=False)
+        watch.watch_session(run, chosen, backend, book, settings.watch, json_lines=False)
 
 
 def _settled(run: Run, backend: Backend, book: Ledger) -> Session:

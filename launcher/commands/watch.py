@@ -9,6 +9,7 @@ from launcher.backends.base import Backend
 from launcher.config import WatchSettings
 from launcher.errors import NotFound, UnknownRun
 from launcher.ledger import Ledger, Run
+from launcher.target import Target
 from launcher.watching import Watch, outcome
 
 
@@ -17,11 +18,13 @@ def watch(run_id: str | None, *, json_lines: bool) -> None:
     settings = config.load({})
     book = Ledger()
     run = book.run(run_id)
-    backend = target.of_run(run).connect()
-    watch_session(run, backend, book, settings.watch, json_lines=json_lines)
+    chosen = target.of_run(run)
+    watch_session(run, chosen, chosen.connect(), book, settings.watch, json_lines=json_lines)
 
 
-def watch_session(run: Run, backend: Backend, book: Ledger, limits: WatchSettings, *, json_lines: bool) -> None:
+def watch_session(
+    run: Run, chosen: Target, backend: Backend, book: Ledger, limits: WatchSettings, *, json_lines: bool
+) -> None:
     """Follow the newest session of `run` and say how it ended.
 
     Raises
@@ -30,7 +33,7 @@ def watch_session(run: Run, backend: Backend, book: Ledger, limits: WatchSetting
         The session did not end well.
     """
     session = book.sessions(run.run_id)[-1]
-    watched = Watch(run, session, backend, book, screen.for_terminal(json_lines), limits)
+    watched = Watch(run, session, backend, book, screen.for_terminal(json_lines), limits, revive=chosen.revive)
     try:
         state = watched.to_the_end()
     except NotFound as error:

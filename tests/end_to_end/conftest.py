@@ -1,0 +1,65 @@
+"""A user in an empty folder who types `kaglaunch` commands; the embedded Kaggle is theirs and ends with the test."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from launcher.local_kaggle.service import LocalKaggle
+
+
+@dataclass
+class User:
+    """Types commands in `folder`; `kaggle` is what their `--target local` talks to."""
+
+    folder: Path
+    environ: dict[str, str]
+    kaggle: LocalKaggle = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.kaggle = LocalKaggle(Path(self.environ["XDG_STATE_HOME"]) / "kaglaunch" / "local-kaggle")
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Begin a command."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "launcher", *arguments],
+            cwd=self.folder,
+            env=self.environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+        )
+
+    def types(self, *arguments: str, code: int = 0, timeout_s: float = 200) -> str:
+        """Run a command to its end; its output, after its exit code was checked."""
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=timeout_s)
+        assert process.returncode == code, f"kaglaunch {' '.join(arguments)}: {process.returncode}\n{out}\n{err}"
+        assert "Traceback" not in err
+        return out + err
+
+    def checkpoints(self) -> list[Path]:
+        """Checkpoints that were brought back, by name."""
+        return sorted(self.folder.rglob("checkpoint_t*.zip"))
+
+
+@pytest.fixture
+def user(tmp_path: Path) -> Iterator[User]:
+    """A newcomer without credentials; only the cache of wheels is shared with this machine's user."""
+    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("KAGGLE_", "KAGLAUNCH_"))}
+    home, folder = tmp_path / "home", tmp_path / "work"
+    home.mkdir()
+    folder.mkdir()
+    environ |= {"HOME": str(home), "XDG_STATE_HOME": str(home / "state"), "XDG_CACHE_HOME": cache}
+    person = User(folder, environ)
+    yield person
+    person.kaggle.stop()
