@@ -171,14 +171,19 @@ def restore(venv: VecEnv, state: dict[str, Any]) -> None:
     base = base_of(venv)
     for env, saved in zip(base.envs, state["envs"], strict=True):
         _restore_env(env, saved)
+    restore_normalisation(venv, state)
+    # Seeds and options count for the first reset of a run only.
+    base._reset_seeds()
+    base._reset_options()
+
+
+def restore_normalisation(venv: VecEnv, state: dict[str, Any]) -> None:
+    """Put back what rewards are divided by."""
     if isinstance(venv, VecNormalize):
         saved = state["normalize"]
         venv.ret_rms.mean, venv.ret_rms.var = saved["mean"].copy(), saved["var"].copy()
         venv.ret_rms.count = saved["count"]
         venv.returns = saved["returns"].copy()
-    # Seeds and options count for the first reset of a run only.
-    base._reset_seeds()
-    base._reset_options()
 
 
 def base_of(venv: VecEnv) -> DummyVecEnv:

@@ -39,6 +39,10 @@ EPISODES = ("ep_info_buffer", "ep_success_buffer")
 ROLLOUT = ("actions", "rewards", "episode_starts", "values", "log_probs")
 
 
+class NotExact(ValueError):
+    """Raised when bit-identical continuation was required and cannot be promised."""
+
+
 def capture(model: Any, training: Any) -> dict[str, Any]:
     """Copies of everything; `training` is what the callbacks want back."""
     return {
@@ -73,6 +77,19 @@ def restore(model: Any, state: dict[str, Any]) -> None:
     _restore_rollout(model, state["rollout"])
     environments.restore(model.env, state["environments"])
     _restore_random(model, state["random"])
+
+
+def with_new_episodes(model: Any, state: dict[str, Any]) -> dict[str, Any]:
+    """`state` with environments that were just reset: the way on where theirs cannot be put back."""
+    environments.restore_normalisation(model.env, state["environments"])
+    obs = model.env.reset()
+    original = getattr(model.env, "get_original_obs", lambda: obs)()
+    arrays = {
+        "_last_obs": obs,
+        "_last_episode_starts": np.ones(model.n_envs, bool),
+        "_last_original_obs": None if state["arrays"]["_last_original_obs"] is None else original,
+    }
+    return {**state, "arrays": arrays, "environments": environments.capture(model.env)}
 
 
 def to_tensors(tree: Any) -> Any:

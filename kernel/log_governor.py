@@ -34,6 +34,7 @@ _IMPORTANT = re.compile(
     rb"(?i)\b(warning|warn|error|exception|traceback|critical|fatal|killed|cuda error|out of memory|segmentation)"
     rb"|^[A-Za-z_.]*(Error|Exception|Interrupt|Warning)\b"
 )
+_EXCEPTION = re.compile(rb"[A-Za-z_.]*(Error|Exception|Interrupt|Killed)\b.*:|Fatal Python error:")
 _DEBUG_TAG = re.compile(rb"^\W{0,2}\[?DEBUG")
 _NUMBERS = re.compile(rb"\d+")
 
@@ -94,6 +95,8 @@ class Filter:
         self._in_traceback = False
         self.hidden = 0
         """Ordinary lines that only the full log has."""
+        self.last_error = ""
+        """The last line that named an exception."""
 
     def line(self, line: bytes, now: float) -> None:
         """One line that the trainer printed, without its end."""
@@ -104,6 +107,8 @@ class Filter:
         if count > 1 or len(self._seen) < FOLDED_FORMS:
             self._seen[form] = count
         times = f"  [{count:,} times so far]" if count > 1 else ""
+        if _EXCEPTION.match(line):
+            self.last_error = _text(line, MAX_LINE)
         if self._is_important(line):
             if count & (count - 1) == 0:  # the 1st, 2nd, 4th, 8th … time
                 self._show(_text(line, 4 * MAX_LINE) + times)
@@ -161,6 +166,11 @@ class LogGovernor:
     def hidden(self) -> int:
         """Lines that only the full log has."""
         return self._filter.hidden
+
+    @property
+    def last_error(self) -> str:
+        """The last line that named an exception, if any did."""
+        return self._filter.last_error
 
     def join(self, timeout: float) -> None:
         """Wait until the trainer's end is closed and everything was looked at."""

@@ -14,6 +14,7 @@ from kernel import codec, exact_state, health, replay, retention
 from kernel.cadence import Cadence
 from kernel.channel import Channel
 from kernel.config import RunConfig, SessionConfig
+from kernel.environments import NotRestorable
 from kernel.metrics import StepStatistics
 from kernel.progress import Pace
 from kernel.writer import CheckpointWriter, Snapshot
@@ -86,8 +87,21 @@ class ConsistentPoint:
             self._checkpoint(t, finished=True)
 
     def restore_now(self, state: dict[str, Any]) -> None:
-        """Put `state` back before `learn`, and once more at the first consistent point."""
-        exact_state.restore(self.model, state)
+        """Put `state` back before `learn`, and once more at the first consistent point.
+
+        Raises
+        ------
+        exact_state.NotExact
+            `require_exact`, and an environment cannot be put back.
+        """
+        try:
+            exact_state.restore(self.model, state)
+        except NotRestorable as error:
+            if self.session.require_exact:
+                raise exact_state.NotExact(f"{error} Or leave out --require-exact.") from error
+            self._lose_exactness(str(error))
+            state = exact_state.with_new_episodes(self.model, state)
+            exact_state.restore(self.model, state)
         self.model.resumes_inside_rollout = True
         self.pending = state
         training = state["training"]
@@ -109,9 +123,11 @@ class ConsistentPoint:
         exact_state.restore(self.model, state)
         self.statistics.load_state(state["training"]["statistics"])
         if codec.encode(self.captured()) != codec.encode({k: v for k, v in state.items() if k != "replay"}):
-            self.writer.lineage.exact = False
-            reason = "what was put back is not what the checkpoint holds"
-            self.channel.event("inexact", num_timesteps=self.model.num_timesteps, reason=reason)
+            self._lose_exactness("what was put back is not what the checkpoint holds")
+
+    def _lose_exactness(self, reason: str) -> None:
+        self.writer.lineage.exact = False
+        self.channel.event("inexact", num_timesteps=self.model.num_timesteps, reason=reason)
 
     def _evaluate_if_due(self, t: int) -> None:
         freq = self.run.eval_freq

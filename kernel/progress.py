@@ -31,10 +31,17 @@ class Pace:
     _checkpointed: bool = False
     _calibrated: bool = False
     _not_training: float = 0.0
+    _warm: bool = False
+    _warm_at: float = 0.0
+    _warm_from: int = 0
 
     def step(self, now: float, num_timesteps: int) -> None:
         """The training is at `num_timesteps`."""
         self._t = num_timesteps
+        if not self._warm and num_timesteps > self.first_timestep:
+            # The first step compiles what it runs; it says nothing of the ones to come.
+            self._warm, self._warm_at, self._warm_from = True, now, num_timesteps
+            self._not_training = 0.0
         if not self._marks or now - self._marks[-1][0] >= 1.0:
             self._marks.append((now, num_timesteps))
         while len(self._marks) > 2 and now - self._marks[0][0] > 60.0:
@@ -68,10 +75,10 @@ class Pace:
         return True
 
     def steps_per_s(self, now: float) -> float | None:
-        """Timesteps a second of this session, evaluation and waiting left out; None before there is a figure."""
-        seconds = now - self.began - self._not_training
-        done = self._t - self.first_timestep
-        return round(done / seconds, 3) if done > 0 and seconds > 0 else None
+        """Timesteps a second since the first step, evaluation and waiting left out; None without a figure."""
+        seconds = now - self._warm_at - self._not_training
+        done = self._t - self._warm_from
+        return round(done / seconds, 3) if self._warm and done > 0 and seconds > 0 else None
 
     def recent_speed(self, now: float) -> float | None:
         """Timesteps a second over the last minute, everything included; None until there is half a minute."""

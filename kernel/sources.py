@@ -47,6 +47,11 @@ class Choice:
     changed: list[str] = field(default_factory=list)
     """Keys of the run that differ and were allowed to."""
 
+    @property
+    def finished(self) -> bool:
+        """Whether the run had reached its total when it was written."""
+        return self.manifest is not None and bool(self.manifest.details.get("finished"))
+
 
 def mounted_folders(dataset: str, environment: Iterable[tuple[str, str]] | None = None) -> list[Path]:
     """Folders in which the platform may show `dataset` (owner/slug)."""

@@ -249,6 +249,8 @@ class Supervisor:
         if self.stop_status:
             return self.stop_status, self.stop_message, True
         reason = describe_exit(code, self._memory_said)
+        if trainer.log.last_error:
+            reason += f" ({trainer.log.last_error})"
         self._crashes_here += 1
         self.restarts += 1
         if self._crashes_here > MAX_RESTARTS_AT_ONE_PLACE or self.restarts > MAX_RESTARTS:

@@ -25,7 +25,7 @@ from typing import Any
 
 import torch as th
 
-from kernel import algorithms, codec, environments, evaluation, fingerprint, replay, signals, sources
+from kernel import algorithms, codec, environments, evaluation, exact_state, fingerprint, replay, signals, sources
 from kernel.cadence import Cadence
 from kernel.channel import Channel
 from kernel.checkpoint import METRICS, read_member, read_state, refuse
@@ -41,10 +41,6 @@ from kernel.writer import CheckpointWriter, Lineage
 logger = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
-
-
-class NotExact(ValueError):
-    """Raised when bit-identical continuation was required and cannot be promised."""
 
 
 def train(configuration: Configuration, folder: Path, channel: Channel, seconds_left: float) -> tuple[str, int, str]:
@@ -102,7 +98,7 @@ def train(configuration: Configuration, folder: Path, channel: Channel, seconds_
     try:
         if state is None:
             model.learn(total, statistics, log_interval=1)
-        elif began < total:
+        elif began < total or not choice.finished:
             point.restore_now(state)
             # Inside a rollout that ends after the total the loop must be entered all the same.
             model.num_timesteps = min(model.num_timesteps, total - 1)
@@ -137,7 +133,7 @@ def make_lineage(
     ------
     sources.RunChanged
         Code, spaces or reward are not what the checkpoint was made with.
-    NotExact
+    exact_state.NotExact
         `require_exact`, and it cannot be promised.
     """
     run, session = configuration.run, configuration.session
@@ -165,7 +161,9 @@ def make_lineage(
     if reasons:
         lineage.exact = False
         if session.require_exact:
-            raise NotExact(f"Exact continuation was required, but {'; '.join(reasons)}. Leave out --require-exact.")
+            raise exact_state.NotExact(
+                f"Exact continuation was required, but {'; '.join(reasons)}. Leave out --require-exact."
+            )
         channel.event("inexact", num_timesteps=before.num_timesteps, reason="; ".join(reasons))
     return lineage
 
@@ -206,7 +204,7 @@ def main(argv: list[str] | None = None) -> int:
     (arguments.folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
     try:
         status, num_timesteps, message = train(configuration, arguments.folder, channel, arguments.seconds_left)
-    except (sources.RunChanged, NotExact, algorithms.HyperparametersRefused) as refusal:
+    except (sources.RunChanged, exact_state.NotExact, algorithms.HyperparametersRefused) as refusal:
         logger.error("%s", refusal)
         channel.ended("refused", 0, str(refusal))
         return 0

@@ -1,6 +1,6 @@
 """Train, kill with SIGKILL at a random instant, resume, until finished; then compare with a run nobody killed.
 
-    python kill_campaign.py FOLDER CASE TRIALS SEED
+    python kill_campaign.py FOLDER CASE KILLS SEED
 
 Everything is imported once and each training is a fork, so that hundreds of real kills take a minute.
 """
@@ -37,18 +37,18 @@ _DQN = {
     "policy_kwargs": {"net_arch": [16]},
 }
 CASES: dict[str, dict[str, Any]] = {
-    "ppo-boundary": {"checkpoint_freq": 32, "total_timesteps": 640, "hyperparameters": _PPO},
-    "ppo-any-step": {"checkpoint_freq": 7, "total_timesteps": 480, "hyperparameters": _PPO},
+    "ppo-boundary": {"checkpoint_freq": 32, "total_timesteps": 320, "hyperparameters": _PPO},
+    "ppo-any-step": {"checkpoint_freq": 7, "total_timesteps": 192, "hyperparameters": _PPO},
     "ppo-continuous": {
         "env": "Pendulum-v1",
         "checkpoint_freq": 11,
-        "total_timesteps": 480,
+        "total_timesteps": 192,
         "hyperparameters": {**_PPO, "learning_rate": "lin_1e-3"},
     },
     "ppo-4-envs-normalised": {
         "env": "toy_environments:ContractQueue",
         "checkpoint_freq": 12,
-        "total_timesteps": 640,
+        "total_timesteps": 320,
         "n_envs": 4,
         "normalize": True,
         "hyperparameters": {**_PPO, "n_steps": 16, "learning_rate": "lin_1e-3"},
@@ -58,28 +58,28 @@ CASES: dict[str, dict[str, Any]] = {
     "ppo-opaque": {
         "env": "toy_environments:OpaqueQueue",
         "checkpoint_freq": 9,
-        "total_timesteps": 320,
+        "total_timesteps": 192,
         "n_envs": 2,
         "hyperparameters": _PPO,
     },
-    "a2c": {"algorithm": "A2C", "checkpoint_freq": 7, "total_timesteps": 400, "hyperparameters": {"n_steps": 8}},
+    "a2c": {"algorithm": "A2C", "checkpoint_freq": 7, "total_timesteps": 200, "hyperparameters": {"n_steps": 8}},
     "dqn-any-step": {
         "algorithm": "DQN",
         "checkpoint_freq": 7,
-        "total_timesteps": 480,
+        "total_timesteps": 240,
         "hyperparameters": {**_DQN, "train_freq": 4},
     },
     "dqn-episodes": {
         "algorithm": "DQN",
         "checkpoint_freq": 13,
-        "total_timesteps": 480,
+        "total_timesteps": 240,
         "hyperparameters": {**_DQN, "train_freq": [2, "episode"], "gradient_steps": -1},
     },
     "dqn-2-envs-normalised": {
         "algorithm": "DQN",
         "env": "toy_environments:Queue",
         "checkpoint_freq": 10,
-        "total_timesteps": 480,
+        "total_timesteps": 280,
         "n_envs": 2,
         "normalize": True,
         "hyperparameters": {**_DQN, "gradient_steps": -1},
@@ -139,7 +139,7 @@ def killed(configuration: Configuration, folder: Path, seconds: float, chance: r
         if os.WIFEXITED(done[1]):
             assert os.WEXITSTATUS(done[1]) == 0, (folder / "error.txt").read_text()
             return seen
-        visible = [path for path in checkpoints_in(folder / "checkpoints")]
+        visible = checkpoints_in(folder / "checkpoints")
         for path in visible:
             try:
                 verify(path)
@@ -167,12 +167,14 @@ def compare(expected: Path, found: Path, name: str) -> list[str]:
 
 def main() -> None:
     """Run the trials of one case; one JSON line of what was seen."""
-    folder, case, trials, seed = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    folder, case, kills, seed = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     chance = random.Random(seed)
     wanted = configuration(case)
     seconds = undisturbed(wanted, folder / "undisturbed")
-    total: dict[str, Any] = {"case": case, "seconds": round(seconds, 2), "trials": trials, "wrong": []}
-    for trial in range(trials):
+    total: dict[str, Any] = {"case": case, "seconds": round(seconds, 2), "trials": 0, "kills": 0, "wrong": []}
+    while total["kills"] < kills:
+        trial = total["trials"]
+        total["trials"] += 1
         where = folder / f"trial-{trial}"
         seen = killed(wanted, where, seconds, chance)
         for key, value in seen.items():

@@ -81,7 +81,7 @@ class RacyQueue(OpaqueQueue):
 
     def reset(self, **kwargs: Any) -> Any:
         TICKS[0] += 1
-        obs, info = super().reset(**kwargs)
+        _, info = super().reset(**kwargs)
         self.queue += TICKS[0]
         return self._obs(), info
 

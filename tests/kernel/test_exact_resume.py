@@ -1,0 +1,263 @@
+"""What makes a resumed run the same run, each part of it shown by taking it away."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch as th
+from harness import SMALL, SMALL_DQN, Ear, configuration, digests, learn, learn_until
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import CheckpointCallback
+
+from kernel import algorithms, environments, exact_state
+from kernel import point as points
+from kernel.config import RunConfig, SessionConfig
+from kernel.manifest import checkpoints_in, verify
+
+RUNS: dict[str, dict[str, Any]] = {
+    "ppo": {},
+    "ppo-normalised-2-envs": {"n_envs": 2, "normalize": True, "total_timesteps": 128},
+    "a2c": {"algorithm": "A2C", "hyperparameters": {"n_steps": 8}},
+    "dqn": {"algorithm": "DQN", "hyperparameters": SMALL_DQN, "env": "toy_environments:Queue"},
+    "opaque": {"env": "toy_environments:OpaqueQueue"},
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("steps", [21, 58])
+def test_resumed_run_equals_uninterrupted_run(name: str, steps: int, tmp_path: Path, monkeypatch: Any) -> None:
+    wanted = configuration(RUNS[name])
+    learn(wanted, tmp_path / "whole")
+    learn_until(wanted, tmp_path / "killed", steps, monkeypatch)
+    ear = Ear()
+    status, _, _ = learn(wanted, tmp_path / "killed", ear)
+    assert status == "finished"
+    assert ear.of("training")[0]["num_timesteps"] > 0
+    assert ear.of("inexact") == []
+    assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
+    rows = [(tmp_path / folder / "metrics.jsonl").read_bytes() for folder in ("killed", "whole")]
+    assert rows[0] == rows[1]
+
+
+def _zero_moments(model: Any) -> None:
+    for state in model.policy.optimizer.state.values():
+        state["exp_avg"].zero_()
+
+
+def _other_weights(model: Any) -> None:
+    with th.no_grad():
+        next(model.policy.parameters()).add_(1e-3)
+
+
+def _forget_environment(model: Any) -> None:
+    environments.base_of(model.env).envs[0].unwrapped.queue[...] = 0.0
+
+
+def _forget_environment_generator(model: Any) -> None:
+    environments.base_of(model.env).envs[0].unwrapped.np_random.bit_generator.advance(1)
+
+
+def _forget_returns(model: Any) -> None:
+    model.env.returns[...] = 0.0
+
+
+def _forget_row(model: Any) -> None:
+    model.rollout_buffer.rewards[0] += 1.0
+
+
+def _forget_replay(model: Any) -> None:
+    model.replay_buffer.rewards += 1.0
+
+
+LOST: dict[str, tuple[str, Callable[[Any], object]]] = {
+    "weights": ("ppo", _other_weights),
+    "optimizer moments": ("ppo", _zero_moments),
+    "numpy generator": ("ppo", lambda model: np.random.seed(0)),
+    "torch generator": ("ppo", lambda model: th.manual_seed(0)),
+    "last observation": ("ppo", lambda model: model._last_obs.__iadd__(1.0)),
+    "environment": ("ppo", _forget_environment),
+    "environment's generator": ("ppo", _forget_environment_generator),
+    "rollout rows": ("ppo", _forget_row),
+    "reward normalisation": ("ppo-normalised-2-envs", _forget_returns),
+    "action space's generator": ("dqn", lambda model: model.action_space.seed(1)),
+    "replay rows": ("dqn", _forget_replay),
+    "number of calls": ("dqn", lambda model: setattr(model, "_n_calls", 7)),
+    "exploration rate": ("dqn", lambda model: setattr(model, "exploration_rate", 1.0)),
+}
+
+
+@pytest.mark.parametrize("item", LOST)
+def test_a_run_that_lost_one_part_of_its_state_ends_otherwise(item: str, tmp_path: Path, monkeypatch: Any) -> None:
+    name, lose = LOST[item]
+    # One episode longer than the run: its reset would hide a lost environment.
+    wanted = configuration({**RUNS[name], "env_kwargs": {"length": 200}})
+    learn(wanted, tmp_path / "whole")
+    learn_until(wanted, tmp_path / "killed", 45 if name != "dqn" else 62, monkeypatch)
+    original = exact_state.restore
+
+    def restore(model: Any, state: Any) -> None:
+        original(model, state)
+        lose(model)
+
+    monkeypatch.setattr(exact_state, "restore", restore)
+    if item == "replay rows":
+        # Only once: it is put back before learning begins.
+        monkeypatch.setattr(points.exact_state, "restore", restore)
+    learn(wanted, tmp_path / "killed")
+    whole, killed = digests(tmp_path / "whole"), digests(tmp_path / "killed")
+    assert killed[max(killed)] != whole[max(whole)]
+
+
+def test_random_state_of_python_is_kept_for_environments_that_draw_from_it() -> None:
+    run = configuration().run
+    venv = environments.make_environments(run, "cpu")
+    model = algorithms.make_model(run, venv, "cpu")
+    model.policy(th.zeros(1, 3))
+    random.seed(3)
+    saved = exact_state._capture_random(model)
+    wanted = [random.random(), float(np.random.normal()), float(th.rand(1))]
+    exact_state._restore_random(model, saved)
+    assert [random.random(), float(np.random.normal()), float(th.rand(1))] == wanted
+
+
+def test_checkpoints_leave_no_trace_in_the_training(tmp_path: Path) -> None:
+    often = configuration({"checkpoint_freq": 8})
+    learn(often, tmp_path / "often")
+    once = configuration({"checkpoint_freq": 8})
+    with_none = tmp_path / "none"
+    points_due = points.Cadence.is_due
+    try:
+        points.Cadence.is_due = lambda self, now, t: False  # type: ignore[method-assign]
+        learn(once, with_none)
+    finally:
+        points.Cadence.is_due = points_due  # type: ignore[method-assign]
+    assert list(digests(with_none)) == [96]
+    assert digests(with_none)[96] == digests(tmp_path / "often")[96]
+    assert (with_none / "metrics.jsonl").read_bytes() == (tmp_path / "often" / "metrics.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["ppo", "a2c", "dqn"])
+def test_consistent_point_comes_once_a_vector_step(name: str) -> None:
+    run = configuration(RUNS[name]).run
+    venv = environments.make_environments(run, "cpu")
+    model = algorithms.make_model(run, venv, "cpu")
+    calls: list[int] = []
+    model.at_consistent_point = lambda: calls.append(model.num_timesteps)
+    model.learn(96)
+    assert calls == list(range(96))
+
+
+@pytest.mark.parametrize("total", [50, 81, 96])
+def test_learning_rate_is_never_negative_and_the_total_a_whole_number_of_rollouts(total: int, tmp_path: Path) -> None:
+    run = RunConfig(
+        run_id="small-run",
+        total_timesteps=total,
+        checkpoint_freq=8,
+        env="toy_environments:Queue",
+        hyperparameters={**SMALL, "learning_rate": "lin_1e-2"},
+    )
+    rates: list[float] = []
+    venv = environments.make_environments(run, "cpu")
+    model = algorithms.make_model(run, venv, "cpu")
+    original = model.train
+
+    def train() -> None:
+        original()
+        rates.append(model.policy.optimizer.param_groups[0]["lr"])
+
+    model.train = train
+    rounded = algorithms.rounded_total(run, model)
+    model.learn(rounded)
+    assert rounded % 16 == 0
+    assert model.num_timesteps == rounded >= total
+    assert min(rates) >= 0.0
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_checkpoint_inside_the_last_rollout_that_ends_after_the_total_resumes(tmp_path: Path, monkeypatch: Any) -> None:
+    run = {**RUNS["dqn"], "total_timesteps": 50, "checkpoint_freq": 1}
+    run["hyperparameters"] = {**SMALL_DQN, "train_freq": [1, "episode"]}
+    wanted = configuration(run)
+    learn(wanted, tmp_path / "whole")
+    assert max(digests(tmp_path / "whole")) == 69  # three episodes of 23
+    learn_until(wanted, tmp_path / "killed", 60, monkeypatch)
+    assert max(digests(tmp_path / "killed")) > 50
+    learn(wanted, tmp_path / "killed")
+    assert digests(tmp_path / "killed")[69] == digests(tmp_path / "whole")[69]
+
+
+def test_executing_a_step_again_with_another_outcome_raises_the_alarm(tmp_path: Path, monkeypatch: Any) -> None:
+    wanted = configuration(keep_checkpoints=20)
+    learn(wanted, tmp_path)
+    for path in checkpoints_in(tmp_path / "checkpoints"):
+        if verify(path).num_timesteps > 40:
+            path.unlink()
+    original = points.ConsistentPoint._put_back
+
+    def put_back(self: Any) -> None:
+        original(self)
+        np.random.rand()
+
+    monkeypatch.setattr(points.ConsistentPoint, "_put_back", put_back)
+    ear = Ear()
+    learn(wanted, tmp_path, ear)
+    assert "was executed again" in ear.of("inexact")[0]["reason"]
+    assert verify(checkpoints_in(tmp_path / "checkpoints")[0]).exact is False
+
+
+def test_an_environment_that_cannot_be_put_back_is_reported(tmp_path: Path, monkeypatch: Any) -> None:
+    wanted = configuration({"env": "toy_environments:RacyQueue"})
+    learn_until(wanted, tmp_path, 58, monkeypatch)
+    ear = Ear()
+    status, num_timesteps, _ = learn(wanted, tmp_path, ear)
+    assert (status, num_timesteps) == ("finished", 96)
+    assert "led elsewhere" in ear.of("inexact")[0]["reason"]
+    required = configuration({"env": "toy_environments:RacyQueue"}, require_exact=True)
+    learn_until(required, tmp_path / "required", 58, monkeypatch)
+    with pytest.raises(ValueError, match="--require-exact"):
+        learn(required, tmp_path / "required")
+
+
+def test_another_cpu_goes_on_marked_inexact_unless_exactness_is_required(tmp_path: Path, monkeypatch: Any) -> None:
+    learn_until(configuration(), tmp_path, 58, monkeypatch)
+    monkeypatch.setattr("kernel.fingerprint.cpu_model", lambda: "Another CPU")
+    with pytest.raises(ValueError, match="Another CPU"):
+        learn(configuration(require_exact=True), tmp_path)
+    ear = Ear()
+    learn(configuration(), tmp_path, ear)
+    assert "Another CPU" in ear.of("inexact")[0]["reason"]
+    assert verify(checkpoints_in(tmp_path / "checkpoints")[0]).exact is False
+
+
+def test_stable_baselines3_own_checkpoints_fail_the_same_comparison(tmp_path: Path) -> None:
+    """The control: the harness can see the fault that all this is about."""
+    run = configuration().run
+
+    def fresh() -> Any:
+        venv = environments.make_environments(run, "cpu")
+        return PPO("MlpPolicy", venv, seed=0, device="cpu", **SMALL)
+
+    whole = fresh()
+    whole.learn(96)
+    interrupted = fresh()
+    interrupted.learn(48, callback=CheckpointCallback(48, str(tmp_path)))
+    resumed = PPO.load(tmp_path / "rl_model_48_steps.zip", env=fresh().get_env(), device="cpu")
+    resumed.learn(48, reset_num_timesteps=False)
+    assert resumed.num_timesteps == whole.num_timesteps == 96
+    weights = [copy.deepcopy(model.policy.state_dict()) for model in (whole, resumed)]
+    assert any(not th.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_session_length_does_not_change_what_is_learnt(tmp_path: Path, monkeypatch: Any) -> None:
+    learn(configuration(), tmp_path / "whole")
+    for steps in (11, 17, 29, 23):
+        learn_until(configuration(), tmp_path / "parts", steps, monkeypatch)
+    learn(configuration(), tmp_path / "parts")
+    assert digests(tmp_path / "parts")[96] == digests(tmp_path / "whole")[96]
+    assert SessionConfig().session == 1

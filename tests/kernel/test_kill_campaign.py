@@ -1,0 +1,38 @@
+"""Kill a training with SIGKILL at random instants, again and again: it must end as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests_kernel_support import HERE, environment
+
+CASES = (
+    "ppo-boundary",
+    "ppo-any-step",
+    "ppo-continuous",
+    "ppo-4-envs-normalised",
+    "ppo-opaque",
+    "a2c",
+    "dqn-any-step",
+    "dqn-episodes",
+    "dqn-2-envs-normalised",
+)
+KILLS = 23
+"""In each case; 207 in all."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_killed_runs_end_bit_identical_to_an_undisturbed_one(case: str, tmp_path: Path) -> None:
+    command = [sys.executable, str(HERE / "kill_campaign.py"), str(tmp_path), case, str(KILLS), "1"]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stderr[-2000:]
+    seen = json.loads(done.stdout.splitlines()[-1])
+    assert seen["wrong"] == []
+    assert seen["kills"] >= KILLS
+    assert seen["invalid"] == 0, "a checkpoint that does not verify was visible under its name"
+    assert seen["went_back"] == 0, "a kill lost a checkpoint that was there before"
