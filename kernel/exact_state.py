@@ -75,12 +75,13 @@ def restore(model: Any, state: dict[str, Any]) -> None:
     model.policy.optimizer.load_state_dict(to_tensors(state["optimizer"]))
     model.collected_steps, model.collected_episodes = state["collected"]
     _restore_rollout(model, state["rollout"])
-    environments.restore(model.env, state["environments"])
+    if state["environments"] is not None:
+        environments.restore(model.env, state["environments"])
     _restore_random(model, state["random"])
 
 
 def with_new_episodes(model: Any, state: dict[str, Any]) -> dict[str, Any]:
-    """`state` with environments that were just reset: the way on where theirs cannot be put back."""
+    """`state` for environments that were just reset, to be left as they are: theirs cannot be put back."""
     environments.restore_normalisation(model.env, state["environments"])
     obs = model.env.reset()
     original = getattr(model.env, "get_original_obs", lambda: obs)()
@@ -89,7 +90,7 @@ def with_new_episodes(model: Any, state: dict[str, Any]) -> dict[str, Any]:
         "_last_episode_starts": np.ones(model.n_envs, bool),
         "_last_original_obs": None if state["arrays"]["_last_original_obs"] is None else original,
     }
-    return {**state, "arrays": arrays, "environments": environments.capture(model.env)}
+    return {**state, "arrays": arrays, "environments": None}
 
 
 def to_tensors(tree: Any) -> Any:
