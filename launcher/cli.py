@@ -223,11 +223,12 @@ def main(argv: list[str] | None = None) -> int:
     except TyperException as error:
         error.show()  # type: ignore[attr-defined]  # every one that typer raises while it parses has it
         return error.exit_code
-    except Exit as error:
-        return error.exit_code
-    except (KeyboardInterrupt, Abort):
-        sys.stderr.write("\nInterrupted. A pushed session goes on; follow it again with `kaglaunch watch`.\n")
-        return 130
+    except (Exit, Abort, KeyboardInterrupt) as error:
+        # typer turns Ctrl-C into an exit code of its own.
+        code = error.exit_code if isinstance(error, Exit) else 130
+        if code == 130:
+            sys.stderr.write("\nInterrupted. What was pushed goes on; follow it with `kaglaunch watch`.\n")
+        return code
     except BrokenPipeError:
         sys.stderr.close()
         return 0

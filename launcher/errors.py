@@ -18,7 +18,8 @@
     │   └── SecretFound              3   the bundle would carry a credential
     ├── AlertStop                    4   an alert ended the session
     ├── KernelFailed                 5   the kernel ended in an error
-    └── SessionCut                   6   cancelled, or ended by a limit before the run was done
+    ├── SessionCut                   6   cancelled, or ended by a limit before the run was done
+    └── Interrupted                130   Ctrl-C here; what was pushed goes on there
 
 A message says what was asked, what was found, and what to type next.
 """
@@ -114,3 +115,9 @@ class SessionCut(LauncherError):
     """Raised when the session was cancelled or reached a limit before the run was done."""
 
     exit_code = 6
+
+
+class Interrupted(LauncherError):
+    """Raised when Ctrl-C ended a command that only looked on."""
+
+    exit_code = 130

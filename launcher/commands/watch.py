@@ -7,7 +7,7 @@ import typer
 from launcher import config, pushing, reporting, screen, target
 from launcher.backends.base import Backend
 from launcher.config import WatchSettings
-from launcher.errors import NotFound, UnknownRun
+from launcher.errors import Interrupted, NotFound, UnknownRun
 from launcher.ledger import Ledger, Run
 from launcher.target import Target
 from launcher.watching import Watch, outcome
@@ -36,6 +36,11 @@ def watch_session(
     watched = Watch(run, session, backend, book, screen.for_terminal(json_lines), limits, revive=chosen.revive)
     try:
         state = watched.to_the_end()
+    except KeyboardInterrupt as error:
+        raise Interrupted(
+            f"Stopped watching; session {session.number} of run {run.run_id} goes on.\n"
+            f"Watch it again with `kaglaunch watch {run.run_id}`, end it with `kaglaunch cancel {run.run_id}`."
+        ) from error
     except NotFound as error:
         if session.submission != "pushed":
             book.forget_session(run.run_id, session.number)

@@ -61,5 +61,16 @@ def user(tmp_path: Path) -> Iterator[User]:
     folder.mkdir()
     environ |= {"HOME": str(home), "XDG_STATE_HOME": str(home / "state"), "XDG_CACHE_HOME": cache}
     person = User(folder, environ)
+    person.kaggle.ensure_running()
+    # The steps of a dataset version stay, in their order; only the newcomer's patience is not tested.
+    person.kaggle.change_settings(
+        queue_s=0.1,
+        log_delay_s=0.1,
+        dataset_receive_s=0.05,
+        dataset_decompress_s=0.05,
+        dataset_copy_s=0.05,
+        dataset_compress_s=0.05,
+        dataset_finish_s=0.05,
+    )
     yield person
     person.kaggle.stop()

@@ -32,7 +32,6 @@ def _report(user: User) -> list[dict[str, Any]]:
 
 def _kill_at(user: User, num_timesteps: int) -> None:
     """The next session is at its hard limit once it says that this checkpoint is written."""
-    user.types("local", "start")
     user.kaggle.set_fault("session_limit_at_log", rf'"event": "checkpoint".*"num_timesteps": {num_timesteps}\b')
 
 
@@ -120,7 +119,6 @@ def test_a_server_that_is_killed_under_a_watch_comes_back_and_the_session_ends_w
 
 
 def test_two_pushes_at_once_are_two_runs_that_both_finish(user: User) -> None:
-    user.types("local", "start")
     pushes = [user.start("push", "--quick") for _ in range(2)]
     outputs = [push.communicate(timeout=120) for push in pushes]
     assert [push.returncode for push in pushes] == [0, 0], outputs
