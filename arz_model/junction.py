@@ -24,31 +24,47 @@ from arz_model.physics import Closure
 class Junction(NamedTuple):
     """Scalar functions of road ends; see each for equation and units."""
 
-    demand: Callable[..., Any]
+    send: Callable[..., Any]
     supply: Callable[..., Any]
+    enter: Callable[..., Any]
+    join: Callable[..., Any]
+
+
+SENT, DEMAND, PROPERTY, SPEED, OUT, IN, IN_Y, ROOM = range(0, 16, 2)
+"""Columns of `ends` (S, 16), each for m and then for c.
+
+sent density at the downstream end [veh/m], demand there [veh/s], w there [m/s], speed in the first cell [m/s], flow out
+and flow in [veh/s], flow of y in [veh m/s**2], supply of the first cell [veh/s].
+"""
+N_ENDS = 16
 
 
 def make_junction(closure: Closure, dtype: type[np.floating[Any]], jit: Callable[..., Any]) -> Junction:
     """Demand and supply for one closure, in `dtype`, compiled by `jit`."""
     zero, one = dtype(0), dtype(1)
+    tiny = dtype(1e-30)  # below it nothing is sent: its reciprocal would overflow
     speeds = closure.speeds
     peak_density = closure.peak_density
     density_at_speed = closure.density_at_speed
 
     @jit
-    def demand(rho_m, rho_c, w_m, w_c, par):
-        """Flows d_m, d_c [veh/s] that the last cell of a road can send into an empty one.
+    def send(rho_m, rho_c, w_m, w_c, capacity, par):
+        """Densities r_i and flows d_i that the last cell of a road can send into an empty one [veh/m], [veh/s].
 
-        Beyond the peak density r*, the flows of the same stream at r*; never more than rho_i w_i.
+        Beyond the peak density r*, those of the same stream at r*. `capacity` [veh/s] limits both classes together: the
+        saturation flow of the stop line, or 0 at red.
         """
         r = rho_m + rho_c
-        scale = one / r if r > zero else zero
+        scale = one / r if r > tiny else zero
         r_peak = peak_density(rho_m * scale, rho_c * scale, w_m, w_c, par)
         shrink = r_peak * scale if r > r_peak else one
-        sent_m, sent_c = rho_m * shrink, rho_c * shrink
-        v_m, v_c = speeds(sent_m, sent_c, w_m, w_c, par)
-        d_m, d_c = sent_m * v_m, sent_c * v_c
-        return (d_m if d_m > zero else zero), (d_c if d_c > zero else zero)
+        r_m = shrink * rho_m if rho_m > zero else zero
+        r_c = shrink * rho_c if rho_c > zero else zero
+        v_m, v_c = speeds(r_m, r_c, w_m, w_c, par)
+        d_m, d_c = r_m * v_m, r_c * v_c
+        wanted = d_m + d_c
+        passed = capacity / wanted if wanted > capacity else one
+        return passed * r_m, passed * r_c, passed * d_m, passed * d_c
 
     @jit
     def supply(share_m, share_c, w_m, w_c, v_m, v_c, par):
@@ -64,4 +80,101 @@ def make_junction(closure: Closure, dtype: type[np.floating[Any]], jit: Callable
         u_m, u_c = speeds(r_peak * share_m, r_peak * share_c, w_m, w_c, par)
         return r_peak * share_m * u_m, r_peak * share_c * u_c
 
-    return Junction(demand, supply)
+    @jit
+    def enter(v_m, v_c, free_m, free_c, waiting_m, waiting_c, arriving_m, arriving_c, dt, par):
+        """Flows [veh/s] into a road from its point queue: by class min(waiting / dt + arriving, supply)."""
+        sent_m = waiting_m / dt + arriving_m
+        sent_c = waiting_c / dt + arriving_c
+        r_m, r_c = sent_m / free_m, sent_c / free_c
+        r = r_m + r_c
+        if not r > tiny:
+            return zero, zero
+        room_m, room_c = supply(r_m / r, r_c / r, free_m, free_c, v_m, v_c, par)
+        return (sent_m if sent_m < room_m else room_m), (sent_c if sent_c < room_c else room_c)
+
+    @jit
+    def join(node, ends, nodes, inlets, outlets, ratios, priorities, lengths, par):
+        """Flows through one node of any number of inlets and outlets; writes OUT of inlets, IN and IN_Y of outlets.
+
+        Each class keeps its order on every inlet (first in, first out) and splits by the turning ratios, so that an
+        inlet sends no more than its most restricted outlet lets through. Where inlets compete, they share the supply by
+        priority; what one does not use goes to the others. Both rho and y are conserved: vehicles bring their w along,
+        and an outlet's supply is that for the mixture of those who want to enter it.
+
+        nodes : (K, 5) — first and last + 1 of inlets, of outlets, first of ratios. ratios : by inlet, then outlet.
+        lengths : (6, S), as in network.Layout.
+
+        Herty, Moutari & Rascle (2006), Netw. Heterog. Media 1(2):275-294 (moments conserved, mixture of w);
+        Tampere et al. (2011), Transp. Res. B 45(1):289-309 (distribution of supply).
+        """
+        in_0, in_1, out_0, out_1 = nodes[node, 0], nodes[node, 1], nodes[node, 2], nodes[node, 3]
+        ratio_0, n_out = nodes[node, 4], nodes[node, 3] - nodes[node, 2]
+        for b in range(out_0, out_1):
+            j = outlets[b]
+            r_m = r_c = d_m = d_c = y_m = y_c = zero
+            for a in range(in_0, in_1):
+                i = inlets[a]
+                ratio = ratios[ratio_0 + (a - in_0) * n_out + (b - out_0)]
+                r_m += ratio * ends[i, 0]
+                r_c += ratio * ends[i, 1]
+                d_m += ratio * ends[i, 2]
+                d_c += ratio * ends[i, 3]
+                y_m += ratio * ends[i, 2] * ends[i, 4]
+                y_c += ratio * ends[i, 3] * ends[i, 5]
+            ends[j, 14] = ends[j, 15] = zero
+            r = r_m + r_c
+            if r > tiny:
+                w_m = y_m / d_m if d_m > tiny else lengths[4, j]
+                w_c = y_c / d_c if d_c > tiny else lengths[5, j]
+                ends[j, 14], ends[j, 15] = supply(r_m / r, r_c / r, w_m, w_c, ends[j, 6], ends[j, 7], par)
+        for c in range(2):
+            for a in range(in_0, in_1):
+                ends[inlets[a], 8 + c] = -one
+            for _ in range(in_0, in_1):
+                level, tightest = zero, -1
+                for b in range(out_0, out_1):
+                    room = ends[outlets[b], 14 + c]
+                    wanted = weight = zero
+                    for a in range(in_0, in_1):
+                        i = inlets[a]
+                        ratio = ratios[ratio_0 + (a - in_0) * n_out + (b - out_0)]
+                        if ends[i, 8 + c] < zero:
+                            wanted += ratio * ends[i, 2 + c]
+                            weight += ratio * priorities[a]
+                        else:
+                            room -= ratio * ends[i, 8 + c]
+                    if wanted > room and weight > zero:
+                        share = room / weight if room > zero else zero
+                        if tightest < 0 or share < level:
+                            level, tightest = share, b
+                if tightest < 0:
+                    break
+                satisfied = False
+                for a in range(in_0, in_1):
+                    i = inlets[a]
+                    ratio = ratios[ratio_0 + (a - in_0) * n_out + (tightest - out_0)]
+                    if ends[i, 8 + c] < zero and ratio > zero and ends[i, 2 + c] <= level * priorities[a]:
+                        ends[i, 8 + c] = ends[i, 2 + c]
+                        satisfied = True
+                if not satisfied:
+                    for a in range(in_0, in_1):
+                        i = inlets[a]
+                        ratio = ratios[ratio_0 + (a - in_0) * n_out + (tightest - out_0)]
+                        if ends[i, 8 + c] < zero and ratio > zero:
+                            ends[i, 8 + c] = level * priorities[a]
+            for a in range(in_0, in_1):
+                i = inlets[a]
+                if ends[i, 8 + c] < zero:
+                    ends[i, 8 + c] = ends[i, 2 + c]
+            for b in range(out_0, out_1):
+                j = outlets[b]
+                flow = flow_y = zero
+                for a in range(in_0, in_1):
+                    i = inlets[a]
+                    ratio = ratios[ratio_0 + (a - in_0) * n_out + (b - out_0)]
+                    flow += ratio * ends[i, 8 + c]
+                    flow_y += ratio * ends[i, 8 + c] * ends[i, 4 + c]
+                ends[j, 10 + c] = flow
+                ends[j, 12 + c] = flow_y
+
+    return Junction(send, supply, enter, join)

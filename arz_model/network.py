@@ -56,10 +56,53 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class Node:
+    """Where segments join: vehicles of each inlet turn into the outlets by fixed ratios."""
+
+    inlets: tuple[str, ...]
+    """Segments that end here."""
+    outlets: tuple[str, ...]
+    """Segments that begin here."""
+    turning: tuple[tuple[float, ...], ...] = ()
+    """Part of each inlet's vehicles that turn into each outlet; each row sums to 1. Even shares when not given."""
+    priorities: tuple[float, ...] = ()
+    """Weights by which inlets share a supply that is too small for all; equal when not given."""
+
+    def __post_init__(self) -> None:
+        where = f"node {' + '.join(self.inlets)} -> {' + '.join(self.outlets)}"
+        if not self.inlets or not self.outlets:
+            raise ParameterError(f"{where} needs at least one inlet and one outlet.")
+        for row in self.turning_ratios:
+            if len(row) != len(self.outlets) or min(row) < 0.0 or abs(sum(row) - 1.0) > 1e-9:
+                raise ParameterError(
+                    f"{where}: each row of turning must be {len(self.outlets)} shares of sum 1; got {row}."
+                )
+        if len(self.turning_ratios) != len(self.inlets):
+            raise ParameterError(f"{where}: turning needs {len(self.inlets)} rows; got {len(self.turning_ratios)}.")
+        weights = self.inlet_priorities
+        if len(weights) != len(self.inlets) or min(weights) <= 0.0 or not math.isfinite(sum(weights)):
+            raise ParameterError(f"{where}: priorities must be {len(self.inlets)} positive numbers; got {weights}.")
+
+    @property
+    def turning_ratios(self) -> tuple[tuple[float, ...], ...]:
+        """The turning ratios, even shares if none were given."""
+        return self.turning or ((1.0 / len(self.outlets),) * len(self.outlets),) * len(self.inlets)
+
+    @property
+    def inlet_priorities(self) -> tuple[float, ...]:
+        """The priorities, equal if none were given."""
+        return self.priorities or (1.0,) * len(self.inlets)
+
+
+@dataclass(frozen=True)
 class Network:
-    """Segments in the order of all results; those that no node feeds have an entrance with a point queue."""
+    """Segments in the order of all results, and the nodes that join them.
+
+    A segment that no node feeds has an entrance with a point queue; one that feeds no node has a free exit.
+    """
 
     segments: tuple[Segment, ...]
+    nodes: tuple[Node, ...] = ()
 
     def __post_init__(self) -> None:
         names = [segment.name for segment in self.segments]
@@ -67,6 +110,16 @@ class Network:
             raise ParameterError("a network needs at least one segment.")
         if len(set(names)) != len(names):
             raise ParameterError(f"segment names must differ; got {', '.join(names)}.")
+        for role in ("inlets", "outlets"):
+            used: set[str] = set()
+            for name in (name for node in self.nodes for name in getattr(node, role)):
+                if name not in self.index:
+                    raise ParameterError(f"a node names segment {name!r}; there are {', '.join(names)}.")
+                if name in used:
+                    raise ParameterError(f"segment {name!r} is among the {role} of two nodes.")
+                if self.segments[self.index[name]].ends != "joined":
+                    raise ParameterError(f"segment {name!r} is joined by a node but its ends are not 'joined'.")
+                used.add(name)
 
     @cached_property
     def index(self) -> dict[str, int]:
@@ -89,7 +142,7 @@ class Layout:
     """A network as flat arrays; all segments lie in one row of `n` cells, each between ghost cells.
 
     Interface i is the left face of cell i. Cells of segment s are first[s] .. last[s]; its boundary interfaces are
-    first[s] and last[s] + 1. Ghost cells have inv_dx = 0: they never change by fluxes.
+    first[s] and last[s] + 1. Ghost cells have inv_dx = 0: fluxes never change them.
     """
 
     n: int
@@ -99,13 +152,17 @@ class Layout:
     cells: NDArray[np.floating]
     """(3, n): 1/dx [1/m] (0 in ghost cells), free speed of m and of c [m/s]."""
     lengths: NDArray[np.floating]
-    """(3, S): dx [m], 1/v_free_m, 1/v_free_c [s/m] by segment."""
+    """(6, S): dx [m], 1/v_free_m, 1/v_free_c [s/m], saturation flow [veh/s], v_free_m, v_free_c [m/s] by segment."""
     segments: NDArray[np.int64]
-    """(S, 5): first, last, entrance index or -1, has stop line (0/1), index of the segment."""
-    saturation: NDArray[np.floating]
-    """(S,): saturation flow [veh/s]."""
+    """(S, 5): first, last, entrance index or -1, ends joined (0/1), leaves by an exit (0/1)."""
     ghosts: NDArray[np.int64]
     """(G, 2): cell to fill, cell to copy."""
+    nodes: NDArray[np.int64]
+    """(K, 5): first and last + 1 of inlets, of outlets, first of ratios."""
+    inlets: NDArray[np.int64]
+    outlets: NDArray[np.int64]
+    ratios: NDArray[np.floating]
+    priorities: NDArray[np.floating]
     entrances: tuple[int, ...]
     """Segments that have an entrance, in the order of demand arrays."""
 
@@ -114,8 +171,11 @@ class Layout:
         return slice(int(self.first[segment]), int(self.last[segment]) + 1)
 
 
-def lay_out(network: Network, dtype: np.dtype, n_ghost: int, multiple: int = 8) -> Layout:
-    """Flat arrays of a network, each segment between `n_ghost` ghost cells; the row padded to `multiple` cells."""
+def lay_out(network: Network, dtype: np.dtype, n_ghost: int, fill_all: bool) -> Layout:
+    """Flat arrays of a network, each segment between `n_ghost` ghost cells; rows padded to a multiple of 8 cells.
+
+    fill_all : whether ghost cells of joined segments are filled too; first order never looks at them.
+    """
     first: list[int] = []
     last: list[int] = []
     position = 0
@@ -123,7 +183,9 @@ def lay_out(network: Network, dtype: np.dtype, n_ghost: int, multiple: int = 8) 
         first.append(position + n_ghost)
         last.append(position + n_ghost + segment.n_cells - 1)
         position += segment.n_cells + 2 * n_ghost
-    n = -(-position // multiple) * multiple
+    n = -(-position // 8) * 8
+    fed = {name for node in network.nodes for name in node.outlets}
+    feeding = {name for node in network.nodes for name in node.inlets}
     cells = np.zeros((3, n), dtype)
     cells[1:] = 1.0
     ghosts: list[tuple[int, int]] = []
@@ -134,29 +196,53 @@ def lay_out(network: Network, dtype: np.dtype, n_ghost: int, multiple: int = 8) 
         cells[0, a : b + 1] = 1.0 / segment.dx
         cells[1, a - n_ghost : b + 1 + n_ghost] = segment.v_free_m
         cells[2, a - n_ghost : b + 1 + n_ghost] = segment.v_free_c
-        periodic = segment.ends == "periodic"
-        for k in range(1, n_ghost + 1):
-            ghosts.append((a - k, b + 1 - k if periodic else a))
-            ghosts.append((b + k, a - 1 + k if periodic else b))
         joined = segment.ends == "joined"
-        rows.append((a, b, len(entrances) if joined else -1, int(joined), i))
-        if joined:
+        periodic = segment.ends == "periodic"
+        if fill_all or not joined:
+            for k in range(1, n_ghost + 1):
+                ghosts.append((a - k, b + 1 - k if periodic else a))
+                ghosts.append((b + k, a - 1 + k if periodic else b))
+        has_entrance = joined and segment.name not in fed
+        rows.append(
+            (a, b, len(entrances) if has_entrance else -1, int(joined), int(joined and segment.name not in feeding))
+        )
+        if has_entrance:
             entrances.append(i)
+    nodes, inlets, outlets, ratios, priorities = _join(network)
     return Layout(
         n=n,
         n_ghost=n_ghost,
         first=np.array(first),
         last=np.array(last),
         cells=cells,
-        lengths=_segment_rows(network.segments, dtype),
+        lengths=_lengths(network.segments, dtype),
         segments=np.array(rows, np.int64),
-        saturation=np.array([s.saturation_flow for s in network.segments], dtype),
-        ghosts=np.array(ghosts, np.int64),
+        ghosts=np.array(ghosts, np.int64).reshape(-1, 2),
+        nodes=np.array(nodes, np.int64).reshape(-1, 5),
+        inlets=np.array(inlets, np.int64),
+        outlets=np.array(outlets, np.int64),
+        ratios=np.array(ratios, dtype),
+        priorities=np.array(priorities, dtype),
         entrances=tuple(entrances),
     )
 
 
-def _segment_rows(segments: Sequence[Segment], dtype: np.dtype) -> NDArray[np.floating]:
-    return np.array(
-        [[s.dx for s in segments], [1 / s.v_free_m for s in segments], [1 / s.v_free_c for s in segments]], dtype
-    )
+def _lengths(segments: Sequence[Segment], dtype: np.dtype) -> NDArray[np.floating]:
+    columns = [(s.dx, 1 / s.v_free_m, 1 / s.v_free_c, s.saturation_flow, s.v_free_m, s.v_free_c) for s in segments]
+    return np.ascontiguousarray(np.array(columns, dtype).T)
+
+
+def _join(network: Network) -> tuple[list[tuple[int, ...]], list[int], list[int], list[float], list[float]]:
+    nodes: list[tuple[int, ...]] = []
+    inlets: list[int] = []
+    outlets: list[int] = []
+    ratios: list[float] = []
+    priorities: list[float] = []
+    for node in network.nodes:
+        begin = (len(inlets), len(outlets), len(ratios))
+        inlets += [network.index[name] for name in node.inlets]
+        outlets += [network.index[name] for name in node.outlets]
+        ratios += [ratio for row in node.turning_ratios for ratio in row]
+        priorities += list(node.inlet_priorities)
+        nodes.append((begin[0], len(inlets), begin[1], len(outlets), begin[2]))
+    return nodes, inlets, outlets, ratios, priorities

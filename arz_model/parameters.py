@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-CLOSURES = ("garz", "arz")
+CLOSURES = ("garz", "arz", "jamiton")
 CLASSES = ("m", "c")
 
 
@@ -22,6 +22,7 @@ class Parameters:
 
     Closure ``garz`` (the default):  v_i = w_i max(0, 1 - O_i),  O_i = sum_j a_ij rho_j / rho_jam.
     Closure ``arz``:                 v_i = w_i - p_i,            p_i = k_i (O_i)**gamma_i.
+    Closure ``jamiton``: the single-class set-up of a published instability, for validation (physics.make_jamiton).
 
     References
     ----------
@@ -88,3 +89,15 @@ class Parameters:
         cars = self.rho_jam / self.a_cc
         between = max(0.0, self.rho_jam - self.a_mc * cars) / self.a_mm
         return max(self.rho_jam / self.a_mm, cars + between)
+
+    def fastest_wave(self, w_max: float) -> float:
+        """Bound of all |wave speeds| [m/s] while no w exceeds `w_max`.
+
+        garz: w_max. arz: where v_i >= 0, p_i <= w_max, so that rho_i dp_i/drho_i <= gamma_i w_max, and no eigenvalue is
+        below minus the sum over the classes. jamiton: its own constants over densities up to 0.95.
+        """
+        if self.closure == "garz":
+            return w_max
+        if self.closure == "arz":
+            return max(w_max, (self.gamma_m + self.gamma_c) * w_max)
+        return max(w_max, 75.0)

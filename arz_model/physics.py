@@ -1,13 +1,14 @@
-"""The closure of the model and the eigenvalue bounds, as scalar functions.
+"""The closures of the model and their eigenvalue bounds, as scalar functions.
 
 `make_closure` returns functions bound to one closure and one floating-point type. The CPU loop compiles them with
 `numba.njit`, the CUDA kernel with `cuda.jit(device=True)`; the source is this one.
 
-`par` is the tuple of scalars that `parameter_vector` lists: m/veh for the first four, m/s for the last two.
+`par` is the tuple of scalars that `parameter_vector` lists: [m/veh] for the first four, [m/s] for the last two.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,22 +17,48 @@ import numpy as np
 from arz_model.parameters import Parameters
 
 N_PARAMETERS = 6
+NEWTON_STEPS = 12
+"""At most this many steps find a density of mixed traffic under closure arz; a few are enough."""
 
 
 class Closure(NamedTuple):
     """Scalar functions of one closure; see each for equation and units."""
 
     speeds: Callable[..., Any]
+    properties: Callable[..., Any]
     wave_bounds: Callable[..., Any]
     equilibrium_w: Callable[..., Any]
     peak_density: Callable[..., Any]
     density_at_speed: Callable[..., Any]
 
 
+class ClosureKey(NamedTuple):
+    """What a compiled kernel is specialised for."""
+
+    name: str
+    gamma_m: float
+    gamma_c: float
+
+
+def closure_key(parameters: Parameters) -> ClosureKey:
+    """The part of the parameters that is compiled in; the rest is passed as `par`."""
+    p = parameters
+    return ClosureKey(p.closure, p.gamma_m, p.gamma_c) if p.closure == "arz" else ClosureKey(p.closure, 1.0, 1.0)
+
+
 def parameter_vector(parameters: Parameters) -> tuple[float, ...]:
     """(a_mm, a_mc, a_cm, a_cc) / rho_jam [m/veh], k_m, k_c [m/s]: what kernels receive as `par`."""
     p = parameters
     return (p.a_mm / p.rho_jam, p.a_mc / p.rho_jam, p.a_cm / p.rho_jam, p.a_cc / p.rho_jam, p.k_m, p.k_c)
+
+
+def make_closure(key: ClosureKey, dtype: type[np.floating[Any]], jit: Callable[..., Any]) -> Closure:
+    """The scalar functions of a closure, in `dtype`, compiled by `jit`."""
+    if key.name == "garz":
+        return make_garz(dtype, jit)
+    if key.name == "arz":
+        return make_arz(key.gamma_m, key.gamma_c, dtype, jit)
+    return make_jamiton(dtype, jit)
 
 
 def make_garz(dtype: type[np.floating[Any]], jit: Callable[..., Any]) -> Closure:
@@ -44,6 +71,13 @@ def make_garz(dtype: type[np.floating[Any]], jit: Callable[..., Any]) -> Closure
         free_m = one - (par[0] * rho_m + par[1] * rho_c)
         free_c = one - (par[2] * rho_m + par[3] * rho_c)
         return w_m * (free_m if free_m > zero else zero), w_c * (free_c if free_c > zero else zero)
+
+    @jit
+    def properties(rho_m, rho_c, v_m, v_c, w_m, w_c, par):
+        """w_i = v_i / (1 - O_i) [m/s]: what drivers who travel at v_i would do on the free road; w_i where all stand."""
+        free_m = one - (par[0] * rho_m + par[1] * rho_c)
+        free_c = one - (par[2] * rho_m + par[3] * rho_c)
+        return (v_m / free_m if free_m > zero else w_m), (v_c / free_c if free_c > zero else w_c)
 
     @jit
     def wave_bounds(rho_m, rho_c, w_m, w_c, v_m, v_c, par):
@@ -85,9 +119,166 @@ def make_garz(dtype: type[np.floating[Any]], jit: Callable[..., Any]) -> Closure
         slope = share_m * w_m * k_m + share_c * w_c * k_c
         return (mean_w - v) / slope if v < mean_w else zero
 
-    return Closure(speeds, wave_bounds, equilibrium_w, peak_density, density_at_speed)
+    return Closure(speeds, properties, wave_bounds, equilibrium_w, peak_density, density_at_speed)
 
 
-def make_closure(name: str, dtype: type[np.floating[Any]], jit: Callable[..., Any]) -> Closure:
-    """The scalar functions of closure `name`, in `dtype`, compiled by `jit`."""
-    return {"garz": make_garz}[name](dtype, jit)
+def make_power(gamma: float, dtype: type[np.floating[Any]], jit: Callable[..., Any]) -> Callable[..., Any]:
+    """x**gamma for gamma of 1, 1.5, 2 or 3, by products and a square root: these vectorise, pow does not."""
+
+    @jit
+    def power(x):
+        """x**gamma, x >= 0."""
+        if gamma == 1.0:
+            return x
+        if gamma == 1.5:
+            return x * dtype(math.sqrt(x))
+        if gamma == 2.0:
+            return x * x
+        return x * x * x
+
+    return power
+
+
+def make_arz(gamma_m: float, gamma_c: float, dtype: type[np.floating[Any]], jit: Callable[..., Any]) -> Closure:
+    """Closure P: v_i = w_i - p_i, p_i = k_i O_i**gamma_i, O_i = a_im rho_m + a_ic rho_c (Aw & Rascle 2000)."""
+    zero, one = dtype(0), dtype(1)
+    exponent_m, exponent_c = dtype(gamma_m), dtype(gamma_c)
+    inverse_m, inverse_c = dtype(1.0 / gamma_m), dtype(1.0 / gamma_c)
+    power_m, power_c = make_power(gamma_m, dtype, jit), make_power(gamma_c, dtype, jit)
+
+    @jit
+    def pressures(rho_m, rho_c, par):
+        """p_m, p_c [m/s]; round-off below vacuum is taken as vacuum."""
+        o_m = par[0] * rho_m + par[1] * rho_c
+        o_c = par[2] * rho_m + par[3] * rho_c
+        return par[4] * power_m(o_m if o_m > zero else zero), par[5] * power_c(o_c if o_c > zero else zero)
+
+    @jit
+    def speeds(rho_m, rho_c, w_m, w_c, par):
+        """Speeds v_i = max(0, w_i - p_i) [m/s]; the state itself is never clipped."""
+        p_m, p_c = pressures(rho_m, rho_c, par)
+        v_m, v_c = w_m - p_m, w_c - p_c
+        return (v_m if v_m > zero else zero), (v_c if v_c > zero else zero)
+
+    @jit
+    def properties(rho_m, rho_c, v_m, v_c, w_m, w_c, par):
+        """w_i = v_i + p_i [m/s]."""
+        p_m, p_c = pressures(rho_m, rho_c, par)
+        return v_m + p_m, v_c + p_c
+
+    @jit
+    def wave_bounds(rho_m, rho_c, w_m, w_c, v_m, v_c, par):
+        """Bounds s_l <= lambda <= s_r [m/s]; as for closure G, with rho_i dp_i/drho_i = gamma_i p_i a_ii rho_i / O_i."""
+        p_m, p_c = pressures(rho_m, rho_c, par)
+        o_m = par[0] * rho_m + par[1] * rho_c
+        o_c = par[2] * rho_m + par[3] * rho_c
+        own_m = exponent_m * p_m * (par[0] * rho_m / o_m) if o_m > zero else zero
+        own_c = exponent_c * p_c * (par[3] * rho_c / o_c) if o_c > zero else zero
+        s_r = v_m if v_m > v_c else v_c
+        return (v_m - own_m) + (v_c - own_c) - s_r, s_r
+
+    @jit
+    def equilibrium_w(rho_m, rho_c, free_m, free_c, par):
+        """w_i = V_e,i + p_i [m/s] with V_e,i = v_free,i max(0, 1 - O_i): traffic at full occupancy comes to rest."""
+        p_m, p_c = pressures(rho_m, rho_c, par)
+        room_m = one - (par[0] * rho_m + par[1] * rho_c)
+        room_c = one - (par[2] * rho_m + par[3] * rho_c)
+        return p_m + free_m * (room_m if room_m > zero else zero), p_c + free_c * (room_c if room_c > zero else zero)
+
+    @jit
+    def root(share_m, share_c, a_m, a_c, factor_m, factor_c, par):
+        """Density r at which sum_i share_i factor_i p_i(r) = sum_i share_i a_i, p_i(r) = k_i (k r)**gamma_i.
+
+        Newton's method from the larger of the two roots that the classes have alone: the left side is convex and
+        increasing, so that it descends to the root without overshooting; exact at once if one class is absent.
+        """
+        k_m = par[0] * share_m + par[1] * share_c
+        k_c = par[2] * share_m + par[3] * share_c
+        r = zero
+        if share_m > zero and a_m > zero:
+            r = (a_m / (factor_m * par[4])) ** inverse_m / k_m
+        if share_c > zero and a_c > zero:
+            alone = (a_c / (factor_c * par[5])) ** inverse_c / k_c
+            r = alone if alone > r else r
+        if share_m <= zero or share_c <= zero:
+            return r
+        for _ in range(NEWTON_STEPS):
+            p_m = share_m * factor_m * par[4] * power_m(k_m * r)
+            p_c = share_c * factor_c * par[5] * power_c(k_c * r)
+            slope = exponent_m * p_m + exponent_c * p_c
+            excess = p_m + p_c - (share_m * a_m + share_c * a_c)
+            if not excess > zero or not slope > zero:
+                break
+            r = r - r * excess / slope
+        return r if r > zero else zero
+
+    @jit
+    def peak_density(share_m, share_c, w_m, w_c, par):
+        """Density [veh/m] of largest flow: sum_i share_i (w_i - (1 + gamma_i) p_i(r)) = 0."""
+        return root(share_m, share_c, w_m, w_c, one + exponent_m, one + exponent_c, par)
+
+    @jit
+    def density_at_speed(share_m, share_c, w_m, w_c, v, par):
+        """Density [veh/m] at which the mean speed sum_i share_i (w_i - p_i(r)) is v [m/s]; 0 when v is not below w."""
+        return root(share_m, share_c, w_m - v, w_c - v, one, one, par)
+
+    return Closure(speeds, properties, wave_bounds, equilibrium_w, peak_density, density_at_speed)
+
+
+def make_jamiton(dtype: type[np.floating[Any]], jit: Callable[..., Any]) -> Closure:
+    """The single-class set-up of a published instability, for validation; cars only, `rho` over its jam density.
+
+    v = w - h, h = 25 r**0.2 / (1 - r)**0.1 [m/s], V_e = U(r) as below, r = a_cc rho_c. Class m is carried along at rest.
+
+    Seibold, Flynn, Kasimov & Rosales (2013), Netw. Heterog. Media 8(3):745-772; constants of their published code.
+    """
+    zero, one = dtype(0), dtype(1)
+    tiny = dtype(1e-12)
+
+    @jit
+    def hesitation(r):
+        """h(r) [m/s]."""
+        x = r if r > tiny else tiny
+        return dtype(25.0) * x ** dtype(0.2) / (one - x) ** dtype(0.1)
+
+    @jit
+    def bend(x):
+        """sqrt(1 + (10 (x - 1/3))**2)."""
+        return dtype(math.sqrt(one + (dtype(10.0) * (x - dtype(1.0 / 3.0))) ** 2))
+
+    @jit
+    def speeds(rho_m, rho_c, w_m, w_c, par):
+        """0 and v_c = w_c - h [m/s]."""
+        v = w_c - hesitation(par[3] * rho_c)
+        return zero, (v if v > zero else zero)
+
+    @jit
+    def properties(rho_m, rho_c, v_m, v_c, w_m, w_c, par):
+        """w_c = v_c + h [m/s]."""
+        return w_m, v_c + hesitation(par[3] * rho_c)
+
+    @jit
+    def wave_bounds(rho_m, rho_c, w_m, w_c, v_m, v_c, par):
+        """lambda_1 = v - r h'(r) and v [m/s], r h' = h (0.2 + 0.1 r / (1 - r))."""
+        r = par[3] * rho_c
+        return v_c - hesitation(r) * (dtype(0.2) + dtype(0.1) * r / (one - r)), v_c
+
+    @jit
+    def equilibrium_w(rho_m, rho_c, free_m, free_c, par):
+        """U + h, U = 1.4976 (g(0) + (g(1) - g(0)) r - g(r)) / r [m/s]."""
+        r = par[3] * rho_c
+        x = r if r > tiny else tiny
+        u = dtype(1.4976) * (bend(zero) + (bend(one) - bend(zero)) * x - bend(x)) / x
+        return zero, u + hesitation(x)
+
+    @jit
+    def no_density(share_m, share_c, w_m, w_c, par):
+        """Road ends are not defined for this set-up."""
+        return zero
+
+    @jit
+    def no_density_at_speed(share_m, share_c, w_m, w_c, v, par):
+        """Road ends are not defined for this set-up."""
+        return zero
+
+    return Closure(speeds, properties, wave_bounds, equilibrium_w, no_density, no_density_at_speed)

@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from arz_model.cells import FREE_C, FREE_M, LAMBDA, N_ROWS, Kind, stride_for
+from arz_model.junction import N_ENDS
 from arz_model.network import Network, lay_out
 from arz_model.parameters import ParameterError, Parameters
-from arz_model.physics import parameter_vector
+from arz_model.physics import closure_key, make_closure, parameter_vector
+from arz_model.reconstruction import SCHEME, SCHEMES
 from arz_model.state import N_TOTALS, Observables, copy_into
-from arz_model.step_cpu import N_SCRATCH, make_advance
+from arz_model.step_cpu import make_advance
 
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("float64", "float32")
@@ -25,8 +28,8 @@ SERIAL_BELOW = 8
 class Solver:
     """`n_roads` copies of one network with their own states, demands and signals.
 
-    The time step is fixed before the first step from the largest speed that can occur, max(v_free, w_max):
-    dt = 1 / ceil(w_max / (cfl dx)) seconds divided so that one second is a whole number of sub-steps.
+    The time step is fixed before the first step from a bound of all wave speeds that can occur (`wave_max`):
+    the longest that makes one second a whole number of sub-steps.
     """
 
     def __init__(
@@ -38,6 +41,8 @@ class Solver:
         dtype: str = "float64",
         device: str = "auto",
         n_threads: int = 1,
+        scheme: str = "hll",
+        clamp: bool = False,
         cfl: float = 0.9,
         w_max: float | None = None,
         dt: float | None = None,
@@ -53,39 +58,57 @@ class Solver:
             raise ParameterError(f"n_roads and n_threads must be at least 1; got {n_roads} and {n_threads}.")
         if not 0.0 < cfl <= 1.0:
             raise ParameterError(f"cfl must be in (0, 1]; got {cfl!r}.")
+        if scheme not in SCHEMES:
+            raise ParameterError(f"scheme must be one of {', '.join(SCHEMES)}; got {scheme!r}.")
         self.network = network
         self.parameters = parameters or Parameters()
         self.n_roads = n_roads
         self.device = "cpu"
         self.dtype = np.dtype(dtype)
         self.w_max = network.v_free_max if w_max is None else max(w_max, network.v_free_max)
-        """Largest w that any state may hold [m/s]; bounds every wave speed."""
-        limit = cfl * network.dx_min / self.w_max
-        self.dt = _divide_a_second(limit) if dt is None else dt
+        """Largest w that any state may hold [m/s]."""
+        self.wave_max = self.parameters.fastest_wave(self.w_max)
+        """Bound of all wave speeds [m/s]."""
+        longest = SCHEME[scheme].cfl * network.dx_min / self.wave_max
+        self.dt = _divide_a_second(cfl * longest) if dt is None else dt
         """Length of a sub-step [s]."""
-        if not 0.0 < self.dt <= network.dx_min / self.w_max * (1.0 + 1e-12):
+        if not 0.0 < self.dt <= longest * (1.0 + 1e-12):
             raise ParameterError(
-                f"dt = {self.dt!r} s lets traffic at {self.w_max:g} m/s cross more than one cell of "
-                f"{network.dx_min:g} m; at most {network.dx_min / self.w_max:.6g} s."
+                f"dt = {self.dt!r} s lets waves of {self.wave_max:g} m/s cross more of a cell of {network.dx_min:g} m "
+                f"than scheme {scheme!r} allows; at most {longest:.6g} s."
             )
-        self.layout = lay_out(network, self.dtype, n_ghost=1)
+        self.layout = lay_out(network, self.dtype, SCHEME[scheme].n_ghost, clamp or scheme != "hll")
         self.time = 0.0
         """Seconds advanced since the start."""
+        n_segments, n_entrances = len(network.segments), max(1, len(self.layout.entrances))
         self._q = np.zeros((n_roads, 4, self.layout.n), self.dtype)
-        self._waiting = np.zeros((n_roads, max(1, len(self.layout.entrances)), 2), self.dtype)
-        self._totals = np.zeros((n_roads, len(network.segments), N_TOTALS), self.dtype)
+        self._waiting = np.zeros((n_roads, n_entrances, 2), self.dtype)
+        self._totals = np.zeros((n_roads, n_segments, N_TOTALS), self.dtype)
         self._n_threads = n_threads if n_roads >= SERIAL_BELOW else 1
-        self._scratch = np.zeros((self._n_threads, N_SCRATCH, self.layout.n), self.dtype)
         self._pool = ThreadPoolExecutor(self._n_threads) if self._n_threads > 1 else None
         layout = self.layout
-        self._layout = (layout.cells, layout.lengths, layout.segments, layout.saturation, layout.ghosts)
+        self._layout = (
+            layout.lengths, layout.segments, layout.ghosts, layout.nodes,
+            layout.inlets, layout.outlets, layout.ratios, layout.priorities,
+        )  # fmt: skip
         self._par = np.array(parameter_vector(self.parameters), self.dtype)
         p = self.parameters
-        decay = [math.exp(-self.dt / p.tau_m), math.exp(-self.dt / p.tau_c)]
-        self._rates = np.array([self.dt, *decay, v_queue], self.dtype)
-        self._always = np.zeros((n_roads, len(network.segments), 2), np.int64)
-        self._no_arrivals = np.zeros((n_roads, 1, self._waiting.shape[1], 2), self.dtype)
-        self._advance = make_advance(self.parameters.closure, self.dtype.name)
+        decays = [math.exp(-self.dt * part / tau) for part in (1.0, 0.5) for tau in (p.tau_m, p.tau_c)]
+        self._rates = np.array([self.dt, *decays, v_queue], self.dtype)
+        self._always = np.zeros((n_roads, n_segments, 2), np.int64)
+        self._no_arrivals = np.zeros((n_roads, 1, n_entrances, 2), self.dtype)
+        self.kind = Kind(closure_key(p), self.dtype.name, scheme, clamp, bool(network.nodes), stride_for(layout.n))
+        self._work = [self._work_space() for _ in range(self._n_threads)]
+        self._advance = make_advance(self.kind)
+
+    def _work_space(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """Flat rows with the constant ones filled in, road ends, and a copy of the entrance queues."""
+        rows = np.zeros((N_ROWS[self.kind.scheme], self.kind.stride), self.dtype)
+        n = self.layout.n
+        rows[LAMBDA, :n] = self.layout.cells[0] * self.dtype.type(self.dt)
+        rows[FREE_M, :n], rows[FREE_C, :n] = self.layout.cells[1], self.layout.cells[2]
+        ends = np.zeros((len(self.network.segments), N_ENDS), self.dtype)
+        return rows.reshape(-1), ends, np.zeros(self._waiting.shape[1:], self.dtype)
 
     def n_steps(self, duration: float) -> int:
         """Sub-steps in `duration` seconds, which must be a whole number of them."""
@@ -137,9 +160,10 @@ class Solver:
     def _run(
         self, thread: int, begin: int, end: int, arrivals: NDArray[Any], signals: NDArray[Any], n_steps: int
     ) -> None:
+        rows, ends, before = self._work[thread]
         self._advance(
-            self._q, self._waiting, arrivals, signals, self._totals, self._scratch[thread],
-            self._layout, self._par, self._rates, n_steps, begin, end,
+            self._q, self._waiting, before, arrivals, signals, self._totals, rows, ends, self._layout,
+            self._par, self._rates, n_steps, begin, end,
         )  # fmt: skip
 
     def density(self, segment: str | int = 0) -> NDArray[np.floating]:
@@ -160,11 +184,13 @@ class Solver:
         return np.where(absent, free, y / np.where(absent, 1.0, rho))
 
     def speed(self, segment: str | int = 0) -> NDArray[np.floating]:
-        """v_i, (B, 2, n_cells) [m/s]."""
+        """v_i, (B, 2, n_cells) [m/s], evaluated cell by cell: for looking, not for loops."""
         rho, w = self.density(segment), self.driver_property(segment)
-        a = self._par
-        occupied = np.stack([a[0] * rho[:, 0] + a[1] * rho[:, 1], a[2] * rho[:, 0] + a[3] * rho[:, 1]], axis=1)
-        return w * np.maximum(0.0, 1.0 - occupied)
+        closure = make_closure(closure_key(self.parameters), np.float64, lambda function: function)
+        par = tuple(float(x) for x in self._par)
+        numbers = np.frompyfunc(lambda m, c, p, q: closure.speeds(m, c, p, q, par), 4, 2)
+        v_m, v_c = numbers(rho[:, 0], rho[:, 1], w[:, 0], w[:, 1])
+        return np.stack([v_m, v_c], axis=1).astype(self.dtype)
 
     def total_density(self) -> NDArray[np.floating]:
         """rho_m + rho_c (B, n) of every cell of the layout, ghost cells included [veh/m]."""

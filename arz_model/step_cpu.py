@@ -2,8 +2,6 @@
 
 One call takes every sub-step of a decision interval for a range of roads. Roads are independent: the result of one does
 not depend on which others share the call, nor on how many threads take part (each runs whole roads, without the GIL).
-
-The loops over cells are split so that each touches few arrays; LLVM vectorises them only then.
 """
 
 from __future__ import annotations
@@ -15,203 +13,242 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from arz_model.junction import make_junction
-from arz_model.physics import make_closure
-from arz_model.riemann import make_riemann
-
-N_SCRATCH = 15
+from arz_model.cells import (
+    BEFORE, LEFT, QUEUE_C, QUEUE_M, RIGHT, START_C, START_M, W_C, W_M, Cells, Kind, make_cells,
+)  # fmt: skip
+from arz_model.reconstruction import SCHEME
 
 
 def compile_scalar(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a scalar function for the CPU: IEEE arithmetic, division by zero gives inf."""
+    """Compile for the CPU: IEEE arithmetic as written, division by zero gives inf, no GIL."""
     return njit(error_model="numpy", nogil=True)(function)
 
 
 @cache
-def make_advance(closure_name: str, dtype_name: str) -> Callable[..., None]:
-    """The CPU kernel for one closure and floating-point type; compiled on its first call."""
-    dtype = np.dtype(dtype_name).type
-    closure = make_closure(closure_name, dtype, compile_scalar)
-    riemann = make_riemann(dtype, compile_scalar)
-    junction = make_junction(closure, dtype, compile_scalar)
-    speeds, wave_bounds, equilibrium_w = closure.speeds, closure.wave_bounds, closure.equilibrium_w
-    driver_property, hll_weights, hll_flux = riemann.driver_property, riemann.hll_weights, riemann.hll_flux
-    demand, supply = junction.demand, junction.supply
-    zero, one, two = dtype(0), dtype(1), dtype(2)
+def cpu_cells(kind: Kind) -> Cells:
+    """The functions of one cell, compiled for the CPU; offsets are unsigned, or every access would test for a sign."""
+    return make_cells(kind, compile_scalar, np.uint64)
+
+
+@cache
+def make_advance(kind: Kind) -> Callable[..., None]:
+    """The CPU kernel of one kind; compiled on its first call."""
+    measure_start, measure_end = make_measures(kind)
+    refresh, faces, fluxes, update, relax, clamp, renew = make_loops(kind)
+    cells = cpu_cells(kind)
+    fill, begin_ends, finish_ends, join = cells.fill, cells.begin_ends, cells.finish_ends, cells.join
+    dtype = np.dtype(kind.dtype).type
+    zero, one = dtype(0), dtype(1)
+    stride, scheme = kind.stride, SCHEME[kind.scheme]
+    first_order, clamped, has_nodes = kind.scheme == "hll", kind.clamp, kind.nodes
+    one_pass = first_order and not clamped
+    n_stages = len(scheme.keep)
+    keeps = tuple(dtype(x) for x in scheme.keep)
+    flux_weights = tuple(dtype(x) for x in scheme.flux_weight)
+    before_0 = BEFORE * stride
 
     @compile_scalar
-    def primitives(rho_m, y_m, rho_c, y_c, free_m, free_c, par, v_m, v_c, s_l, s_r):
-        """Speeds and eigenvalue bounds of every cell; arrays (n,), the last four written."""
-        for i in range(rho_m.size):
-            w_m = driver_property(rho_m[i], y_m[i], free_m[i])
-            w_c = driver_property(rho_c[i], y_c[i], free_c[i])
-            u_m, u_c = speeds(rho_m[i], rho_c[i], w_m, w_c, par)
-            s_l[i], s_r[i] = wave_bounds(rho_m[i], rho_c[i], w_m, w_c, u_m, u_c, par)
-            v_m[i], v_c[i] = u_m, u_c
+    def advance(q, waiting, before, arrivals, signals, totals, u, ends, layout, par_array, rates, n_steps, begin, end):
+        """Advance roads begin .. end - 1 by n_steps sub-steps.
+
+        q : (B, 4, n) — rho_m, y_m, rho_c, y_c; modified in place.
+        waiting : (B, E, 2) — vehicles in the entrance queues [veh]; modified in place. before : (E, 2), work space.
+        arrivals : (B, P, E, 2) — flow that joins them in each of P equal pieces of the call [veh/s].
+        signals : (B, S, 2) int64 — the stop line is open in sub-steps signals[0] <= k < signals[1].
+        totals : (B, S, 14) — observables, set by this call.
+        u : (rows x stride,) — work space of this thread (see cells). ends : (S, 16) — likewise.
+        layout : (lengths, segments, ghosts, nodes, inlets, outlets, ratios, priorities) of network.Layout.
+        par_array : physics.parameter_vector. rates : dt [s], decays over dt and dt/2 of m and c [-], v_queue [m/s].
+        """
+        lengths, segments, ghosts, nodes, inlets, outlets, ratios, priorities = layout
+        par = (par_array[0], par_array[1], par_array[2], par_array[3], par_array[4], par_array[5])
+        dt, v_queue = rates[0], rates[5]
+        n, n_pieces, n_segments = q.shape[2], arrivals.shape[1], segments.shape[0]
+        for road in range(begin, end):
+            total, queue, windows = totals[road], waiting[road], signals[road]
+            for k in range(4):
+                for i in range(n):
+                    u[k * stride + i] = q[road, k, i]
+            measure_start(u, n, lengths, segments, total, n_steps)
+            if one_pass:
+                refresh(u, n, v_queue, one, par)
+                for g in range(ghosts.shape[0]):
+                    fill(u, ghosts, g)
+            else:
+                if not first_order:
+                    relax(u, n, rates[3], rates[4], par)
+            for k in range(n_steps):
+                arriving = arrivals[road, k * n_pieces // n_steps]
+                if not first_order:
+                    for i in range(4 * stride):
+                        u[before_0 + i] = u[i]
+                    for e in range(queue.shape[0]):
+                        before[e, 0], before[e, 1] = queue[e, 0], queue[e, 1]
+                for stage in range(n_stages):
+                    keep, weight = keeps[stage], flux_weights[stage]
+                    if not one_pass:
+                        for g in range(ghosts.shape[0]):
+                            fill(u, ghosts, g)
+                        refresh(u, n, v_queue, one if stage == 0 else zero, par)
+                    for s in range(n_segments):
+                        if segments[s, 3] == 1:
+                            begin_ends(u, s, k, ends, segments, lengths, queue, arriving, windows, dt, par)
+                    if has_nodes:
+                        for node in range(nodes.shape[0]):
+                            join(node, ends, nodes, inlets, outlets, ratios, priorities, lengths, par)
+                    if not first_order:
+                        faces(u, n, par)
+                    fluxes(u, n)
+                    for s in range(n_segments):
+                        if segments[s, 3] == 1:
+                            finish_ends(
+                                u, s, ends, segments, queue, before, arriving, total, dt, keep, weight,
+                                dtype(n_steps - 1 - k),
+                            )  # fmt: skip
+                    if not one_pass:
+                        update(u, n, keep)
+                        if clamped:
+                            clamp(u, n, segments, par)
+                last = k == n_steps - 1
+                if one_pass:
+                    renew(u, n, rates[1], rates[2], v_queue, zero if last else one, par)
+                    for g in range(ghosts.shape[0]):
+                        fill(u, ghosts, g)
+                elif first_order or not last:
+                    relax(u, n, rates[1], rates[2], par)
+                else:
+                    relax(u, n, rates[3], rates[4], par)
+            measure_end(u, lengths, segments, total, dt)
+            for k in range(4):
+                for i in range(n):
+                    q[road, k, i] = u[k * stride + i]
+
+    return advance
+
+
+def make_loops(kind: Kind) -> tuple[Callable[..., None], ...]:
+    """The loops over all cells or faces: what must vectorise. (refresh, faces, fluxes, update, relax, clamp, renew)."""
+    cells = cpu_cells(kind)
+    refresh_cell, reconstruct, limit, face_waves = cells.refresh, cells.reconstruct, cells.limit, cells.face_waves
+    flux, update_cell, relax_cell, clamp_cell = cells.flux, cells.update, cells.relax, cells.clamp
+    renew_cell = cells.renew
+    one = np.uint64(1)
+    margin = np.uint64(SCHEME[kind.scheme].n_ghost - 1)
+    stride = kind.stride
+    left, right = np.uint64(LEFT * stride), np.uint64(RIGHT * stride)
+    weno = kind.scheme == "weno5"
+    sources = tuple(np.uint64(k * stride) for k in ((0, 1, 2, 3) if weno else (0, W_M, 2, W_C)))
+    targets = tuple(np.uint64(k * stride) for k in range(4))
 
     @compile_scalar
-    def weights(s_l, s_r, a, b, d):
-        """HLL weights of interface i + 1 from cells i and i + 1; arrays (n,)."""
-        left_l, right_l, left_r, right_r = s_l[:-1], s_l[1:], s_r[:-1], s_r[1:]
-        for i in range(left_l.size):
-            lower = left_l[i] if left_l[i] < right_l[i] else right_l[i]
-            upper = left_r[i] if left_r[i] > right_r[i] else right_r[i]
-            a[i], b[i], d[i] = hll_weights(lower, upper)
+    def refresh(u, n, v_queue, counted, par):
+        """Speeds, eigenvalue bounds and queue sums of all cells."""
+        for i in range(np.uint64(n)):
+            refresh_cell(u, i, v_queue, counted, par)
 
     @compile_scalar
-    def fluxes(rho, y, v, a, b, d, flux_rho, flux_y):
-        """HLL fluxes of one class at every inner interface; arrays (n,)."""
-        rho_l, rho_r, y_l, y_r, v_l, v_r = rho[:-1], rho[1:], y[:-1], y[1:], v[:-1], v[1:]
-        out_rho, out_y = flux_rho[1:], flux_y[1:]
-        for i in range(rho_l.size):
-            out_rho[i] = hll_flux(rho_l[i], v_l[i], rho_r[i], v_r[i], a[i], b[i], d[i])
-            out_y[i] = hll_flux(y_l[i], v_l[i], y_r[i], v_r[i], a[i], b[i], d[i])
+    def faces(u, n, par):
+        """States and waves at both ends of all cells."""
+        end = np.uint64(n) - margin
+        for k in range(4):
+            source, target = sources[k], targets[k]
+            for i in range(margin, end):
+                reconstruct(u, i, source, target)
+        if weno:
+            for i in range(margin, end):
+                limit(u, i)
+        for i in range(margin, end):
+            face_waves(u, i, left, par)
+        for i in range(margin, end):
+            face_waves(u, i, right, par)
 
     @compile_scalar
-    def divergence(q, flux, inv_dx, dt):
-        """q <- q - dt/dx (F_right - F_left); arrays (n,)."""
-        left, right = flux[:-1], flux[1:]
-        for i in range(left.size):
-            q[i] -= dt * inv_dx[i] * (right[i] - left[i])
+    def fluxes(u, n):
+        """Fluxes through all faces that have cells on both sides."""
+        for i in range(one + margin, np.uint64(n) - margin):
+            flux(u, i)
 
     @compile_scalar
-    def relax(rho_m, y_m, rho_c, y_c, free_m, free_c, par, decay_m, decay_c):
-        """Exact solution of dy/dt = rho (w_eq - w) / tau at fixed rho: y <- rho w_eq + (y - rho w_eq) decay."""
-        rest_m, rest_c = one - decay_m, one - decay_c
-        for i in range(rho_m.size):
-            w_m, w_c = equilibrium_w(rho_m[i], rho_c[i], free_m[i], free_c[i], par)
-            y_m[i] = decay_m * y_m[i] + rest_m * (rho_m[i] * w_m)
-            y_c[i] = decay_c * y_c[i] + rest_c * (rho_c[i] * w_c)
+    def update(u, n, keep):
+        """One Runge-Kutta stage of all cells."""
+        for i in range(np.uint64(n) - one):
+            update_cell(u, i, keep)
 
     @compile_scalar
-    def accumulate(rho, v, v_queue, queue):
-        """Add this sub-step's rho 1[v < v_queue] of every cell; arrays (n,)."""
-        for i in range(rho.size):
-            queue[i] += rho[i] if v[i] < v_queue else zero
+    def relax(u, n, decay_m, decay_c, par):
+        """Exact relaxation of all cells."""
+        for i in range(np.uint64(n)):
+            relax_cell(u, i, decay_m, decay_c, par)
 
     @compile_scalar
-    def distance(rho, start, entered, dx, begin, end):
+    def clamp(u, n, segments, par):
+        """Hold speeds at contacts in all cells but those at joined ends, where traffic is stopped or let go."""
+        for s in range(segments.shape[0]):
+            inner = np.uint64(segments[s, 3])
+            for i in range(np.uint64(segments[s, 0]) + inner, np.uint64(segments[s, 1]) + one - inner):
+                clamp_cell(u, i, par)
+
+    @compile_scalar
+    def renew(u, n, decay_m, decay_c, v_queue, counted, par):
+        """Update, relaxation and refresh of all cells in one pass; the last cell is a ghost or padding."""
+        for i in range(np.uint64(n) - one):
+            renew_cell(u, i, decay_m, decay_c, v_queue, counted, par)
+
+    return refresh, faces, fluxes, update, relax, clamp, renew
+
+
+def make_measures(kind: Kind) -> tuple[Callable[..., None], Callable[..., None]]:
+    """What is measured before and after the sub-steps of a call."""
+    dtype = np.dtype(kind.dtype).type
+    zero, two = dtype(0), dtype(2)
+    stride = kind.stride
+    rho_c = 2 * stride
+    start_m, start_c, queue_m, queue_c = (k * stride for k in (START_M, START_C, QUEUE_M, QUEUE_C))
+
+    @compile_scalar
+    def distance(u, rho, start, entered, dx, begin, end):
         """Vehicle metres travelled in cells begin .. end - 1 [veh m], from what entered and how densities changed.
 
-        What crossed interface i + 1 is what crossed interface i less what stayed in cell i: exact, with no work inside
-        the time loop. A vehicle that crosses an interface travels half of the cell on each side.
+        What crossed face i + 1 is what crossed face i less what stayed in cell i: exact, with no work inside the time
+        loop. A vehicle that crosses a face travels half of the cell on each side.
         """
         crossed = entered
         total = zero
         for i in range(begin, end):
             before = crossed
-            crossed = crossed - dx * (rho[i] - start[i])
+            crossed = crossed - dx * (u[rho + i] - u[start + i])
             total += before + crossed
         return total * dx / two
 
     @compile_scalar
-    def enter(v_m, v_c, free_m, free_c, waiting, arrivals, dt, par):
-        """Flows into a road from its point queue: by class min(waiting / dt + arrivals, supply)."""
-        sent_m = waiting[0] / dt + arrivals[0]
-        sent_c = waiting[1] / dt + arrivals[1]
-        r_m, r_c = sent_m / free_m, sent_c / free_c
-        r = r_m + r_c
-        if not r > zero:
-            return zero, zero
-        room_m, room_c = supply(r_m / r, r_c / r, free_m, free_c, v_m, v_c, par)
-        return (sent_m if sent_m < room_m else room_m), (sent_c if sent_c < room_c else room_c)
+    def measure_start(u, n, lengths, segments, total, n_steps):
+        """Note the densities, clear the sums, count the vehicles."""
+        for i in range(n):
+            u[start_m + i], u[start_c + i] = u[i], u[rho_c + i]
+            u[queue_m + i], u[queue_c + i] = zero, zero
+        for s in range(segments.shape[0]):
+            for column in range(total.shape[1]):
+                total[s, column] = zero
+            for i in range(segments[s, 0], segments[s, 1] + 1):
+                total[s, 4] += u[i]
+                total[s, 5] += u[rho_c + i]
+            total[s, 4] *= lengths[0, s] * dtype(n_steps)
+            total[s, 5] *= lengths[0, s] * dtype(n_steps)
 
-    @njit(error_model="numpy", nogil=True)
-    def advance(q, waiting, arrivals, signals, totals, scratch, layout, par_array, rates, n_steps, begin, end):
-        """Advance roads begin .. end - 1 by n_steps sub-steps.
+    @compile_scalar
+    def measure_end(u, lengths, segments, total, dt):
+        """Sums over sub-steps to integrals; delay = time spent - metres travelled / free speed."""
+        for s in range(segments.shape[0]):
+            dx, i, j = lengths[0, s], segments[s, 0], segments[s, 1] + 1
+            for cell in range(i, j):
+                total[s, 2] += u[queue_m + cell]
+                total[s, 3] += u[queue_c + cell]
+            total[s, 2] *= dx
+            total[s, 3] *= dx
+            for column in range(2, 14):
+                total[s, column] *= dt
+            if segments[s, 3] == 1:
+                total[s, 0] = total[s, 4] - lengths[1, s] * distance(u, 0, start_m, total[s, 6], dx, i, j)
+                total[s, 1] = total[s, 5] - lengths[2, s] * distance(u, rho_c, start_c, total[s, 7], dx, i, j)
 
-        q : (B, 4, n) — rho_m, y_m, rho_c, y_c; modified in place.
-        waiting : (B, E, 2) — vehicles in the entrance queues [veh]; modified in place.
-        arrivals : (B, P, E, 2) — flow that joins them in each of P equal pieces of the call [veh/s].
-        signals : (B, S, 2) int64 — the stop line is open in sub-steps signals[0] <= k < signals[1].
-        totals : (B, S, 14) — observables, set by this call.
-        scratch : (15, n) — work space of this thread.
-        layout : (cells, lengths, segments, saturation, ghosts) of network.Layout.
-        par_array : physics.parameter_vector. rates : dt [s], decay_m, decay_c [-], v_queue [m/s].
-        """
-        cells, lengths, segments, saturation, ghosts = layout
-        inv_dx, free_m, free_c = cells[0], cells[1], cells[2]
-        par = (par_array[0], par_array[1], par_array[2], par_array[3], par_array[4], par_array[5])
-        dt, decay_m, decay_c, v_queue = rates[0], rates[1], rates[2], rates[3]
-        v_m, v_c, s_l, s_r = scratch[0], scratch[1], scratch[2], scratch[3]
-        a, b, d = scratch[4], scratch[5], scratch[6]
-        f_rho_m, f_y_m, f_rho_c, f_y_c = scratch[7], scratch[8], scratch[9], scratch[10]
-        start_m, start_c, queue_m, queue_c = scratch[11], scratch[12], scratch[13], scratch[14]
-        n_pieces = arrivals.shape[1]
-        for road in range(begin, end):
-            rho_m, y_m, rho_c, y_c = q[road, 0], q[road, 1], q[road, 2], q[road, 3]
-            scratch[7:] = zero
-            start_m[:] = rho_m
-            start_c[:] = rho_c
-            total = totals[road]
-            total[:] = zero
-            for s in range(segments.shape[0]):
-                for i in range(segments[s, 0], segments[s, 1] + 1):
-                    total[s, 4] += rho_m[i]
-                    total[s, 5] += rho_c[i]
-                total[s, 4] *= lengths[0, s] * n_steps
-                total[s, 5] *= lengths[0, s] * n_steps
-            for k in range(n_steps):
-                piece = k * n_pieces // n_steps
-                for g in range(ghosts.shape[0]):
-                    to, source = ghosts[g, 0], ghosts[g, 1]
-                    rho_m[to], y_m[to], rho_c[to], y_c[to] = rho_m[source], y_m[source], rho_c[source], y_c[source]
-                primitives(rho_m, y_m, rho_c, y_c, free_m, free_c, par, v_m, v_c, s_l, s_r)
-                accumulate(rho_m, v_m, v_queue, queue_m)
-                accumulate(rho_c, v_c, v_queue, queue_c)
-                weights(s_l, s_r, a, b, d)
-                fluxes(rho_m, y_m, v_m, a, b, d, f_rho_m, f_y_m)
-                fluxes(rho_c, y_c, v_c, a, b, d, f_rho_c, f_y_c)
-                for s in range(segments.shape[0]):
-                    if segments[s, 3] == 0:
-                        continue
-                    i, j, entrance = segments[s, 0], segments[s, 1], segments[s, 2]
-                    count = total[s]
-                    queue, joining = waiting[road, entrance], arrivals[road, piece, entrance]
-                    in_m, in_c = enter(v_m[i], v_c[i], free_m[i], free_c[i], queue, joining, dt, par)
-                    f_rho_m[i], f_y_m[i], f_rho_c[i], f_y_c[i] = in_m, in_m * free_m[i], in_c, in_c * free_c[i]
-                    count[10] += queue[0]
-                    count[11] += queue[1]
-                    left_m = queue[0] + dt * (joining[0] - in_m)
-                    left_c = queue[1] + dt * (joining[1] - in_c)
-                    queue[0] = left_m if left_m > zero else zero
-                    queue[1] = left_c if left_c > zero else zero
-                    w_m = driver_property(rho_m[j], y_m[j], free_m[j])
-                    w_c = driver_property(rho_c[j], y_c[j], free_c[j])
-                    out_m, out_c = demand(rho_m[j], rho_c[j], w_m, w_c, par)
-                    open_line = signals[road, s, 0] <= k and k < signals[road, s, 1]
-                    capacity = saturation[s] if open_line else zero
-                    wanted = out_m + out_c
-                    passed = capacity / wanted if wanted > capacity else one
-                    out_m, out_c = passed * out_m, passed * out_c
-                    f_rho_m[j + 1], f_y_m[j + 1] = out_m, out_m * w_m
-                    f_rho_c[j + 1], f_y_c[j + 1] = out_c, out_c * w_c
-                    count[6] += in_m
-                    count[7] += in_c
-                    count[8] += out_m
-                    count[9] += out_c
-                    steps_to_stay = dt * (n_steps - 1 - k)
-                    count[4] += steps_to_stay * (in_m - out_m)
-                    count[5] += steps_to_stay * (in_c - out_c)
-                    count[12] += joining[0]
-                    count[13] += joining[1]
-                divergence(rho_m, f_rho_m, inv_dx, dt)
-                divergence(y_m, f_y_m, inv_dx, dt)
-                divergence(rho_c, f_rho_c, inv_dx, dt)
-                divergence(y_c, f_y_c, inv_dx, dt)
-                relax(rho_m, y_m, rho_c, y_c, free_m, free_c, par, decay_m, decay_c)
-            for s in range(segments.shape[0]):
-                dx, i, j = lengths[0, s], segments[s, 0], segments[s, 1] + 1
-                count = total[s]
-                for column in range(4, 14):
-                    count[column] *= dt
-                for cell in range(i, j):
-                    count[2] += queue_m[cell]
-                    count[3] += queue_c[cell]
-                count[2] *= dx * dt
-                count[3] *= dx * dt
-                if segments[s, 3] == 1:
-                    count[0] = count[4] - lengths[1, s] * distance(rho_m, start_m, count[6], dx, i, j)
-                    count[1] = count[5] - lengths[2, s] * distance(rho_c, start_c, count[7], dx, i, j)
-
-    return advance
+    return measure_start, measure_end

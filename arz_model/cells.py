@@ -1,0 +1,307 @@
+"""What happens to one cell, one face and one road end in a sub-step: the body of every loop, for both devices.
+
+All numbers of a road lie in one flat array `u` of rows of `stride` elements, so that the compiler knows how far
+apart they are and vectorises without asking at run time whether they overlap. Row k, cell i is u[k stride + i]. The CPU
+loops over i; on the GPU each thread takes some i. `stride` is compiled in (see `stride_for`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from arz_model.junction import make_junction
+from arz_model.physics import ClosureKey, make_closure
+from arz_model.reconstruction import make_slope, make_weno5
+from arz_model.riemann import make_riemann
+
+STATE = 0
+"""rho_m, y_m, rho_c, y_c."""
+LAMBDA, FREE_M, FREE_C = 4, 5, 6
+"""dt / dx [s/m] (0 in ghost cells) and the free speeds [m/s]; never written by the kernels."""
+FLUX = 7
+"""Fluxes of the state through the left face of each cell."""
+START_M, START_C, QUEUE_M, QUEUE_C = 11, 12, 13, 14
+"""Densities at the start of the call; sums of the densities of queueing vehicles over its sub-steps."""
+BEFORE = 15
+"""State at the start of the sub-step (Runge-Kutta of two or three stages)."""
+W_M, W_C = 19, 20
+CENTRE = 21
+"""v_m, v_c and the eigenvalue bounds s_l, s_r of each cell [m/s]."""
+LEFT, RIGHT = 25, 33
+"""At the left and at the right end of each cell: rho_m, y_m, rho_c, y_c, v_m, v_c, s_l, s_r; not used by first order."""
+N_ROWS = {"hll": 25, "minmod": 41, "van_leer": 41, "weno5": 41}
+
+
+class Kind(NamedTuple):
+    """What a kernel is compiled for."""
+
+    closure: ClosureKey
+    dtype: str
+    scheme: str
+    clamp: bool
+    nodes: bool
+    """Whether segments are joined by nodes; without them that part is not compiled."""
+    stride: int
+
+
+class Cells(NamedTuple):
+    """Functions of one cell i, face i or segment s; see each."""
+
+    refresh: Callable[..., Any]
+    reconstruct: Callable[..., Any]
+    limit: Callable[..., Any]
+    face_waves: Callable[..., Any]
+    flux: Callable[..., Any]
+    update: Callable[..., Any]
+    relax: Callable[..., Any]
+    clamp: Callable[..., Any]
+    renew: Callable[..., Any]
+    fill: Callable[..., Any]
+    begin_ends: Callable[..., Any]
+    finish_ends: Callable[..., Any]
+    join: Callable[..., Any]
+
+
+def stride_for(n: int) -> int:
+    """Row length for n cells: few values, so that few kernels are compiled; never a multiple of a cache way."""
+    size = 128
+    while size < n:
+        size *= 2
+    three_quarters = size * 3 // 4
+    return (three_quarters if n <= three_quarters and size > 128 else size) + 16
+
+
+def make_cells(kind: Kind, jit: Callable[..., Any], index: type[np.integer[Any]]) -> Cells:
+    """The functions for one kind of kernel, compiled by `jit`; `index` is the type of row offsets."""
+    dtype = np.dtype(kind.dtype).type
+    closure = make_closure(kind.closure, dtype, jit)
+    riemann = make_riemann(dtype, jit)
+    junction = make_junction(closure, dtype, jit)
+    speeds, properties, wave_bounds = closure.speeds, closure.properties, closure.wave_bounds
+    equilibrium_w = closure.equilibrium_w
+    driver_property, hll_weights, hll_flux = riemann.driver_property, riemann.hll_weights, riemann.hll_flux
+    send, enter = junction.send, junction.enter
+    slope, weno5 = make_slope(kind.scheme, dtype, jit), make_weno5(dtype, jit)
+    zero, one = dtype(0), dtype(1)
+    first_order, weno = kind.scheme == "hll", kind.scheme == "weno5"
+    keep_w = kind.clamp or not first_order
+    step, two_steps = index(1), index(2)
+
+    def row(k: int) -> Any:
+        return index(k * kind.stride)
+
+    rho_m, y_m, rho_c, y_c = (row(STATE + k) for k in range(4))
+    lam, free_m, free_c = row(LAMBDA), row(FREE_M), row(FREE_C)
+    flux_rho_m, flux_y_m, flux_rho_c, flux_y_c = (row(FLUX + k) for k in range(4))
+    flux_0, before_0, centre_0, stride = row(FLUX), row(BEFORE), row(CENTRE), index(kind.stride)
+    queue_m, queue_c = row(QUEUE_M), row(QUEUE_C)
+    w_m, w_c = row(W_M), row(W_C)
+    v_m, v_c, s_l, s_r = (row(CENTRE + k) for k in range(4))
+    # The state left of face i belongs to the right end of cell i - 1; with first order both ends are the cell itself.
+    l_rho_m, l_y_m, l_rho_c, l_y_c = (row((STATE if first_order else RIGHT) + k) for k in range(4))
+    r_rho_m, r_y_m, r_rho_c, r_y_c = (row((STATE if first_order else LEFT) + k) for k in range(4))
+    l_v_m, l_v_c, l_s_l, l_s_r = (row((CENTRE if first_order else RIGHT + 4) + k) for k in range(4))
+    r_v_m, r_v_c, r_s_l, r_s_r = (row((CENTRE if first_order else LEFT + 4) + k) for k in range(4))
+    left_0, right_0 = row(LEFT), row(RIGHT)
+
+    @jit
+    def refresh(u, i, v_queue, counted, par):
+        """Speeds and eigenvalue bounds of cell i [m/s]; adds queueing vehicles if `counted` is 1."""
+        u_m = driver_property(u[rho_m + i], u[y_m + i], u[free_m + i])
+        u_c = driver_property(u[rho_c + i], u[y_c + i], u[free_c + i])
+        a_m, a_c = speeds(u[rho_m + i], u[rho_c + i], u_m, u_c, par)
+        lowest, highest = wave_bounds(u[rho_m + i], u[rho_c + i], u_m, u_c, a_m, a_c, par)
+        u[v_m + i], u[v_c + i] = a_m, a_c
+        u[s_l + i], u[s_r + i] = lowest, highest
+        if keep_w:
+            u[w_m + i], u[w_c + i] = u_m, u_c
+        u[queue_m + i] += counted * (u[rho_m + i] if a_m < v_queue else zero)
+        u[queue_c + i] += counted * (u[rho_c + i] if a_c < v_queue else zero)
+
+    @jit
+    def reconstruct(u, i, source, to):
+        """Values of one quantity at both ends of cell i, from row `source` to rows `to` of LEFT and RIGHT."""
+        centre = u[source + i]
+        back, ahead = u[source + i - step], u[source + i + step]
+        if weno:
+            far_back, far_ahead = u[source + i - two_steps], u[source + i + two_steps]
+            u[right_0 + to + i] = weno5(far_back, back, centre, ahead, far_ahead)
+            u[left_0 + to + i] = weno5(far_ahead, ahead, centre, back, far_back)
+        else:
+            half = slope(centre - back, ahead - centre)
+            u[right_0 + to + i] = centre + half
+            u[left_0 + to + i] = centre - half
+
+    @jit
+    def limit_class(u, i, rho, y, to_rho, to_y):
+        """Pull the end values of one class towards the cell average until both densities are non-negative.
+
+        Zhang & Shu (2010), J. Comput. Phys. 229(23):8918-8934.
+        """
+        centre, a, b = u[rho + i], u[left_0 + to_rho + i], u[right_0 + to_rho + i]
+        lowest = a if a < b else b
+        gap = centre - lowest
+        theta = (centre if centre > zero else zero) / gap if lowest < zero and gap > zero else one
+        u[left_0 + to_rho + i] = centre + theta * (a - centre)
+        u[right_0 + to_rho + i] = centre + theta * (b - centre)
+        u[left_0 + to_y + i] = u[y + i] + theta * (u[left_0 + to_y + i] - u[y + i])
+        u[right_0 + to_y + i] = u[y + i] + theta * (u[right_0 + to_y + i] - u[y + i])
+
+    to_rho_m, to_y_m, to_rho_c, to_y_c = row(0), row(1), row(2), row(3)
+
+    @jit
+    def limit(u, i):
+        """Positivity of both classes at the ends of cell i; WENO only, MUSCL cannot leave the neighbours' range."""
+        limit_class(u, i, rho_m, y_m, to_rho_m, to_y_m)
+        limit_class(u, i, rho_c, y_c, to_rho_c, to_y_c)
+
+    to_v_m, to_v_c, to_s_l, to_s_r = row(4), row(5), row(6), row(7)
+
+    @jit
+    def face_waves(u, i, end, par):
+        """Speeds and eigenvalue bounds of the state at one end of cell i; MUSCL's w there becomes y = rho w."""
+        p_m, p_c = u[end + to_rho_m + i], u[end + to_rho_c + i]
+        if weno:
+            a_m = driver_property(p_m, u[end + to_y_m + i], u[free_m + i])
+            a_c = driver_property(p_c, u[end + to_y_c + i], u[free_c + i])
+        else:
+            a_m, a_c = u[end + to_y_m + i], u[end + to_y_c + i]
+            u[end + to_y_m + i], u[end + to_y_c + i] = p_m * a_m, p_c * a_c
+        b_m, b_c = speeds(p_m, p_c, a_m, a_c, par)
+        lowest, highest = wave_bounds(p_m, p_c, a_m, a_c, b_m, b_c, par)
+        u[end + to_v_m + i], u[end + to_v_c + i] = b_m, b_c
+        u[end + to_s_l + i], u[end + to_s_r + i] = lowest, highest
+
+    @jit
+    def flux(u, i):
+        """HLL flux of the state through face i, between cells i - 1 and i."""
+        h = i - step
+        low = u[l_s_l + h] if u[l_s_l + h] < u[r_s_l + i] else u[r_s_l + i]
+        high = u[l_s_r + h] if u[l_s_r + h] > u[r_s_r + i] else u[r_s_r + i]
+        a, b, d = hll_weights(low, high)
+        m_l, m_r, c_l, c_r = u[l_v_m + h], u[r_v_m + i], u[l_v_c + h], u[r_v_c + i]
+        u[flux_rho_m + i] = hll_flux(u[l_rho_m + h], m_l, u[r_rho_m + i], m_r, a, b, d)
+        u[flux_y_m + i] = hll_flux(u[l_y_m + h], m_l, u[r_y_m + i], m_r, a, b, d)
+        u[flux_rho_c + i] = hll_flux(u[l_rho_c + h], c_l, u[r_rho_c + i], c_r, a, b, d)
+        u[flux_y_c + i] = hll_flux(u[l_y_c + h], c_l, u[r_y_c + i], c_r, a, b, d)
+
+    @jit
+    def update(u, i, keep):
+        """One Runge-Kutta stage in cell i: q <- keep q_before + (1 - keep) (q - dt/dx (F_right - F_left))."""
+        ratio = u[lam + i]
+        for k in range(4):
+            o = index(k) * stride
+            q = u[o + i] - ratio * (u[flux_0 + o + i + step] - u[flux_0 + o + i])
+            u[o + i] = q if first_order else keep * u[before_0 + o + i] + (one - keep) * q
+
+    @jit
+    def relax(u, i, decay_m, decay_c, par):
+        """Exact solution of dy/dt = rho (w_eq - w) / tau at fixed rho: y <- rho w_eq + (y - rho w_eq) decay."""
+        e_m, e_c = equilibrium_w(u[rho_m + i], u[rho_c + i], u[free_m + i], u[free_c + i], par)
+        u[y_m + i] = decay_m * u[y_m + i] + (one - decay_m) * (u[rho_m + i] * e_m)
+        u[y_c + i] = decay_c * u[y_c + i] + (one - decay_c) * (u[rho_c + i] * e_c)
+
+    @jit
+    def within(x, a, b, c):
+        """x, held between the least and the greatest of three."""
+        least, most = (a if a < b else b), (b if a < b else a)
+        least, most = (c if c < least else least), (c if c > most else most)
+        return least if x < least else (most if x > most else x)
+
+    @jit
+    def clamp(u, i, par):
+        """Hold the speeds of cell i within those of cells i - 1 .. i + 1 before the sub-step; mass is untouched.
+
+        Averaging rho and rho w across a contact does not keep v; this does. w stays within its own neighbours too.
+        """
+        h, j = i - step, i + step
+        p_m, p_c = u[rho_m + i], u[rho_c + i]
+        a_m = driver_property(p_m, u[y_m + i], u[free_m + i])
+        a_c = driver_property(p_c, u[y_c + i], u[free_c + i])
+        b_m, b_c = speeds(p_m, p_c, a_m, a_c, par)
+        b_m = within(b_m, u[v_m + h], u[v_m + i], u[v_m + j])
+        b_c = within(b_c, u[v_c + h], u[v_c + i], u[v_c + j])
+        a_m, a_c = properties(p_m, p_c, b_m, b_c, a_m, a_c, par)
+        u[y_m + i] = p_m * within(a_m, u[w_m + h], u[w_m + i], u[w_m + j])
+        u[y_c + i] = p_c * within(a_c, u[w_c + h], u[w_c + i], u[w_c + j])
+
+    @jit
+    def renew(u, i, decay_m, decay_c, v_queue, counted, par):
+        """update, relax and refresh of one cell in one pass over memory: the whole of a first-order sub-step."""
+        update(u, i, zero)
+        relax(u, i, decay_m, decay_c, par)
+        refresh(u, i, v_queue, counted, par)
+
+    @jit
+    def fill(u, ghosts, g):
+        """Copy the state of a cell, its speeds and its eigenvalue bounds into ghost number g."""
+        to, source = index(ghosts[g, 0]), index(ghosts[g, 1])
+        for k in range(4):
+            o = index(k) * stride
+            u[o + to] = u[o + source]
+            u[centre_0 + o + to] = u[centre_0 + o + source]
+
+    @jit
+    def begin_ends(u, s, k, ends, segments, lengths, waiting, arriving, windows, dt, par):
+        """Demand of segment s at its downstream end, speeds in its first cell, flows through its entrance and exit."""
+        i, j, entrance = index(segments[s, 0]), index(segments[s, 1]), segments[s, 2]
+        a_m = driver_property(u[rho_m + j], u[y_m + j], u[free_m + j])
+        a_c = driver_property(u[rho_c + j], u[y_c + j], u[free_c + j])
+        capacity = lengths[3, s] if windows[s, 0] <= k and k < windows[s, 1] else zero
+        r_m, r_c, d_m, d_c = send(u[rho_m + j], u[rho_c + j], a_m, a_c, capacity, par)
+        ends[s, 0], ends[s, 1], ends[s, 2], ends[s, 3], ends[s, 4], ends[s, 5] = r_m, r_c, d_m, d_c, a_m, a_c
+        ends[s, 6], ends[s, 7] = u[v_m + i], u[v_c + i]
+        ends[s, 8], ends[s, 9] = d_m, d_c
+        if entrance >= 0:
+            f_m, f_c = lengths[4, s], lengths[5, s]
+            in_m, in_c = enter(
+                u[v_m + i], u[v_c + i], f_m, f_c, waiting[entrance, 0], waiting[entrance, 1],
+                arriving[entrance, 0], arriving[entrance, 1], dt, par,
+            )  # fmt: skip
+            ends[s, 10], ends[s, 11], ends[s, 12], ends[s, 13] = in_m, in_c, in_m * f_m, in_c * f_c
+
+    @jit
+    def finish_ends(u, s, ends, segments, waiting, before, arriving, total, dt, keep, weight, steps_left):
+        """Set the fluxes at both ends of segment s, move its entrance queue, add to its observables.
+
+        weight : part of this stage in the whole sub-step. steps_left : sub-steps that follow it in this call.
+        """
+        i, j, entrance = index(segments[s, 0]), index(segments[s, 1]) + step, segments[s, 2]
+        in_m, in_c, out_m, out_c = ends[s, 10], ends[s, 11], ends[s, 8], ends[s, 9]
+        u[flux_rho_m + i], u[flux_rho_c + i] = in_m, in_c
+        u[flux_y_m + i], u[flux_y_c + i] = ends[s, 12], ends[s, 13]
+        u[flux_rho_m + j], u[flux_rho_c + j] = out_m, out_c
+        u[flux_y_m + j], u[flux_y_c + j] = out_m * ends[s, 4], out_c * ends[s, 5]
+        if entrance >= 0:
+            for c in range(2):
+                queue, joining = waiting[entrance, c], arriving[entrance, c]
+                total[s, 10 + c] += weight * queue
+                total[s, 12 + c] += weight * joining
+                left = queue + dt * (joining - ends[s, 10 + c])
+                left = left if left > zero else zero
+                waiting[entrance, c] = left if first_order else keep * before[entrance, c] + (one - keep) * left
+        total[s, 6] += weight * in_m
+        total[s, 7] += weight * in_c
+        total[s, 8] += weight * out_m
+        total[s, 9] += weight * out_c
+        total[s, 4] += weight * steps_left * (dt * (in_m - out_m))
+        total[s, 5] += weight * steps_left * (dt * (in_c - out_c))
+
+    return Cells(
+        refresh,
+        reconstruct,
+        limit,
+        face_waves,
+        flux,
+        update,
+        relax,
+        clamp,
+        renew,
+        fill,
+        begin_ends,
+        finish_ends,
+        junction.join,
+    )
