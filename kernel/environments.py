@@ -40,6 +40,10 @@ class NotRestorable(ValueError):
     """Raised where an environment's state cannot be taken or put back; the message names the attribute."""
 
 
+class UnknownEnvironment(ValueError):
+    """Raised where `RunConfig.env` names nothing."""
+
+
 class Episodes(gymnasium.Wrapper):
     """Return and length of each episode in its last `info`, with no wall-clock time among them."""
 
@@ -132,11 +136,26 @@ def make_environments(run: RunConfig, device: str) -> VecEnv:
 def _factory(name: str) -> Callable[..., gymnasium.Env]:
     module_name, _, attribute = name.partition(":")
     if attribute and "-v" not in attribute:
-        factory = getattr(importlib.import_module(module_name), attribute, None)
+        factory = getattr(_imported(module_name), attribute, None)
         if factory is None:
-            raise NotRestorable(f"env is {name!r}, but module {module_name} has no {attribute!r}.")
+            raise UnknownEnvironment(f"env is {name!r}, but module {module_name} has no {attribute!r}.")
         return factory
+    if attribute:
+        _imported(module_name)
+    try:
+        gymnasium.spec(name)
+    except gymnasium.error.Error as error:
+        raise UnknownEnvironment(f"env is {name!r}, which gymnasium does not know: {error}") from error
     return lambda **kwargs: gymnasium.make(name, **kwargs)
+
+
+def _imported(module_name: str) -> ModuleType:
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name != module_name:
+            raise
+        raise UnknownEnvironment(f"env is in module {module_name!r}, which cannot be found.") from error
 
 
 def source_modules(run: RunConfig) -> list[str]:

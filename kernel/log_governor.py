@@ -34,7 +34,6 @@ _IMPORTANT = re.compile(
     rb"(?i)\b(warning|warn|error|exception|traceback|critical|fatal|killed|cuda error|out of memory|segmentation)"
     rb"|^[A-Za-z_.]*(Error|Exception|Interrupt|Warning)\b"
 )
-_EXCEPTION = re.compile(rb"[A-Za-z_.]*(Error|Exception|Interrupt|Killed)\b.*:|Fatal Python error:")
 _DEBUG_TAG = re.compile(rb"^\W{0,2}\[?DEBUG")
 _NUMBERS = re.compile(rb"\d+")
 
@@ -96,7 +95,7 @@ class Filter:
         self.hidden = 0
         """Ordinary lines that only the full log has."""
         self.last_error = ""
-        """The last line that named an exception."""
+        """The last line of the last traceback."""
 
     def line(self, line: bytes, now: float) -> None:
         """One line that the trainer printed, without its end."""
@@ -107,8 +106,6 @@ class Filter:
         if count > 1 or len(self._seen) < FOLDED_FORMS:
             self._seen[form] = count
         times = f"  [{count:,} times so far]" if count > 1 else ""
-        if _EXCEPTION.match(line):
-            self.last_error = _text(line, MAX_LINE)
         if self._is_important(line):
             if count & (count - 1) == 0:  # the 1st, 2nd, 4th, 8th … time
                 self._show(_text(line, 4 * MAX_LINE) + times)
@@ -124,6 +121,8 @@ class Filter:
         if self._in_traceback:
             # A traceback ends with its first line that is not indented.
             self._in_traceback = line.startswith((b" ", b"\t")) or not line.strip()
+            if not self._in_traceback:
+                self.last_error = _text(line, MAX_LINE)
             return True
         return _IMPORTANT.search(line) is not None
 

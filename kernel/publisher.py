@@ -58,6 +58,7 @@ class Publisher:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
         jitter: Callable[[], float] = random.random,
+        longest_pause: float = 1.0,
     ) -> None:
         self.working = working
         self.configuration = configuration
@@ -75,6 +76,8 @@ class Publisher:
         self._wake = threading.Event()
         self._sleep = sleep
         self._jitter = jitter
+        self._longest_pause = longest_pause
+        self._invalid: set[int] = set()
         self._failures = 0
         self._next_at = 0.0
         self._spacing_told = False
@@ -107,7 +110,7 @@ class Publisher:
                 self._sleep(max(0.0, min(self._next_at - self._clock(), 10.0, self.deadline.upload_seconds_left)))
 
     def _pause(self) -> float:
-        return min(1.0, max(0.02, self._next_at - self._clock()))
+        return min(self._longest_pause, max(0.002, self._next_at - self._clock()))
 
     def _is_behind(self) -> bool:
         if self.fenced:
@@ -120,14 +123,20 @@ class Publisher:
 
     def _newest_timesteps(self) -> int | None:
         found = staging.checkpoints_in(self.working / "checkpoints")
-        return staging.num_timesteps_of(found[0].name) if found else None
+        timesteps = [t for path in found if (t := staging.num_timesteps_of(path.name)) not in self._invalid]
+        return timesteps[0] if timesteps else None
 
     def _try(self) -> bool:
         """One publish, start to end; whether it succeeded."""
         began = self._clock()
         staged: Staged | None = None
         try:
+            named = self._newest_timesteps()
             checkpoint = staging.newest_verified(self.working, self.configuration)
+            if named is not None and (checkpoint is None or checkpoint[1].num_timesteps < named):
+                self._invalid.add(named)
+                if self.proved:
+                    return True  # whether an older one is due is looked at anew
             staged = staging.stage(self.working, self.configuration, checkpoint, self._digests())
             remote = self._publish(staged)
         except Fenced as fence:

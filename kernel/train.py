@@ -41,6 +41,13 @@ from kernel.writer import CheckpointWriter, Lineage
 logger = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
+REFUSALS = (
+    sources.RunChanged,
+    exact_state.NotExact,
+    algorithms.HyperparametersRefused,
+    environments.UnknownEnvironment,
+)
+"""What no restart would change."""
 
 
 def train(configuration: Configuration, folder: Path, channel: Channel, seconds_left: float) -> tuple[str, int, str]:
@@ -204,7 +211,7 @@ def main(argv: list[str] | None = None) -> int:
     (arguments.folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
     try:
         status, num_timesteps, message = train(configuration, arguments.folder, channel, arguments.seconds_left)
-    except (sources.RunChanged, exact_state.NotExact, algorithms.HyperparametersRefused) as refusal:
+    except REFUSALS as refusal:
         logger.error("%s", refusal)
         channel.ended("refused", 0, str(refusal))
         return 0

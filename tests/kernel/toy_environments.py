@@ -137,9 +137,20 @@ class DyingQueue(Queue):
     def step(self, action: Any) -> Any:
         import os
         import signal
+        import time
         from pathlib import Path
 
+        time.sleep(0.005)  # the checkpoint before is on the disk by then
         if self.t == 15 and not Path("died.txt").exists():
             Path("died.txt").write_text("once")
             os.kill(os.getpid(), signal.SIGSEGV)
+        return super().step(action)
+
+
+class BrokenQueue(Queue):
+    """Fails at one step, every time."""
+
+    def step(self, action: Any) -> Any:
+        if self.t == 5:
+            raise RuntimeError("the light is broken")
         return super().step(action)

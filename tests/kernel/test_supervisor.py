@@ -1,0 +1,221 @@
+"""The parent outlives whatever happens to the trainer, and ends every session with the truth and exit code 0."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from tests_kernel_support import configuration, environment, events_of
+
+from kernel.manifest import checkpoints_in, verify
+from kernel.supervisor import describe_exit
+
+Start = Callable[..., "Running"]
+
+
+class Running:
+    """A session in the background."""
+
+    def __init__(self, folder: Path, run: dict[str, Any], session: dict[str, Any]) -> None:
+        self.folder = folder
+        (folder / "run.json").write_text(json.dumps(configuration(run, session)))
+        self._out = (folder / "stdout.txt").open("wb")
+        command = [sys.executable, "-m", "kernel", "--config", "run.json"]
+        self.process = subprocess.Popen(
+            command, cwd=folder, env=environment(), stdout=self._out, stderr=subprocess.DEVNULL
+        )
+
+    def events(self) -> list[dict[str, Any]]:
+        """What was told so far."""
+        return events_of((self.folder / "stdout.txt").read_text("utf-8", "replace"))
+
+    def wait_for(self, name: str, seconds: float = 60.0, **fields: Any) -> dict[str, Any]:
+        """The first such event."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            for event in self.events():
+                if event["event"] == name and all(event.get(k) == v for k, v in fields.items()):
+                    return event
+            assert self.process.poll() is None or any(e["event"] == name for e in self.events()), self.events()
+            time.sleep(0.02)
+        raise AssertionError(f"no {name} within {seconds} s: {self.events()}")
+
+    def end(self, seconds: float = 60.0) -> dict[str, Any]:
+        """The result; exit code and file must agree with it."""
+        assert self.process.wait(seconds) == 0
+        result = self.events()[-1]
+        assert result["event"] == "result"
+        written = json.loads((self.folder / "result.json").read_text())
+        assert written["status"] == result["status"]
+        return result
+
+    def trainer(self) -> psutil.Process:
+        """The trainer's process."""
+        return next(p for p in psutil.Process(self.process.pid).children() if "kernel.train" in " ".join(p.cmdline()))
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    running: list[Running] = []
+
+    def begin(run: dict[str, Any], **session: Any) -> Running:
+        running.append(Running(tmp_path, {"total_timesteps": 100_000, **run}, session))
+        return running[-1]
+
+    yield begin
+    for one in running:
+        if one.process.poll() is None:
+            one.process.kill()
+            one.process.wait()
+
+
+SLOW = {"env": "toy_environments:SlowQueue", "checkpoint_freq": 10}
+
+
+def test_crashed_trainer_starts_again_from_its_newest_checkpoint(start: Start) -> None:
+    session = start({"env": "toy_environments:DyingQueue", "total_timesteps": 60})
+    result = session.end()
+    assert (result["status"], result["num_timesteps"], result["restarts"]) == ("finished", 60, 1)
+    restart = session.wait_for("restart")
+    assert "SIGSEGV" in restart["reason"]
+    assert restart["from_timesteps"] == 10
+    assert restart["memory"]["total_bytes"] > 0
+    assert [e["num_timesteps"] for e in session.events() if e["event"] == "training"] == [0, 10]
+
+
+def test_sigkilled_trainer_starts_again_and_loses_less_than_one_cadence(start: Start) -> None:
+    session = start({**SLOW, "total_timesteps": 60})
+    session.wait_for("checkpoint", num_timesteps=20)
+    session.trainer().kill()
+    result = session.end()
+    assert (result["status"], result["restarts"], result["exact"]) == ("finished", 1, True)
+    assert session.wait_for("restart")["from_timesteps"] >= 20
+
+
+def test_hung_trainer_is_ended_with_its_stacks_and_starts_again(start: Start) -> None:
+    run = {"env": "toy_environments:HangingQueue", "total_timesteps": 40}
+    session = start(run, silence_seconds=6.0)
+    assert session.end()["status"] == "finished"
+    health = session.wait_for("health", rule="silence")
+    assert health["figure"] >= 6.0
+    assert session.wait_for("restart")["from_timesteps"] == 10
+    assert "toy_environments.py" in (session.folder / "trainer.log").read_text()
+
+
+def test_trainer_that_cannot_get_further_ends_the_session_with_the_reason(start: Start) -> None:
+    session = start({"env": "toy_environments:BrokenQueue"})
+    result = session.end()
+    assert (result["status"], result["restarts"]) == ("crashed", 4)
+    assert "RuntimeError: the light is broken" in result["message"]
+
+
+@pytest.mark.parametrize(
+    ("run", "named"),
+    [
+        ({"hyperparameters": {"learning_rat": 1e-3}}, "learning_rat"),
+        ({"env": "toy_environments:NoSuchQueue"}, "NoSuchQueue"),
+        ({"env": "no_such_module:Queue"}, "no_such_module"),
+        ({"env": "NoSuchEnvironment-v3"}, "NoSuchEnvironment"),
+    ],
+)
+def test_what_no_restart_would_change_is_told_without_one(run: dict[str, Any], named: str, start: Start) -> None:
+    result = start(run).end()
+    assert (result["status"], result["restarts"]) == ("crashed", 0)
+    assert named in result["message"]
+
+
+def test_deadline_stops_the_trainer_with_a_last_checkpoint_before_the_limit(start: Start) -> None:
+    session = start(SLOW, max_seconds=12.0, margin_seconds=5.0)
+    result = session.end()
+    assert result["status"] == "deadline"
+    assert result["seconds"] < 12.0
+    newest = checkpoints_in(session.folder / "checkpoints")[0]
+    assert verify(newest).num_timesteps == result["num_timesteps"] > 0
+    assert session.wait_for("deadline")["seconds_left"] <= 5.0
+
+
+def test_sigterm_means_what_the_deadline_means(start: Start) -> None:
+    session = start(SLOW)
+    session.wait_for("checkpoint", num_timesteps=10)
+    began = time.monotonic()
+    session.process.send_signal(signal.SIGTERM)
+    result = session.end()
+    assert (result["status"], result["restarts"]) == ("stopped", 0)
+    assert time.monotonic() - began < 10.0
+    assert result["num_timesteps"] >= 10
+
+
+def test_second_sigterm_means_now(start: Start) -> None:
+    session = start({"env": "toy_environments:HangingQueue"})
+    session.wait_for("checkpoint", num_timesteps=10)
+    session.process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    assert session.process.poll() is None, "it waits for the trainer's next step"
+    session.process.send_signal(signal.SIGTERM)
+    result = session.end(10.0)
+    assert (result["status"], result["num_timesteps"]) == ("stopped", 10)
+
+
+def test_trainer_does_not_outlive_its_supervisor(start: Start) -> None:
+    session = start(SLOW)
+    session.wait_for("checkpoint", num_timesteps=10)
+    trainer = session.trainer()
+    session.process.kill()
+    session.process.wait()
+    _, alive = psutil.wait_procs([trainer], timeout=5.0)
+    assert alive == []
+
+
+def test_flood_stops_the_run_with_a_checkpoint_and_keeps_the_log_small(start: Start) -> None:
+    session = start({"env": "toy_environments:ChattyQueue"})
+    result = session.end()
+    assert result["status"] == "flood"
+    assert result["num_timesteps"] > 0
+    assert session.wait_for("flood")["reason"] in ("debug output is on", "too many lines")
+    shown = (session.folder / "stdout.txt").read_text()
+    assert len(shown) < 100_000
+    assert sum(1 for line in shown.splitlines() if "DEBUG" in line and "@kaglaunch" not in line) < 20
+    assert result["hidden_lines"] > 1000
+    assert (session.folder / "trainer.log").read_text().count("DEBUG_BC_GPU") > 300
+
+
+def test_throttled_flood_goes_on(start: Start) -> None:
+    result = start({"env": "toy_environments:ChattyQueue", "total_timesteps": 60}, on_flood="throttle").end()
+    assert (result["status"], result["num_timesteps"]) == ("finished", 60)
+
+
+def test_worthless_training_is_stopped_when_that_is_asked_for(start: Start) -> None:
+    run = {"env": "toy_environments:ConstantQueue", "env_kwargs": {"length": 50}}
+    session = start(run, on_unhealthy="stop")
+    result = session.end()
+    assert result["status"] == "unhealthy"
+    assert "0.01" in result["message"]
+    assert result["num_timesteps"] >= 200
+    assert session.wait_for("health", rule="constant_reward")["action"] == "stop"
+
+
+def test_unreadable_configuration_is_told_before_anything_starts(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"run": {"run_id": "quick-run", "totl": 3}, "session": {}}')
+    command = [sys.executable, "-m", "kernel", "--config", "run.json"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "'totl'" in done.stderr
+
+
+def test_supervisor_holds_no_torch_and_no_client() -> None:
+    code = "import sys, kernel.main; print(sorted({'torch', 'numpy', 'kagglehub', 'kagglesdk'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_memory_figures_tell_an_out_of_memory_kill_from_another() -> None:
+    assert "out of memory" in describe_exit(-signal.SIGKILL, {"oom_kills": 1})
+    assert "out of memory" not in describe_exit(-signal.SIGKILL, {"oom_kills": 0})
