@@ -31,7 +31,7 @@ W_M, W_C = 19, 20
 CENTRE = 21
 """v_m, v_c and the eigenvalue bounds s_l, s_r of each cell [m/s]."""
 LEFT, RIGHT = 25, 33
-"""At the left and at the right end of each cell: rho_m, y_m, rho_c, y_c, v_m, v_c, s_l, s_r; not used by first order."""
+"""At the left and at the right end of each cell: rho_m, y_m, rho_c, y_c, v_m, v_c, s_l, s_r; not with first order."""
 N_ROWS = {"hll": 25, "minmod": 41, "van_leer": 41, "weno5": 41}
 
 
@@ -42,8 +42,10 @@ class Kind(NamedTuple):
     dtype: str
     scheme: str
     clamp: bool
+    joined: bool
+    """Whether any segment has an entrance, a stop line or an exit; if none has, that part is not compiled."""
     nodes: bool
-    """Whether segments are joined by nodes; without them that part is not compiled."""
+    """Whether segments are joined by nodes; likewise."""
     stride: int
 
 
@@ -66,12 +68,11 @@ class Cells(NamedTuple):
 
 
 def stride_for(n: int) -> int:
-    """Row length for n cells: few values, so that few kernels are compiled; never a multiple of a cache way."""
+    """Row length for n cells: few values, so that few kernels are compiled, and no multiple of a cache way."""
     size = 128
     while size < n:
-        size *= 2
-    three_quarters = size * 3 // 4
-    return (three_quarters if n <= three_quarters and size > 128 else size) + 16
+        size *= 8
+    return size + 16
 
 
 def make_cells(kind: Kind, jit: Callable[..., Any], index: type[np.integer[Any]]) -> Cells:
@@ -85,7 +86,7 @@ def make_cells(kind: Kind, jit: Callable[..., Any], index: type[np.integer[Any]]
     driver_property, hll_weights, hll_flux = riemann.driver_property, riemann.hll_weights, riemann.hll_flux
     send, enter = junction.send, junction.enter
     slope, weno5 = make_slope(kind.scheme, dtype, jit), make_weno5(dtype, jit)
-    zero, one = dtype(0), dtype(1)
+    zero, one, twelfth = dtype(0), dtype(1), dtype(1.0 / 12.0)
     first_order, weno = kind.scheme == "hll", kind.scheme == "weno5"
     keep_w = kind.clamp or not first_order
     step, two_steps = index(1), index(2)
@@ -137,12 +138,15 @@ def make_cells(kind: Kind, jit: Callable[..., Any], index: type[np.integer[Any]]
 
     @jit
     def limit_class(u, i, rho, y, to_rho, to_y):
-        """Pull the end values of one class towards the cell average until both densities are non-negative.
+        """Pull the end values of one class towards the cell average until no density is negative.
 
-        Zhang & Shu (2010), J. Comput. Phys. 229(23):8918-8934.
+        The densities are those at both ends and what the four-point Gauss-Lobatto rule, whose end weights are 1/12,
+        leaves for the inside. Zhang & Shu (2010), J. Comput. Phys. 229(23):8918-8934.
         """
         centre, a, b = u[rho + i], u[left_0 + to_rho + i], u[right_0 + to_rho + i]
+        inside = (centre - twelfth * (a + b)) / (one - twelfth - twelfth)
         lowest = a if a < b else b
+        lowest = inside if inside < lowest else lowest
         gap = centre - lowest
         theta = (centre if centre > zero else zero) / gap if lowest < zero and gap > zero else one
         u[left_0 + to_rho + i] = centre + theta * (a - centre)
@@ -162,14 +166,16 @@ def make_cells(kind: Kind, jit: Callable[..., Any], index: type[np.integer[Any]]
 
     @jit
     def face_waves(u, i, end, par):
-        """Speeds and eigenvalue bounds of the state at one end of cell i; MUSCL's w there becomes y = rho w."""
+        """Speeds and eigenvalue bounds of the state at one end of cell i; w within [0, w_max], then y = rho w."""
         p_m, p_c = u[end + to_rho_m + i], u[end + to_rho_c + i]
         if weno:
             a_m = driver_property(p_m, u[end + to_y_m + i], u[free_m + i])
             a_c = driver_property(p_c, u[end + to_y_c + i], u[free_c + i])
+            a_m = zero if a_m < zero else (par[6] if a_m > par[6] else a_m)
+            a_c = zero if a_c < zero else (par[6] if a_c > par[6] else a_c)
         else:
             a_m, a_c = u[end + to_y_m + i], u[end + to_y_c + i]
-            u[end + to_y_m + i], u[end + to_y_c + i] = p_m * a_m, p_c * a_c
+        u[end + to_y_m + i], u[end + to_y_c + i] = p_m * a_m, p_c * a_c
         b_m, b_c = speeds(p_m, p_c, a_m, a_c, par)
         lowest, highest = wave_bounds(p_m, p_c, a_m, a_c, b_m, b_c, par)
         u[end + to_v_m + i], u[end + to_v_c + i] = b_m, b_c

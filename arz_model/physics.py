@@ -3,7 +3,7 @@
 `make_closure` returns functions bound to one closure and one floating-point type. The CPU loop compiles them with
 `numba.njit`, the CUDA kernel with `cuda.jit(device=True)`; the source is this one.
 
-`par` is the tuple of scalars that `parameter_vector` lists: [m/veh] for the first four, [m/s] for the last two.
+`par` is the tuple of scalars that `parameter_vector` lists: [m/veh] for the first four, [m/s] for the others.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import numpy as np
 
 from arz_model.parameters import Parameters
 
-N_PARAMETERS = 6
 NEWTON_STEPS = 12
 """At most this many steps find a density of mixed traffic under closure arz; a few are enough."""
 
@@ -46,10 +45,10 @@ def closure_key(parameters: Parameters) -> ClosureKey:
     return ClosureKey(p.closure, p.gamma_m, p.gamma_c) if p.closure == "arz" else ClosureKey(p.closure, 1.0, 1.0)
 
 
-def parameter_vector(parameters: Parameters) -> tuple[float, ...]:
-    """(a_mm, a_mc, a_cm, a_cc) / rho_jam [m/veh], k_m, k_c [m/s]: what kernels receive as `par`."""
+def parameter_vector(parameters: Parameters, w_max: float) -> tuple[float, ...]:
+    """(a_mm, a_mc, a_cm, a_cc) / rho_jam [m/veh], k_m, k_c, w_max [m/s]: what kernels receive as `par`."""
     p = parameters
-    return (p.a_mm / p.rho_jam, p.a_mc / p.rho_jam, p.a_cm / p.rho_jam, p.a_cc / p.rho_jam, p.k_m, p.k_c)
+    return (p.a_mm / p.rho_jam, p.a_mc / p.rho_jam, p.a_cm / p.rho_jam, p.a_cc / p.rho_jam, p.k_m, p.k_c, w_max)
 
 
 def make_closure(key: ClosureKey, dtype: type[np.floating[Any]], jit: Callable[..., Any]) -> Closure:
@@ -74,7 +73,7 @@ def make_garz(dtype: type[np.floating[Any]], jit: Callable[..., Any]) -> Closure
 
     @jit
     def properties(rho_m, rho_c, v_m, v_c, w_m, w_c, par):
-        """w_i = v_i / (1 - O_i) [m/s]: what drivers who travel at v_i would do on the free road; w_i where all stand."""
+        """w_i = v_i / (1 - O_i) [m/s], what drivers who travel at v_i would do on a free road; w_i where they stand."""
         free_m = one - (par[0] * rho_m + par[1] * rho_c)
         free_c = one - (par[2] * rho_m + par[3] * rho_c)
         return (v_m / free_m if free_m > zero else w_m), (v_c / free_c if free_c > zero else w_c)
@@ -168,7 +167,7 @@ def make_arz(gamma_m: float, gamma_c: float, dtype: type[np.floating[Any]], jit:
 
     @jit
     def wave_bounds(rho_m, rho_c, w_m, w_c, v_m, v_c, par):
-        """Bounds s_l <= lambda <= s_r [m/s]; as for closure G, with rho_i dp_i/drho_i = gamma_i p_i a_ii rho_i / O_i."""
+        """Bounds s_l <= lambda <= s_r [m/s], as for G, with rho_i dp_i/drho_i = gamma_i p_i a_ii rho_i / O_i."""
         p_m, p_c = pressures(rho_m, rho_c, par)
         o_m = par[0] * rho_m + par[1] * rho_c
         o_c = par[2] * rho_m + par[3] * rho_c
@@ -226,9 +225,9 @@ def make_arz(gamma_m: float, gamma_c: float, dtype: type[np.floating[Any]], jit:
 
 
 def make_jamiton(dtype: type[np.floating[Any]], jit: Callable[..., Any]) -> Closure:
-    """The single-class set-up of a published instability, for validation; cars only, `rho` over its jam density.
+    """The single-class set-up of a published instability, for validation; cars only.
 
-    v = w - h, h = 25 r**0.2 / (1 - r)**0.1 [m/s], V_e = U(r) as below, r = a_cc rho_c. Class m is carried along at rest.
+    v = w - h, h = 25 r**0.2 / (1 - r)**0.1 [m/s], V_e = U(r) as below, r = a_cc rho_c. Class m rests.
 
     Seibold, Flynn, Kasimov & Rosales (2013), Netw. Heterog. Media 8(3):745-772; constants of their published code.
     """

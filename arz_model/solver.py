@@ -45,6 +45,7 @@ class Solver:
         clamp: bool = False,
         cfl: float = 0.9,
         w_max: float | None = None,
+        wave_max: float | None = None,
         dt: float | None = None,
         v_queue: float = 1.4,
     ) -> None:
@@ -67,8 +68,8 @@ class Solver:
         self.dtype = np.dtype(dtype)
         self.w_max = network.v_free_max if w_max is None else max(w_max, network.v_free_max)
         """Largest w that any state may hold [m/s]."""
-        self.wave_max = self.parameters.fastest_wave(self.w_max)
-        """Bound of all wave speeds [m/s]."""
+        self.wave_max = self.parameters.fastest_wave(self.w_max) if wave_max is None else wave_max
+        """Bound of all wave speeds [m/s]; given only where a sharper one than that of the parameters is known."""
         longest = SCHEME[scheme].cfl * network.dx_min / self.wave_max
         self.dt = _divide_a_second(cfl * longest) if dt is None else dt
         """Length of a sub-step [s]."""
@@ -91,13 +92,16 @@ class Solver:
             layout.lengths, layout.segments, layout.ghosts, layout.nodes,
             layout.inlets, layout.outlets, layout.ratios, layout.priorities,
         )  # fmt: skip
-        self._par = np.array(parameter_vector(self.parameters), self.dtype)
+        self._par = np.array(parameter_vector(self.parameters, self.w_max), self.dtype)
         p = self.parameters
         decays = [math.exp(-self.dt * part / tau) for part in (1.0, 0.5) for tau in (p.tau_m, p.tau_c)]
         self._rates = np.array([self.dt, *decays, v_queue], self.dtype)
         self._always = np.zeros((n_roads, n_segments, 2), np.int64)
         self._no_arrivals = np.zeros((n_roads, 1, n_entrances, 2), self.dtype)
-        self.kind = Kind(closure_key(p), self.dtype.name, scheme, clamp, bool(network.nodes), stride_for(layout.n))
+        joined = any(segment.ends == "joined" for segment in network.segments)
+        self.kind = Kind(
+            closure_key(p), self.dtype.name, scheme, clamp, joined, bool(network.nodes), stride_for(layout.n)
+        )
         self._work = [self._work_space() for _ in range(self._n_threads)]
         self._advance = make_advance(self.kind)
 

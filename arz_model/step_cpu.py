@@ -14,7 +14,18 @@ import numpy as np
 from numba import njit
 
 from arz_model.cells import (
-    BEFORE, LEFT, QUEUE_C, QUEUE_M, RIGHT, START_C, START_M, W_C, W_M, Cells, Kind, make_cells,
+    BEFORE,
+    LEFT,
+    QUEUE_C,
+    QUEUE_M,
+    RIGHT,
+    START_C,
+    START_M,
+    W_C,
+    W_M,
+    Cells,
+    Kind,
+    make_cells,
 )  # fmt: skip
 from arz_model.reconstruction import SCHEME
 
@@ -41,6 +52,7 @@ def make_advance(kind: Kind) -> Callable[..., None]:
     zero, one = dtype(0), dtype(1)
     stride, scheme = kind.stride, SCHEME[kind.scheme]
     first_order, clamped, has_nodes = kind.scheme == "hll", kind.clamp, kind.nodes
+    has_ends = kind.joined
     one_pass = first_order and not clamped
     n_stages = len(scheme.keep)
     keeps = tuple(dtype(x) for x in scheme.keep)
@@ -61,7 +73,9 @@ def make_advance(kind: Kind) -> Callable[..., None]:
         par_array : physics.parameter_vector. rates : dt [s], decays over dt and dt/2 of m and c [-], v_queue [m/s].
         """
         lengths, segments, ghosts, nodes, inlets, outlets, ratios, priorities = layout
-        par = (par_array[0], par_array[1], par_array[2], par_array[3], par_array[4], par_array[5])
+        par = (
+            par_array[0], par_array[1], par_array[2], par_array[3], par_array[4], par_array[5], par_array[6],
+        )  # fmt: skip
         dt, v_queue = rates[0], rates[5]
         n, n_pieces, n_segments = q.shape[2], arrivals.shape[1], segments.shape[0]
         for road in range(begin, end):
@@ -90,21 +104,23 @@ def make_advance(kind: Kind) -> Callable[..., None]:
                         for g in range(ghosts.shape[0]):
                             fill(u, ghosts, g)
                         refresh(u, n, v_queue, one if stage == 0 else zero, par)
-                    for s in range(n_segments):
-                        if segments[s, 3] == 1:
-                            begin_ends(u, s, k, ends, segments, lengths, queue, arriving, windows, dt, par)
+                    if has_ends:
+                        for s in range(n_segments):
+                            if segments[s, 3] == 1:
+                                begin_ends(u, s, k, ends, segments, lengths, queue, arriving, windows, dt, par)
                     if has_nodes:
                         for node in range(nodes.shape[0]):
                             join(node, ends, nodes, inlets, outlets, ratios, priorities, lengths, par)
                     if not first_order:
                         faces(u, n, par)
                     fluxes(u, n)
-                    for s in range(n_segments):
-                        if segments[s, 3] == 1:
-                            finish_ends(
-                                u, s, ends, segments, queue, before, arriving, total, dt, keep, weight,
-                                dtype(n_steps - 1 - k),
-                            )  # fmt: skip
+                    if has_ends:
+                        for s in range(n_segments):
+                            if segments[s, 3] == 1:
+                                finish_ends(
+                                    u, s, ends, segments, queue, before, arriving, total, dt, keep, weight,
+                                    dtype(n_steps - 1 - k),
+                                )  # fmt: skip
                     if not one_pass:
                         update(u, n, keep)
                         if clamped:

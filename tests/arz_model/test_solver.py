@@ -244,5 +244,5 @@ def test_impossible_parameters_are_refused(change, message):
 
 
 def test_a_step_that_breaks_the_bound_is_refused(make_road):
-    with pytest.raises(ParameterError, match="waves of 13.9 m/s cross more of a cell of 10 m"):
+    with pytest.raises(ParameterError, match=r"waves of 13\.9 m/s cross more of a cell of 10 m"):
         make_road(dt=1.0)
