@@ -8,7 +8,6 @@ is spent. Standard library only; the clock is a parameter.
 from __future__ import annotations
 
 import os
-import queue
 import re
 import threading
 import time
@@ -23,17 +22,16 @@ WINDOW_SECONDS = 10.0
 MIN_DEBUG_LINES_PER_S = 20.0
 DEBUG_SHARE = 0.5
 CHUNK = 1 << 18
-MAX_BACKLOG = 256
-"""Chunks that may wait to be looked at (64 MiB); more than that is counted and kept nowhere."""
+MAX_BACKLOG = 64 << 20
+"""Bytes that may wait to be looked at; more than that is counted and kept nowhere."""
+MANY_LINES = 200
+"""A batch of more lines than this is looked at one by one only if a warning may be among them."""
 SHOWN_AT_ONCE = 200
 SHOWN_PER_S = 0.03
 MAX_LINE = 500
 FOLDED_FORMS = 2000
 
-_IMPORTANT = re.compile(
-    rb"(?i)\b(warning|warn|error|exception|traceback|critical|fatal|killed|cuda error|out of memory|segmentation)"
-    rb"|^[A-Za-z_.]*(Error|Exception|Interrupt|Warning)\b"
-)
+_IMPORTANT = (b"warn", b"error", b"exception", b"traceback", b"critical", b"fatal", b"killed", b"out of memory")
 _DEBUG_TAG = re.compile(rb"^\W{0,2}\[?DEBUG")
 _NUMBERS = re.compile(rb"\d+")
 
@@ -91,7 +89,7 @@ class Filter:
         self._show = show
         self._budget = Budget(SHOWN_AT_ONCE, SHOWN_PER_S)
         self._seen: dict[bytes, int] = {}
-        self._in_traceback = False
+        self.in_traceback = False
         self.hidden = 0
         """Ordinary lines that only the full log has."""
         self.last_error = ""
@@ -116,15 +114,21 @@ class Filter:
 
     def _is_important(self, line: bytes) -> bool:
         if line.startswith(b"Traceback (most recent call last)"):
-            self._in_traceback = True
+            self.in_traceback = True
             return True
-        if self._in_traceback:
+        if self.in_traceback:
             # A traceback ends with its first line that is not indented.
-            self._in_traceback = line.startswith((b" ", b"\t")) or not line.strip()
-            if not self._in_traceback:
+            self.in_traceback = line.startswith((b" ", b"\t")) or not line.strip()
+            if not self.in_traceback:
                 self.last_error = _text(line, MAX_LINE)
             return True
-        return _IMPORTANT.search(line) is not None
+        return is_important(line)
+
+
+def is_important(text: bytes) -> bool:
+    """Whether a warning, an error or a traceback may be in `text`."""
+    lowered = text.lower()
+    return any(word in lowered for word in _IMPORTANT)
 
 
 def _text(line: bytes, limit: int) -> str:
@@ -153,7 +157,10 @@ class LogGovernor:
         self._flooded = False
         self._clock = clock
         self._rest = b""
-        self._chunks: queue.Queue[bytes] = queue.Queue(MAX_BACKLOG)
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+        self._ended = False
+        self._arrived = threading.Condition()
         self._threads = [
             threading.Thread(target=self._read, name="log reader", daemon=True),
             threading.Thread(target=self._look, name="log governor", daemon=True),
@@ -184,19 +191,32 @@ class LogGovernor:
                 chunk = b""
             if not chunk:
                 break
-            try:
-                self._chunks.put_nowait(chunk)
-            except queue.Full:
-                self.lost_bytes += len(chunk)
+            with self._arrived:
+                if self._waiting_bytes > MAX_BACKLOG:
+                    self.lost_bytes += len(chunk)
+                    continue
+                self._waiting.append(chunk)
+                self._waiting_bytes += len(chunk)
+                self._arrived.notify()
         os.close(self._descriptor)
-        self._chunks.put(b"")
+        with self._arrived:
+            self._ended = True
+            self._arrived.notify()
 
     def _look(self) -> None:
-        while chunk := self._chunks.get():
+        while chunk := self._next():
             self.take(chunk)
         if self._rest:
             self._filter.line(self._rest, self._clock())
         self._full_log.flush()
+
+    def _next(self) -> bytes:
+        """Everything that came since the last look; empty at the end."""
+        with self._arrived:
+            while not self._waiting and not self._ended:
+                self._arrived.wait()
+            chunks, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        return b"".join(chunks)
 
     def take(self, chunk: bytes) -> None:
         """Look at what came."""
@@ -206,10 +226,10 @@ class LogGovernor:
         self._rest = self._rest[: 1 << 20]
         self.lines += len(lines)
         # In a flood only what may matter is looked at line by line.
-        sample = lines[: 1 + len(lines) // 50] if len(lines) > 1000 else lines
+        sample = lines[::50] if len(lines) > MANY_LINES else lines
         debug = sum(1 for line in sample if _DEBUG_TAG.match(line))
         self._watch.add(now, len(lines), debug * len(lines) // max(1, len(sample)))
-        if len(lines) > 1000 and not _IMPORTANT.search(chunk):
+        if len(lines) > MANY_LINES and not self._filter.in_traceback and not is_important(chunk):
             self._filter.hidden += len(lines)
         else:
             for line in lines:

@@ -8,7 +8,6 @@ from typing import Any
 
 BEAT_SECONDS = 1.0
 PROGRESS_SECONDS = 5.0
-CALIBRATION_SECONDS = 20.0
 
 
 @dataclass
@@ -29,7 +28,7 @@ class Pace:
     _beat_at: float = float("-inf")
     _progress_at: float = float("-inf")
     _checkpointed: bool = False
-    _calibrated: bool = False
+    _calibrated: int = 0
     _not_training: float = 0.0
     _warm: bool = False
     _warm_at: float = 0.0
@@ -88,17 +87,18 @@ class Pace:
         return (self._t - first) / (now - began)
 
     def calibration(self, now: float, num_timesteps: int) -> dict[str, Any] | None:
-        """Once, when the speed is known: what is left to do, and whether this session's clock allows it."""
+        """When the speed is known, and again when an evaluation was timed: what is left, and whether the clock allows it."""
         done = num_timesteps - self.first_timestep
         elapsed = now - self.began
-        if self._calibrated or done < 2 * self.update_timesteps or (elapsed < 1.0 and done < 50):
+        complete = bool(self.evaluation_seconds) or not self.eval_freq
+        if self._calibrated == (2 if complete else 1):
             return None
-        if elapsed < CALIBRATION_SECONDS and self.eval_freq and not self.evaluation_seconds:
+        if done < 2 * self.update_timesteps or (elapsed < 1.0 and done < 50):
             return None
         speed = self.steps_per_s(now)
         if speed is None:
             return None
-        self._calibrated = True
+        self._calibrated = 2 if complete else 1
         rest = self.total_timesteps - num_timesteps
         evaluations = rest // self.eval_freq if self.eval_freq else 0
         cost = sum(self.evaluation_seconds) / len(self.evaluation_seconds) if self.evaluation_seconds else 0.0
@@ -108,6 +108,6 @@ class Pace:
             "steps_per_s": speed,
             "seconds_needed": round(needed, 1),
             "seconds_left": round(left, 1),
-            "evaluation_seconds": round(evaluations * cost, 1),
+            "evaluation_seconds": round(evaluations * cost, 1) if complete else None,
             "fits": needed <= left,
         }

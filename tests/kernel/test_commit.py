@@ -1,0 +1,245 @@
+"""A checkpoint comes into being whole or not at all: killed at each of its system calls, on a full disk, read-only."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import Ear, configuration, digests, learn
+from stable_baselines3 import PPO
+from tests_kernel_support import HERE, environment
+
+from kernel import checkpoint, codec, retention, train, writer
+from kernel.manifest import CheckpointInvalid, checkpoints_in, verify
+
+CALLS = "openat,write,pwrite64,fsync,fdatasync,linkat,link,unlinkat,unlink,renameat,renameat2,rename,close,lseek"
+
+needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed (apt: strace)")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoints of a small run."""
+    folder = tmp_path_factory.mktemp("small")
+    learn(configuration(keep_checkpoints=20), folder)
+    return folder / "checkpoints"
+
+
+def traced(arguments: list[str], *options: str) -> subprocess.CompletedProcess[str]:
+    """Run `commit_once.py` under strace."""
+    command = ["strace", "-f", *options, sys.executable, "-S", str(HERE / "commit_once.py"), *arguments]
+    if "stable-baselines3" in arguments:
+        command.remove("-S")
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60)
+
+
+def calls_of_a_commit(arguments: list[str]) -> list[tuple[str, int]]:
+    """Every system call between the markers: its name, and which one of that name it is in the process."""
+    counted: dict[str, int] = {}
+    between: list[tuple[str, int]] = []
+    inside = False
+    for line in traced(arguments, "-e", f"trace={CALLS}").stderr.splitlines():
+        match = re.match(r"(?:\[pid +\d+\] )?(\w+)\((.*)", line)
+        if match is None:
+            continue
+        name = match[1]
+        counted[name] = counted.get(name, 0) + 1
+        if name == "write" and '2, "begin' in line:
+            inside = True
+        elif name == "write" and '2, "end' in line:
+            break
+        elif inside:
+            between.append((name, counted[name]))
+    return between
+
+
+def sweep(how: str, small: Path, tmp_path: Path, stride: int = 1) -> dict[str, int]:
+    """Kill at each call; what was found afterwards."""
+    source = small / "checkpoint_t16.zip"
+    arguments = [str(tmp_path / "probe"), how, str(source)]
+    (tmp_path / "probe").mkdir()
+    found = {"kills": 0, "corrupt": 0, "older_lost": 0, "left_aside": 0, "committed": 0}
+    for index, (name, count) in enumerate(calls_of_a_commit(arguments)[::stride]):
+        folder = tmp_path / f"kill-{index}"
+        folder.mkdir()
+        shutil.copy(small / "checkpoint_t8.zip", folder)
+        done = traced([str(folder), *arguments[1:]], "-e", f"inject={name}:signal=SIGKILL:when={count}")
+        found["kills"] += done.returncode != 0
+        target = folder / "checkpoint_t20.zip"
+        if target.exists():
+            found["committed"] += 1
+            altered = torn(target) if how == "stable-baselines3" else target.read_bytes() != source.read_bytes()
+            found["corrupt"] += altered
+        found["older_lost"] += verify(folder / "checkpoint_t8.zip").num_timesteps != 8
+        found["left_aside"] += len(checkpoint.sweep(folder)) > 0
+    return found
+
+
+def torn(path: Path) -> bool:
+    """Whether stable-baselines3 cannot read back what it wrote."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "policy.optimizer.pth" not in archive.namelist() or archive.testzip() is not None
+    except (zipfile.BadZipFile, OSError):
+        return True
+
+
+@needs_strace
+@pytest.mark.slow
+def test_kill_at_every_system_call_of_a_commit_leaves_no_half_checkpoint(small: Path, tmp_path: Path) -> None:
+    found = sweep("ours", small, tmp_path)
+    assert found["kills"] >= 5
+    assert (found["corrupt"], found["older_lost"], found["left_aside"]) == (0, 0, 0)
+    assert 0 < found["committed"] < found["kills"]
+
+
+@needs_strace
+@pytest.mark.slow
+def test_kill_at_every_system_call_without_unnamed_files_leaves_at_most_a_file_aside(
+    small: Path, tmp_path: Path
+) -> None:
+    found = sweep("aside", small, tmp_path)
+    assert found["kills"] >= 6
+    assert (found["corrupt"], found["older_lost"]) == (0, 0)
+    assert found["left_aside"] > 0
+
+
+@needs_strace
+@pytest.mark.slow
+def test_stable_baselines3_own_save_fails_the_same_sweep(small: Path, tmp_path: Path) -> None:
+    """The control: the sweep can see the fault."""
+    found = sweep("stable-baselines3", small, tmp_path, stride=40)
+    assert found["kills"] >= 3
+    assert found["corrupt"] >= found["kills"] // 2
+
+
+@pytest.mark.parametrize("unnamed", [True, False])
+def test_what_was_written_once_is_never_replaced(unnamed: bool, tmp_path: Path, monkeypatch: Any) -> None:
+    if not unnamed:
+        monkeypatch.delattr(os, "O_TMPFILE")
+    path = tmp_path / "checkpoint_t1.zip"
+    checkpoint.write_new(path, b"first")
+    with pytest.raises(FileExistsError):
+        checkpoint.write_new(path, b"second")
+    assert path.read_bytes() == b"first"
+    assert os.listdir(tmp_path) == ["checkpoint_t1.zip"]
+
+
+class FullDisk:
+    """A disk that is full for some writes."""
+
+    def __init__(self, fails: range, error: int = errno.ENOSPC) -> None:
+        self.fails = fails
+        self.error = error
+        self.count = 0
+
+    def __call__(self, path: Path, data: bytes) -> None:
+        self.count += 1
+        if self.count - 1 in self.fails:
+            raise OSError(self.error, os.strerror(self.error), str(path))
+        checkpoint.write_new(path, data)
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO, errno.EROFS])
+@pytest.mark.parametrize("algorithm", ["PPO", "DQN"])
+def test_training_goes_on_when_a_checkpoint_cannot_be_written(
+    error: int, algorithm: str, tmp_path: Path, monkeypatch: Any
+) -> None:
+    run = {} if algorithm == "PPO" else {"algorithm": "DQN", "hyperparameters": {"learning_starts": 20}}
+    disk = FullDisk(range(2, 6), error)
+
+    def make(*args: Any, **kwargs: Any) -> writer.CheckpointWriter:
+        return writer.CheckpointWriter(*args, **{**kwargs, "write": disk})
+
+    learn(configuration(run), tmp_path / "whole")
+    monkeypatch.setattr(train, "CheckpointWriter", make)
+    ear = Ear()
+    status, num_timesteps, _ = learn(configuration(run, keep_checkpoints=20), tmp_path / "full", ear)
+    assert (status, num_timesteps) == ("finished", 96)
+    failed = ear.of("checkpoint_failed")
+    assert [event["num_timesteps"] for event in failed] == [24, 32, 40, 48]
+    assert os.strerror(error) in failed[0]["reason"]
+    for path in checkpoints_in(tmp_path / "full" / "checkpoints"):
+        verify(path)
+    assert digests(tmp_path / "full")[96] == digests(tmp_path / "whole")[96]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(tmp_path)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("this container may not mount")
+    try:
+        checkpoint.write_new(tmp_path / "checkpoint_t1.zip", b"x" * 100_000)
+        with pytest.raises(OSError, match="No space left"):
+            checkpoint.write_new(tmp_path / "checkpoint_t2.zip", b"x" * 150_000)
+        assert os.listdir(tmp_path) == ["checkpoint_t1.zip"]
+        checkpoint.write_new(tmp_path / "checkpoint_t3.zip", b"x" * 50_000)
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_retention_keeps_newest_best_published_and_powers_of_two() -> None:
+    timesteps = list(range(10, 1001, 10))
+    stay = retention.kept(timesteps, newest=3, best=370, published=820)
+    assert stay >= {1000, 990, 980, 370, 820}
+    assert stay == {1000, 990, 980, 370, 820, 10, 20, 40, 70, 130, 260, 520}
+    assert len(retention.kept(list(range(1, 100_001)), 3)) < 25
+
+
+def test_retention_never_deletes_the_last_two(tmp_path: Path, small: Path) -> None:
+    for t in (8, 16):
+        shutil.copy(small / f"checkpoint_t{t}.zip", tmp_path)
+    assert retention.prune(tmp_path, 1, retention.Scores()) == []
+    assert len(checkpoints_in(tmp_path)) == 2
+
+
+def test_disk_does_not_grow_with_the_length_of_a_run(tmp_path: Path) -> None:
+    run = {"algorithm": "DQN", "hyperparameters": {"buffer_size": 60, "learning_starts": 2000}, "checkpoint_freq": 5}
+    for total in (400, 800):
+        learn(configuration({**run, "total_timesteps": total}), tmp_path / str(total))
+    names = {total: [p.name for p in (tmp_path / str(total)).rglob("*.*")] for total in (400, 800)}
+    assert len(names[800]) <= len(names[400]) + 12
+    assert all(verify(path) for path in checkpoints_in(tmp_path / "800" / "checkpoints"))
+
+
+def test_plain_load_gives_the_weights_of_the_exact_state(small: Path) -> None:
+    path = small / "checkpoint_t96.zip"
+    state = codec.decode(checkpoint.read_state(path, verify(path)))
+    model = PPO.load(path, device="cpu")
+    for name, tensor in model.policy.state_dict().items():
+        assert (tensor.numpy() == state["policy"][name]).all()
+
+
+def test_truncated_and_flipped_files_never_verify_with_another_state(tmp_path: Path, small: Path) -> None:
+    data = (small / "checkpoint_t16.zip").read_bytes()
+    digest = verify(small / "checkpoint_t16.zip").state_digest
+    chance = random.Random(0)
+    path = tmp_path / "checkpoint_t16.zip"
+    accepted = 0
+    for trial in range(1500):
+        changed = bytearray(data)
+        if trial % 3:
+            changed[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+        else:
+            del changed[chance.randrange(len(data)) :]
+        path.write_bytes(changed)
+        try:
+            manifest = verify(path)
+        except CheckpointInvalid:
+            continue
+        accepted += 1
+        assert manifest.state_digest == digest
+        assert checkpoint.read_state(path, manifest) == checkpoint.read_state(small / path.name, manifest)
+    assert accepted < 15

@@ -1,0 +1,189 @@
+"""The trainer's output costs it nothing, the log stays readable, and no warning is ever lost."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kernel.event_governor import EventGovernor
+from kernel.full_log import FullLog
+from kernel.log_governor import Filter, FloodWatch, LogGovernor
+
+
+def governed(data: bytes, folder: Path, **kwargs: Any) -> tuple[list[str], list[dict[str, Any]], LogGovernor]:
+    """What is shown of `data`, and the verdicts on it."""
+    shown: list[str] = []
+    verdicts: list[dict[str, Any]] = []
+    read, write = os.pipe()
+    log = FullLog(folder)
+    governor = LogGovernor(read, log, shown.append, verdicts.append, **kwargs)
+    with os.fdopen(write, "wb") as file:
+        file.write(data)
+    governor.join(30.0)
+    log.close()
+    return shown, verdicts, governor
+
+
+def test_ordinary_output_is_shown_as_it_is(tmp_path: Path) -> None:
+    shown, verdicts, _ = governed(b"one\ntwo\n\nthree", tmp_path)
+    assert shown == ["one", "two", "three"]
+    assert verdicts == []
+    assert (tmp_path / "trainer.log").read_bytes() == b"one\ntwo\n\nthree"
+
+
+def test_flood_is_a_verdict_and_its_warnings_are_shown(tmp_path: Path) -> None:
+    lines = [f"[DEBUG_BC_GPU] cell {i} rho={i / 7:.3f}" for i in range(20_000)]
+    lines[9_000] = "RuntimeWarning: overflow encountered in multiply"
+    lines[15_000:15_000] = [
+        "Traceback (most recent call last):",
+        '  File "solver.py", line 3, in step',
+        "    raise ValueError(x)",
+        "ValueError: negative density",
+    ]
+    shown, verdicts, governor = governed("\n".join(lines).encode(), tmp_path)
+    assert verdicts[0]["lines_per_s"] > 100
+    assert "RuntimeWarning: overflow encountered in multiply" in shown
+    assert "ValueError: negative density" in shown
+    assert "    raise ValueError(x)" in shown
+    assert len(shown) < 30
+    assert governor.last_error == "ValueError: negative density"
+    assert governor.lines == 20_003
+
+
+def test_repeated_warnings_are_folded_with_their_count() -> None:
+    shown: list[str] = []
+    chosen = Filter(shown.append)
+    for i in range(1000):
+        chosen.line(f"WARNING: step {i} took {i} ms".encode(), 0.0)
+    assert len(shown) == 10
+    assert shown[-1] == "WARNING: step 511 took 511 ms  [512 times so far]"
+
+
+def test_no_distinct_warning_is_dropped_however_many_lines_there_are() -> None:
+    shown: list[str] = []
+    chosen = Filter(shown.append)
+    for i in range(3000):
+        chosen.line(b"plain %d" % i, 0.0)
+        chosen.line(f"ERROR in part {'x' * (i % 50)}".encode(), 0.0)
+    assert {line.partition("  [")[0] for line in shown if line.startswith("ERROR")} == {
+        f"ERROR in part {'x' * n}".rstrip() for n in range(50)
+    }
+
+
+def test_twelve_hours_of_chatter_stay_under_a_megabyte_and_a_line_a_second() -> None:
+    shown: list[str] = []
+    chosen = Filter(shown.append)
+    words = ["alpha", "beta", "gamma", "delta"]
+    for second in range(12 * 3600):
+        for k in range(3):
+            text = f"{words[(second + k) % 4]} {words[second * 7 % 4]} value {second}.{k} {'y' * 80}"
+            chosen.line(text.encode(), second)
+    assert len(shown) < 12 * 3600 * 0.1
+    assert sum(map(len, shown)) < 500_000
+
+
+def test_twelve_hours_of_events_stay_small_and_the_last_of_each_kind_is_told() -> None:
+    told: list[tuple[str, dict[str, Any]]] = []
+    now = [0.0]
+    governor = EventGovernor(lambda name, **fields: told.append((name, fields)), clock=lambda: now[0])
+    for step in range(12 * 3600):
+        now[0] = float(step)
+        governor.event("checkpoint", num_timesteps=step, state_digest="0" * 64, bytes=300_000, seconds=0.01)
+        governor.event("progress", num_timesteps=step, steps_per_s=10.0, reward=0.5)
+        if step == 20_000:
+            governor.event("flood", lines_per_s=200.0)
+        governor.pump()
+    governor.flush()
+    size = sum(len(str(item)) + 60 for item in told)
+    assert size < 600_000
+    assert ("flood", {"lines_per_s": 200.0}) in told
+    last = {name: fields["num_timesteps"] for name, fields in told if "num_timesteps" in fields}
+    assert last == {"checkpoint": 43_199, "progress": 43_199}
+    assert [f["num_timesteps"] for n, f in told if n == "checkpoint"][:100] == list(range(100))
+
+
+@pytest.mark.parametrize(
+    ("per_second", "seconds", "is_flood"),
+    [(50, 60, False), (90, 60, False), (130, 60, True), (900, 1, False), (1500, 1, True)],
+)
+def test_flood_is_a_sustained_rate_and_not_a_burst(per_second: int, seconds: int, is_flood: bool) -> None:
+    watch = FloodWatch()
+    verdicts = []
+    for tenth in range(seconds * 10):
+        watch.add(tenth / 10, per_second // 10, 0)
+        verdicts.append(watch.verdict())
+    assert any(verdicts) == is_flood
+
+
+def test_few_debug_lines_are_no_flood_and_many_are() -> None:
+    few, many = FloodWatch(), FloodWatch()
+    for second in range(20):
+        few.add(float(second), 30, 5)
+        many.add(float(second), 30, 25)
+    assert few.verdict() is None
+    verdict = many.verdict()
+    assert verdict is not None
+    assert verdict["reason"] == "debug output is on"
+
+
+def test_full_log_is_compressed_capped_and_keeps_its_beginning(tmp_path: Path) -> None:
+    log = FullLog(tmp_path, piece_bytes=20_000, max_bytes=60_000)
+    for i in range(6000):
+        log.write(f"line {i} {os.urandom(20).hex()}\n".encode())
+    log.close()
+    pieces = log.pieces()
+    assert sum(path.stat().st_size for path in pieces) <= 60_000 + 20_000
+    assert gzip.decompress(pieces[0].read_bytes()).startswith(b"line 0 ")
+    assert b"line 5999 " in (tmp_path / "trainer.log").read_bytes()
+    numbers = [int(path.name.split(".")[2]) for path in pieces]
+    assert numbers[:2] == [1, 2]
+    assert numbers[2] > 3, "the middle goes first"
+
+
+WORK = """
+import sys, time
+x = 0.0
+began = time.perf_counter()
+for i in range(1_000_000):
+    for _ in range({work}):
+        x += 1.0
+    sys.stdout.write("[DEBUG_BC_GPU] cell 17 rho=0.1234 w=12.34 dispatch ok\\n")
+sys.stdout.flush()
+sys.stderr.write(str(time.perf_counter() - began))
+"""
+
+
+def timed(stdout: Any) -> float:
+    """Seconds in which a child does a million steps of work and prints a line in each."""
+    done = subprocess.run(
+        [sys.executable, "-c", WORK.format(work=60)], stdout=stdout, stderr=subprocess.PIPE, timeout=120, check=True
+    )
+    return float(done.stderr)
+
+
+@pytest.mark.slow
+def test_child_that_prints_a_million_lines_keeps_its_speed(tmp_path: Path) -> None:
+    ratios = []
+    for _ in range(4):
+        with (tmp_path / "plain.txt").open("wb") as plain:
+            alone = timed(plain)
+        read, write = os.pipe()
+        log = FullLog(tmp_path)
+        governor = LogGovernor(read, log, lambda line: None, lambda verdict: None)
+        under = timed(write)
+        os.close(write)
+        governor.join(30.0)
+        log.close()
+        assert governor.lines == 1_000_000
+        ratios.append(alone / under)
+        if ratios[-1] >= 0.95:
+            break
+        time.sleep(1.0)
+    assert max(ratios) >= 0.95, f"speed against a child that writes to a file: {ratios}"
