@@ -87,7 +87,7 @@ class Pace:
         return (self._t - first) / (now - began)
 
     def calibration(self, now: float, num_timesteps: int) -> dict[str, Any] | None:
-        """When the speed is known, and again when an evaluation was timed: what is left, and whether the clock allows it."""
+        """When the speed is known, and again when an evaluation was timed: what is left, and whether it fits."""
         done = num_timesteps - self.first_timestep
         elapsed = now - self.began
         complete = bool(self.evaluation_seconds) or not self.eval_freq

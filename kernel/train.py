@@ -30,7 +30,7 @@ from kernel.cadence import Cadence
 from kernel.channel import Channel
 from kernel.checkpoint import METRICS, read_member, read_state, refuse
 from kernel.config import Configuration
-from kernel.manifest import checkpoints_in, verify
+from kernel.manifest import CheckpointInvalid, checkpoints_in, verify
 from kernel.metrics import FILE, MetricsFile, StepStatistics
 from kernel.point import ConsistentPoint, StopTraining
 from kernel.progress import Pace
@@ -61,17 +61,11 @@ def train(configuration: Configuration, folder: Path, channel: Channel, seconds_
     model.set_logger(statistics.make_logger())
     total = algorithms.rounded_total(run, model)
 
-    choice = sources.choose([folder / CHECKPOINTS], run, session.allow_changed)
-    for refused in choice.refused:
-        channel.event("checkpoint_refused", file=refused.path.name, reason=refused.reason)
-        refuse(refused.path)
+    store = replay.store_for(model, folder / CHECKPOINTS)
+    choice, state = newest_state(folder / CHECKPOINTS, configuration, model, store, channel)
     lineage = make_lineage(configuration, total, venv, device, choice, channel)
     metrics = MetricsFile(folder / FILE)
     begin_metrics(metrics, folder, choice)
-    store = replay.store_for(model, folder / CHECKPOINTS)
-    state = codec.decode(read_state(choice.path, choice.manifest)) if choice.path and choice.manifest else None
-    if state is not None and store is not None and choice.manifest is not None:
-        store.fill(model, state["replay"], choice.manifest.details["segments"])
     writer = CheckpointWriter(folder / CHECKPOINTS, lineage, constant_data(model), metrics, channel.event, store)
 
     began = choice.manifest.num_timesteps if choice.manifest else 0
@@ -119,6 +113,27 @@ def train(configuration: Configuration, folder: Path, channel: Channel, seconds_
         return stopped.status, model.num_timesteps, str(stopped)
     finally:
         writer.close()
+
+
+def newest_state(
+    checkpoints: Path, configuration: Configuration, model: Any, store: replay.SegmentStore | None, channel: Channel
+) -> tuple[sources.Choice, dict[str, Any] | None]:
+    """The newest checkpoint that can be resumed from, and its state; what cannot is set aside."""
+    while True:
+        choice = sources.choose([checkpoints], configuration.run, configuration.session.allow_changed)
+        for refused in choice.refused:
+            channel.event("checkpoint_refused", file=refused.path.name, reason=refused.reason)
+            refuse(refused.path)
+        if choice.path is None or choice.manifest is None:
+            return choice, None
+        try:
+            state = codec.decode(read_state(choice.path, choice.manifest))
+            if store is not None:
+                store.fill(model, state["replay"], choice.manifest.details["segments"])
+            return choice, state
+        except (codec.Undecodable, CheckpointInvalid) as error:
+            channel.event("checkpoint_refused", file=choice.path.name, reason=str(error))
+            refuse(choice.path)
 
 
 def choose_device(wanted: str) -> str:

@@ -129,7 +129,7 @@ def killed(configuration: Configuration, folder: Path, seconds: float, chance: r
         pid = fork(configuration, folder)
         seen["starts"] += 1
         # Later attempts get longer, so that a run ends however unlucky it is.
-        until = time.monotonic() + chance.uniform(0.0, seconds * (1 + seen["starts"] / 10))
+        until = time.monotonic() + chance.uniform(0.0, seconds * (0.4 + seen["starts"] / 40))
         while (done := os.waitpid(pid, os.WNOHANG)) == (0, 0) and time.monotonic() < until:
             time.sleep(0.0005)
         if done == (0, 0):
