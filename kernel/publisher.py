@@ -29,6 +29,7 @@ FIRST_BACKOFF = 2.0
 MAX_BACKOFF = 300.0
 MAX_UPLOAD_SECONDS = 600.0
 MAX_READY_SECONDS = 600.0
+MAX_LAST_SECONDS = 900.0
 LOOKUP_SECONDS = 60.0
 POLL_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 BYTES_PER_SECOND = 500_000
@@ -77,6 +78,8 @@ class Publisher:
         self._sleep = sleep
         self._jitter = jitter
         self._longest_pause = longest_pause
+        self._last_until = float("inf")
+        self._abandoned = False
         self._invalid: set[int] = set()
         self._failures = 0
         self._next_at = 0.0
@@ -94,10 +97,19 @@ class Publisher:
         self._wake.set()
 
     def close(self) -> None:
-        """Publish the newest checkpoint if it is not published, for as long as the deadline allows, and end."""
+        """Publish the newest checkpoint if it is not published, for as long as the deadline allows, and end.
+
+        A network that is gone is not waited for longer than MAX_LAST_SECONDS: the session's outputs have it too.
+        """
+        self._last_until = self._clock() + min(self.deadline.upload_seconds_left, MAX_LAST_SECONDS)
         self._closing.set()
         self._wake.set()
-        self._thread.join(max(0.0, self.deadline.upload_seconds_left) + 5.0)
+        while self._thread.is_alive() and not self._abandoned:
+            self._thread.join(0.1)
+
+    def abandon(self) -> None:
+        """Wait for nothing any more."""
+        self._abandoned = True
 
     def _run(self) -> None:
         while not self._closing.is_set():
@@ -105,9 +117,9 @@ class Publisher:
                 self._try()
             self._wake.wait(self._pause())
             self._wake.clear()
-        while self._is_behind() and self.deadline.upload_seconds_left > 1.0:
+        while self._is_behind() and not self._abandoned and self._last_until - self._clock() > 1.0:
             if not self._try():
-                self._sleep(max(0.0, min(self._next_at - self._clock(), 10.0, self.deadline.upload_seconds_left)))
+                self._sleep(max(0.0, min(self._next_at - self._clock(), 10.0, self._last_until - self._clock())))
 
     def _pause(self) -> float:
         return min(self._longest_pause, max(0.002, self._next_at - self._clock()))
@@ -182,7 +194,7 @@ class Publisher:
             polls += 1
 
     def _timeout(self, longest: float) -> float:
-        left = self.deadline.upload_seconds_left
+        left = min(self.deadline.upload_seconds_left, self._last_until - self._clock())
         if left <= 0:
             raise UploadFailed("no time is left for it")
         return min(longest, left)

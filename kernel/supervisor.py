@@ -82,6 +82,8 @@ class Supervisor:
     def terminate(self, count: int) -> None:
         """SIGTERM: the first means what the deadline means, the second means now."""
         self._terminations = count
+        if count > 1 and self.publisher is not None:
+            self.publisher.abandon()
 
     def run(self) -> Result:
         """Supervise until the run is finished, stopped or beyond help."""

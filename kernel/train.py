@@ -201,7 +201,10 @@ def begin_metrics(metrics: MetricsFile, folder: Path, choice: sources.Choice) ->
     """Rows up to the checkpoint that training resumes from, out of the file and of every checkpoint there."""
     texts = [metrics.path.read_text("utf-8", "replace")] if metrics.path.is_file() else []
     for path in reversed(checkpoints_in(folder / CHECKPOINTS)):
-        manifest = verify(path)
+        try:
+            manifest = verify(path)
+        except CheckpointInvalid:
+            continue  # an older one than the one resumed from; nobody needs it
         if METRICS in manifest.members:
             texts.append(read_member(path, METRICS, manifest.members[METRICS].size).decode("utf-8", "replace"))
     metrics.begin(choice.manifest.num_timesteps if choice.manifest else -1, texts)

@@ -82,12 +82,22 @@ class CheckpointWriter:
 
     def put(self, snapshot: Snapshot) -> None:
         """Hand over `snapshot`; waits while one is being written and another waits."""
-        self._queue.put(snapshot)
+        self._hand_over(snapshot)
 
     def close(self) -> None:
         """Write what is in flight and end."""
-        self._queue.put(None)
-        self._thread.join()
+        if self._thread.is_alive():
+            self._hand_over(None)
+            self._thread.join()
+
+    def _hand_over(self, item: Snapshot | None) -> None:
+        while self._thread.is_alive():
+            try:
+                self._queue.put(item, timeout=1.0)
+                return
+            except queue.Full:
+                continue
+        raise RuntimeError("The checkpoint writer has failed; its traceback is above.")
 
     def flush(self) -> None:
         """Wait until everything handed over was written or failed."""

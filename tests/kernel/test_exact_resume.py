@@ -261,3 +261,16 @@ def test_session_length_does_not_change_what_is_learnt(tmp_path: Path, monkeypat
     learn(configuration(), tmp_path / "parts")
     assert digests(tmp_path / "parts")[96] == digests(tmp_path / "whole")[96]
     assert SessionConfig().session == 1
+
+
+def test_metrics_are_written_again_from_checkpoints_where_the_file_lacks_rows(tmp_path: Path, monkeypatch: Any) -> None:
+    wanted = configuration(keep_checkpoints=20)
+    learn(wanted, tmp_path / "whole")
+    learn_until(wanted, tmp_path / "killed", 70, monkeypatch)
+    lines = (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "killed" / "metrics.jsonl").write_text("".join(lines[:2]) + lines[2][:20])
+    older = tmp_path / "killed" / "checkpoints" / "checkpoint_t16.zip"
+    older.write_bytes(older.read_bytes()[:-1])  # an old one that is no use any more must not stop the run
+    learn(wanted, tmp_path / "killed")
+    rows = [(tmp_path / folder / "metrics.jsonl").read_bytes() for folder in ("killed", "whole")]
+    assert rows[0] == rows[1]

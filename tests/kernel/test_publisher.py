@@ -399,3 +399,25 @@ def test_upload_process_that_hangs_is_killed_and_the_next_request_gets_another(
             uploader.upload(tmp_path, "alice/data-set", "t=1 session=1", 0.3)
         assert time.monotonic() - began < 5.0
     assert [process.poll() is not None for process in started] == [True, True]
+
+
+def test_network_that_is_gone_at_the_end_is_not_waited_for_all_night(bench: Callable[..., Bench]) -> None:
+    b = bench([None, *[UploadFailed("Connection refused")] * 10_000])
+    b.publisher.start()
+    b.until(lambda: b.publisher.proved)
+    ended_at = b.clock.now
+    b.write(10)
+    b.publisher.close()
+    assert b.publisher.published is None
+    assert 800.0 < b.clock.now - ended_at < 1000.0
+
+
+def test_second_signal_abandons_the_last_upload(bench: Callable[..., Bench]) -> None:
+    b = bench([None, *[UploadFailed("Connection refused")] * 10_000])
+    b.publisher.start()
+    b.until(lambda: b.publisher.proved)
+    b.write(10)
+    b.publisher.abandon()
+    began = time.monotonic()
+    b.publisher.close()
+    assert time.monotonic() - began < 2.0
