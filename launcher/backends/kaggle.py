@@ -391,7 +391,7 @@ def _from_status(url: str, error: requests.HTTPError) -> Exception:
         status = int(response.json()["code"])
     message = str(error).split(" for url:")[0]
     if status == 401:
-        return CredentialsError(f"{url} does not accept these credentials ({message}).\n{WAYS}")
+        return CredentialsError(f"{url} does not accept these credentials (401: {message}).\n{WAYS}")
     if status in (403, 404):
         return NotFound(f"{url} answered {status}: {message}")
     if status == 429 or status >= 500:

@@ -58,15 +58,17 @@ def say_started(run: Run, number: int, prepared: Prepared, address: str) -> None
 def describe(run: Run, prepared: Prepared) -> str:
     """Exactly what a push would send."""
     kernel, built = prepared.kernel, prepared.bundle
-    largest = sorted(built.files.items(), key=lambda item: -item[1])[:8]
+    library = {name: size for name, size in built.files.items() if name.startswith("stable_baselines3")}
+    own = {name: size for name, size in built.files.items() if name not in library}
     lines = [
         "Nothing was pushed (--dry-run). A push would send:",
         f"  kernel      {run.username}/{kernel.slug}, private, internet on, {kernel.accelerator or 'CPU'}, "
         f"session limit {kernel.timeout_s} s",
         f"  datasets    {', '.join(kernel.dataset_sources) or 'none attached'}; checkpoints go to {run.dataset}",
         f"  script      {len(kernel.script):,} bytes, sha256 {built.digest}",
-        f"  holds       {len(built.files)} files, {sum(built.files.values()):,} bytes; the largest:",
-        *(f"    {size:>9,}  {name}" for name, size in largest),
+        f"  holds       {len(built.files)} files, {sum(built.files.values()):,} bytes:",
+        *(f"    {size:>9,}  {name}" for name, size in own.items()),
+        f"    {sum(library.values()):>9,}  {len(library)} files of the stable-baselines3 wheel",
         "Its configuration:",
         json.dumps(json.loads(prepared.configuration.to_json()), indent=2),
     ]

@@ -1,0 +1,46 @@
+"""The arrow launcher -> kernel -> arz_model holds at run time, and the command line starts light."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {"torch", "numba", "numpy", "kaggle", "kagglesdk", "kagglehub", "stable_baselines3", "gymnasium", "matplotlib"}
+
+
+def _python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(("package", "callers"), [("kernel", ["launcher"]), ("arz_model", ["launcher", "kernel"])])
+def test_imports_without_its_callers(package: str, callers: list[str]) -> None:
+    _python(
+        f"import sys, pkgutil, importlib\n"
+        f"for name in {callers!r}: sys.modules[name] = None\n"
+        f"package = importlib.import_module({package!r})\n"
+        f"for module in pkgutil.walk_packages(package.__path__, {package!r} + '.'):\n"
+        f"    if module.name.rsplit('.')[-1] not in ('__main__', 'step_cuda'): importlib.import_module(module.name)\n"
+    )
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom launcher.cli import main\nassert main(['--help']) == 0\n"
+        "print('LOADED', *sorted(name.split('.')[0] for name in sys.modules))"
+    )
+    loaded = set(_python(code).rsplit("LOADED", 1)[1].split())
+    assert not loaded & HEAVY
+    assert "typer" in loaded
+
+
+@pytest.mark.parametrize(
+    "module", ["kernel.config", "kernel.events", "kernel.manifest", "launcher.local_kaggle.service"]
+)
+def test_what_both_sides_read_needs_the_standard_library_alone(module: str) -> None:
+    code = f"import sys; before = set(sys.modules); import {module}; print(*(set(sys.modules) - before))"
+    loaded = {name.split(".")[0] for name in _python(code).split()}
+    assert loaded <= set(sys.stdlib_module_names) | {"kernel", "launcher"}
