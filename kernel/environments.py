@@ -143,7 +143,7 @@ def _factory(name: str) -> Callable[..., gymnasium.Env]:
     if attribute:
         _imported(module_name)
     try:
-        gymnasium.spec(name)
+        gymnasium.spec(attribute or name)
     except gymnasium.error.Error as error:
         raise UnknownEnvironment(f"env is {name!r}, which gymnasium does not know: {error}") from error
     return lambda **kwargs: gymnasium.make(name, **kwargs)

@@ -274,3 +274,7 @@ def test_metrics_are_written_again_from_checkpoints_where_the_file_lacks_rows(tm
     learn(wanted, tmp_path / "killed")
     rows = [(tmp_path / folder / "metrics.jsonl").read_bytes() for folder in ("killed", "whole")]
     assert rows[0] == rows[1]
+
+
+def test_environment_is_named_by_module_and_registered_id(tmp_path: Path) -> None:
+    assert learn(configuration({"env": "toy_environments:ToyQueue-v0"}), tmp_path)[0] == "finished"

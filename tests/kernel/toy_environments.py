@@ -154,3 +154,6 @@ class BrokenQueue(Queue):
         if self.t == 5:
             raise RuntimeError("the light is broken")
         return super().step(action)
+
+
+gymnasium.register("ToyQueue-v0", entry_point="toy_environments:Queue")
