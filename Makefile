@@ -37,6 +37,9 @@ format: $(VENV) ## format and mend what can be mended
 docs: $(VENV) ## write the generated pages of docs/
 	@.venv/bin/python -m docs.generate
 
+bench: $(VENV) ## speed, as ratios measured side by side
+	@.venv/bin/python -m benchmarks.startup
+
 lock: ## pin what is installed now in .venv and .image-venv
 	@.venv/bin/python $(PIP) freeze --exclude-editable | sed 's/+cpu$$//' >requirements/development.txt
 	@.image-venv/bin/python $(PIP) freeze --exclude-editable | sed 's/+cpu$$//' >requirements/image.txt

@@ -155,6 +155,64 @@ def report(run: RunArgument = None, json: Json = False) -> None:
 
 
 @app.command()
+def cancel(run: RunArgument = None) -> None:
+    """End the newest session of a run for certain; what is published is kept.
+
+    Example: kaglaunch cancel
+    """
+    from launcher.commands.cancel import cancel as command
+
+    command(run)
+
+
+@app.command()
+def runs(json: Json = False) -> None:
+    """List the runs that were pushed from this machine.
+
+    Example: kaglaunch runs --json
+    """
+    from launcher.commands import listings
+
+    listings.runs(as_json=json)
+
+
+@app.command()
+def status(run: RunArgument = None, json: Json = False) -> None:
+    """Ask the target where the newest session of a run stands.
+
+    Example: kaglaunch status
+    """
+    from launcher.commands import listings
+
+    listings.status(run, as_json=json)
+
+
+@app.command()
+def logs(
+    run: RunArgument = None,
+    session: Annotated[int | None, typer.Option(help="Session number; the newest by default.")] = None,
+) -> None:
+    """Print the log of a session, as it was kept or as the target has it.
+
+    Example: kaglaunch logs
+    """
+    from launcher.commands import listings
+
+    listings.logs(run, session=session)
+
+
+@app.command()
+def quota(target: Target = None, json: Json = False) -> None:
+    """Show the GPU hours that are used, reserved and left this week.
+
+    Example: kaglaunch quota
+    """
+    from launcher.commands import listings
+
+    listings.quota(_target(target), as_json=json)
+
+
+@app.command()
 def demo() -> None:
     """Show the whole promise on the embedded Kaggle: a session is killed, and nothing published is lost.
 
