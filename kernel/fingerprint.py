@@ -79,10 +79,10 @@ def code_digests(module_names: Iterable[str]) -> dict[str, str]:
     """sha256, shortened, of each source file that a changed training would come from."""
     files: dict[str, Path] = {f"kernel/{name}": Path(__file__).with_name(name) for name in OWN_MODULES}
     for name in module_names:
-        spec = importlib.util.find_spec(name)
-        if spec is None or spec.origin is None:
+        source = getattr(importlib.import_module(name), "__file__", None)
+        if source is None:
             continue
-        origin = Path(spec.origin)
+        origin = Path(source)
         found = sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
         files.update({f"{name}/{path.relative_to(origin.parent).as_posix()}": path for path in found})
     return {

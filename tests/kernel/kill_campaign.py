@@ -7,6 +7,9 @@ Everything is imported once and each training is a fork, so that hundreds of rea
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import io
 import json
 import os
 import random
@@ -111,6 +114,14 @@ def fork(configuration: Configuration, folder: Path) -> int:
         os._exit(code)
 
 
+def warm_up(configuration: Configuration, folder: Path) -> None:
+    """Train a little in this process: what is imported at the first update is there for every fork."""
+    short = dataclasses.replace(configuration.run, total_timesteps=64)
+    (folder / "checkpoints").mkdir(parents=True)
+    with contextlib.redirect_stdout(io.StringIO()):
+        train.train(Configuration(short, configuration.session), folder, Channel(), 1e6)
+
+
 def undisturbed(configuration: Configuration, folder: Path) -> float:
     """Train without kills; seconds it took."""
     folder.mkdir()
@@ -170,6 +181,7 @@ def main() -> None:
     folder, case, kills, seed = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     chance = random.Random(seed)
     wanted = configuration(case)
+    warm_up(wanted, folder / "warm")
     seconds = undisturbed(wanted, folder / "undisturbed")
     total: dict[str, Any] = {"case": case, "seconds": round(seconds, 2), "trials": 0, "kills": 0, "wrong": []}
     while total["kills"] < kills:
