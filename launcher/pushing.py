@@ -39,7 +39,7 @@ def require_training(target: Target) -> None:
     missing = [name for name in TRAINING_PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise TrainingMissing(
-            f"The embedded Kaggle trains on this machine, and {', '.join(missing)} is not installed here.\n"
+            f"The embedded Kaggle trains on this machine, and {', '.join(missing)} cannot be imported here.\n"
             'Install the training extra with `pip install "kaglaunch[train]"`, or give Kaggle credentials and use '
             "`--target kaggle`."
         )

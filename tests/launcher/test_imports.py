@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import re
 import subprocess
 import sys
 
@@ -44,3 +46,22 @@ def test_what_both_sides_read_needs_the_standard_library_alone(module: str) -> N
     code = f"import sys; before = set(sys.modules); import {module}; print(*(set(sys.modules) - before))"
     loaded = {name.split(".")[0] for name in _python(code).split()}
     assert loaded <= set(sys.stdlib_module_names) | {"kernel", "launcher"}
+
+
+def test_launching_alone_installs_nothing_that_trains() -> None:
+    needed, waiting = set(), ["kaglaunch"]
+    while waiting:
+        name = waiting.pop()
+        try:
+            requirements = importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError:
+            continue  # for another platform
+        for requirement in requirements:
+            found = re.match(r"[A-Za-z0-9_.-]+", requirement)
+            assert found is not None
+            project = re.sub(r"[-_.]+", "-", found[0]).lower()
+            if "extra ==" not in requirement and project not in needed:
+                needed.add(project)
+                waiting.append(project)
+    assert {"kaggle", "typer", "six"} <= needed
+    assert not needed & {"torch", "numba", "numpy", "gymnasium", "stable-baselines3", "kagglehub"}
