@@ -32,7 +32,7 @@ from gymnasium import spaces
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.callbacks import CheckpointCallback
 
-from kernel import point, train
+from kernel import point, signals, train
 from kernel.channel import Channel
 from kernel.config import Configuration, RunConfig, SessionConfig
 
@@ -55,9 +55,7 @@ class Steady(gymnasium.Env):
         return self._obs(), {}
 
     def step(self, action: Any) -> Any:
-        until = time.perf_counter() + self.step_seconds
-        while time.perf_counter() < until:
-            pass
+        time.sleep(self.step_seconds)  # as a solver that runs without the interpreter's lock
         self.t += 1
         return self._obs(), float(self.np_random.random()), False, self.t >= 360, {}
 
@@ -188,6 +186,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=50)
     arguments = parser.parse_args()
     step = arguments.step_ms / 1e3
+    signals.prepare_trainer()
     print(f"{arguments.steps} steps of {arguments.step_ms} ms, a checkpoint every {arguments.every}; ms: median, p95")
     print(f"{'':4} {'stall':>13} {'writing':>13} {'overhead':>9} {'SB3 stall':>14} {'overhead':>9} {'bytes':>9}")
     for algorithm in ALGORITHMS:

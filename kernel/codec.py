@@ -51,6 +51,25 @@ def encode(tree: Any) -> bytes:
     return b"".join(parts)
 
 
+def copied(value: Any, where: str = "state") -> Any:
+    """A deep copy of a tree that `encode` takes; the same refusals."""
+    if value is None or type(value) in (bool, int, str, float, bytes):
+        return value
+    if isinstance(value, np.generic):
+        _require_numbers(value.dtype, where)
+        return value
+    if isinstance(value, np.ndarray):
+        _require_numbers(value.dtype, where)
+        return value.copy()
+    if type(value) is dict:
+        return {copied(k, where): copied(v, f"{where}.{k}") for k, v in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)([copied(item, where) for item in value])
+    if type(value) is deque:
+        return deque((copied(item, where) for item in value), value.maxlen)
+    raise NotEncodable(f"{where} is a {type(value).__module__}.{type(value).__qualname__}, which is not kept.")
+
+
 def decode(data: bytes) -> Any:
     """The tree that `encode` made `data` from.
 

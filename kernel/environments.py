@@ -232,12 +232,12 @@ def _capture_env(env: gymnasium.Env) -> dict[str, Any]:
         if isinstance(layer, ActionLog):
             inner = _attributes_of_all(layer.env) if layer.needed else None
             if layer.needed and inner is None:
-                layers.append({"how": "actions", "state": codec.decode(codec.encode(layer.record()))})
+                layers.append({"how": "actions", "state": codec.copied(layer.record())})
                 break
             layer.needed, layer.actions = False, []
             layers.append({"how": "attributes", "state": {}})
         elif hasattr(layer, "state_dict") and not isinstance(layer, gymnasium.Wrapper):
-            state = codec.decode(codec.encode(layer.state_dict()))
+            state = codec.copied(layer.state_dict())
             layers.append({"how": "contract", "state": state, "np_random": _generator_of(layer)})
         else:
             layers.append({"how": "attributes", "state": _attributes(layer)})
@@ -274,7 +274,7 @@ def _attributes(layer: gymnasium.Env) -> dict[str, Any]:
             continue
         held[name] = _pack_generators(value)
     try:
-        return codec.decode(codec.encode(held))
+        return codec.copied(held)
     except codec.NotEncodable as error:
         raise NotRestorable(f"{type(layer).__qualname__}: {error}") from error
 

@@ -19,6 +19,8 @@ from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 
+Row = tuple[int, str]
+"""A row's timestep and its line."""
 FILE = "metrics.jsonl"
 RECENT_ROWS = 100
 """Rows that travel inside a checkpoint: those that the file on the disk may lack after a kill."""
@@ -52,7 +54,7 @@ class StepStatistics(BaseCallback):
         self.actions: deque[int] = deque(maxlen=WINDOW)
         self.last_evaluation: dict[str, Any] = {}
         self.best_evaluation: float | None = None
-        self.recent_rows: list[dict[str, Any]] = []
+        self.recent_rows: list[Row] = []
         self._reset_sums()
 
     def _reset_sums(self) -> None:
@@ -105,7 +107,7 @@ class StepStatistics(BaseCallback):
     def close_row(self) -> dict[str, Any]:
         """The row at this timestep; the sums begin again."""
         row = self.row()
-        self.recent_rows = [*self.recent_rows, row][-RECENT_ROWS:]
+        self.recent_rows = [*self.recent_rows, (row["num_timesteps"], row_text(row))][-RECENT_ROWS:]
         self._reset_sums()
         return row
 
@@ -130,7 +132,7 @@ class StepStatistics(BaseCallback):
             "pending": {k: float(v) for k, v in self.model.logger.name_to_value.items() if _is_kept(k, v)},
             "last_evaluation": dict(self.last_evaluation),
             "best_evaluation": self.best_evaluation,
-            "recent_rows": [json.dumps(row, sort_keys=True) for row in self.recent_rows],
+            "recent_rows": [text for _, text in self.recent_rows],
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -146,7 +148,7 @@ class StepStatistics(BaseCallback):
         self.model.logger.name_to_value.update(state["pending"])
         self.last_evaluation = dict(state["last_evaluation"])
         self.best_evaluation = state["best_evaluation"]
-        self.recent_rows = [json.loads(row) for row in state["recent_rows"]]
+        self.recent_rows = [(json.loads(text)["num_timesteps"], text) for text in state["recent_rows"]]
 
 
 def _is_kept(key: str, value: Any) -> bool:
@@ -194,12 +196,12 @@ class MetricsFile:
         aside.write_text("".join(kept.values()), "utf-8")
         os.replace(aside, self.path)
 
-    def append(self, rows: Iterable[dict[str, Any]]) -> None:
+    def append(self, rows: Iterable[Row]) -> None:
         """Add the rows that are newer than what is there."""
-        fresh = [row for row in rows if row["num_timesteps"] > self.newest]
+        fresh = [row for row in rows if row[0] > self.newest]
         if fresh:
             with self.path.open("a", encoding="utf-8") as file:
-                file.write("".join(map(row_text, fresh)))
+                file.write("".join(text for _, text in fresh))
                 file.flush()
                 os.fsync(file.fileno())
-            self.newest = fresh[-1]["num_timesteps"]
+            self.newest = fresh[-1][0]

@@ -16,7 +16,7 @@ from typing import Any
 from kernel import checkpoint, codec, records, retention, sb3_members
 from kernel.config import RunConfig, SessionConfig
 from kernel.manifest import CheckpointInvalid, Manifest, checkpoint_name, verify
-from kernel.metrics import MetricsFile, row_text
+from kernel.metrics import MetricsFile, Row
 from kernel.replay import SegmentStore
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class Snapshot:
     num_timesteps: int
     state: Mapping[str, Any]
     metrics: Mapping[str, Any]
-    recent_rows: list[dict[str, Any]]
+    recent_rows: list[Row]
     finished: bool = False
     replay_rows: Mapping[str, Any] | None = None
     """Rows that the replay buffer took in since the snapshot before; None without a replay buffer."""
@@ -130,7 +130,7 @@ class CheckpointWriter:
         members = {
             **sb3_members.members(self._constant_data, snapshot.state),
             checkpoint.STATE: state,
-            checkpoint.METRICS: "".join(map(row_text, snapshot.recent_rows)).encode(),
+            checkpoint.METRICS: "".join(text for _, text in snapshot.recent_rows).encode(),
         }
         data = checkpoint.to_bytes(self._manifest(snapshot, digest, details), members)
         path = self.folder / checkpoint_name(t)
