@@ -1,85 +1,86 @@
-"""Service blobs.BlobApiService and the resumable upload behind it, as Google's storage does it."""
+"""`blobs.BlobApiService` and the resumable upload behind it (308 and Range, as Google Cloud Storage speaks it)."""
 
 from __future__ import annotations
 
-import os
-import re
-import secrets
-from pathlib import Path
 from typing import Any
 
-from launcher.local_kaggle import errors
-from launcher.local_kaggle.accounts import Account
-from launcher.local_kaggle.paths import Layout, relative_name
-from launcher.local_kaggle.states import Clock
-from launcher.local_kaggle.store import Row, Store
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+
+from launcher.local_kaggle.connections import Dropped
+from launcher.local_kaggle.installation import Caller, Installation
+from launcher.local_kaggle.store import Row
+from launcher.local_kaggle.uploads import CONSUMED, CONTENT_RANGE, OPEN
 
 Json = dict[str, Any]
-_RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+)")
 
 
-class BlobsApi:
-    """Uploads: begun, received in one or several parts, consumed by a dataset version."""
+def start_blob_upload(kaggle: Installation, caller: Caller, request: Json) -> Json:
+    token, upload_id = kaggle.uploads.start(caller.username, str(request.get("name") or ""))
+    return {"token": token, "createUrl": f"{kaggle.url}/upload?upload_id={upload_id}"}
 
-    def __init__(self, store: Store, layout: Layout, clock: Clock, url: str) -> None:
-        self._store, self._layout, self._clock, self._url = store, layout, clock, url
 
-    def start_blob_upload(self, account: Account, body: Json) -> Json:
-        name = relative_name(str(body.get("name", "")))
-        token, upload_id = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
-        self._store.insert(
-            "uploads",
-            token=token,
-            upload_id=upload_id,
-            owner=account.username,
-            name=name,
-            state="OPEN",
-            created_at=self._clock.now(),
-        )
-        return {"token": token, "createUrl": f"{self._url}/gcs/upload?upload_id={upload_id}"}
+METHODS = {"StartBlobUpload": start_blob_upload}
 
-    def upload(self, upload_id: str) -> Row:
-        """An open upload. Raises 404 for an unknown or expired one."""
-        row = self._store.row("SELECT * FROM uploads WHERE upload_id = ?", upload_id)
-        if row is None or self._clock.now() - row["created_at"] > self._store.settings.upload_expiry_s:
-            raise errors.not_found("Upload expired")
-        return row
 
-    def part(self, upload_id: str) -> Path:
-        """Where the bytes of an upload gather."""
-        return self._layout.uploads / f"{upload_id}.bin"
+async def put(request: Request) -> Response:
+    """One PUT of a resumable upload.
 
-    def begin_part(self, upload_id: str, content_range: str | None) -> tuple[int, int | None]:
-        """Where the bytes of this PUT go, and the whole size if it is told; without a range they replace everything.
+    Without Content-Range it holds the whole file and replaces what was there. `bytes */N` asks what has arrived;
+    `bytes a-b/N` goes on from byte a. 200: the file is complete; 308 with `Range`: it is not.
+    """
+    kaggle: Installation = request.app.state.kaggle
+    row = kaggle.uploads.find(request.query_params.get("upload_id", ""))
+    if row is None:
+        return PlainTextResponse("Upload not found or expired", 404)
+    content_range = request.headers.get("content-range")
+    if content_range is None:
+        return await _receive(kaggle, row, request, start=0, total=None)
+    match = CONTENT_RANGE.match(content_range)
+    if match is None:
+        return PlainTextResponse("Invalid Content-Range", 400)
+    total = int(match[3])
+    if match[1] is None:
+        return _progress(kaggle, row) if row["state"] == OPEN else Response()
+    start = int(match[1])
+    if start > kaggle.uploads.received(row):
+        return _progress(kaggle, row)
+    return await _receive(kaggle, row, request, start=start, total=total)
 
-        Raises 400 for a range that does not begin where the last one ended.
-        """
-        path = self.part(upload_id)
-        if content_range is None:
-            path.write_bytes(b"")
-            return 0, None
-        match = _RANGE.fullmatch(content_range)
-        if match is None:
-            raise errors.bad_request(f"Invalid Content-Range: {content_range}")
-        have = path.stat().st_size if path.exists() else 0
-        if match[1] is None:
-            return have, int(match[3])
-        start = int(match[1])
-        if start == 0:
-            path.write_bytes(b"")
-        elif start > have:
-            raise errors.bad_request(f"Bytes {have}-{start - 1} are missing")
-        else:
-            os.truncate(path, start)
-        return start, int(match[3])
 
-    def complete(self, upload_id: str) -> None:
-        """All bytes are there."""
-        self._store.execute("UPDATE uploads SET state = 'COMPLETE' WHERE upload_id = ?", upload_id)
+async def _receive(kaggle: Installation, row: Row, request: Request, start: int, total: int | None) -> Response:
+    if row["state"] == CONSUMED or (row["state"] != OPEN and start > 0):
+        return Response()
+    error = kaggle.faults.take("upload_error")
+    if error is not None:
+        return PlainTextResponse("fault: upload_error", int(error["status"]))
+    cut, interrupted = kaggle.faults.take("upload_reset"), kaggle.faults.take("upload_interrupted")
+    fault = cut or interrupted
+    room = fault["bytes"] if fault is not None else None
+    partial = kaggle.uploads.partial(row)
+    with partial.open("r+b" if start and partial.exists() else "wb") as out:
+        out.seek(start)
+        out.truncate()
+        try:
+            async for chunk in request.stream():
+                out.write(chunk if room is None else chunk[:room])
+                room = None if room is None else max(0, room - len(chunk))
+                if room == 0 and cut is not None:
+                    break
+                if total is not None and out.tell() > total:
+                    return PlainTextResponse("More bytes than announced", 400)
+        except ClientDisconnect:
+            return Response(status_code=499)
+        size = out.tell()
+    if fault is not None:
+        return Dropped() if cut is not None else PlainTextResponse("fault: upload_interrupted", 503)
+    if total is not None and size < total:
+        return _progress(kaggle, row)
+    await run_in_threadpool(kaggle.uploads.complete, row)
+    return Response()
 
-    def take(self, account: Account, token: str) -> tuple[str, Path]:
-        """Name and bytes of a complete upload of `account`. Raises 400."""
-        row = self._store.row("SELECT * FROM uploads WHERE token = ?", token)
-        if row is None or row["owner"] != account.username or row["state"] != "COMPLETE":
-            raise errors.bad_request("Invalid upload token")
-        return str(row["name"]), self.part(row["upload_id"])
+
+def _progress(kaggle: Installation, row: Row) -> Response:
+    received = kaggle.uploads.received(row)
+    return Response(status_code=308, headers={"Range": f"bytes=0-{received - 1}"} if received else {})

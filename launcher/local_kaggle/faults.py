@@ -1,153 +1,237 @@
-"""Faults that the embedded Kaggle can be told to have: one table, set through the admin API, deterministic.
+"""Faults that can be ordered: one table of what there is, and the rules that are set now.
 
-A value is JSON. Faults that answer requests take `{"method": "SaveKernel", "times": 2}` and fail the next `times`
-matching requests (`method` "*" matches all; `skip` lets that many pass first); the others take a number or a string.
+A rule belongs to one kind, has its kind's fields, and works a counted number of times (`times`, null: until it is
+cleared) after letting `skip` occasions pass. No chance is involved: the same orders give the same failures.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import threading
-import time
 from dataclasses import dataclass
 from typing import Any
 
 from launcher.local_kaggle.store import Store
 
+ANY_METHOD = "*"
+
 
 @dataclass(frozen=True)
-class Fault:
-    """One row of the table: what it takes and what it does."""
+class Kind:
+    """One kind of fault. A bare value sets the first field; an object sets several; a list sets several rules."""
 
-    kind: str
-    """`request` ({"method", "times", "skip", ...}), `number`, `text` (a regular expression) or `flag`."""
-    effect: str
+    name: str
+    does: str
+    fields: dict[str, Any]
+    """Field -> default. None: must be given."""
+    times: int | None
+    """How often a rule works unless it says so itself; None: until cleared."""
+    example: Any
 
 
-FAULTS: dict[str, Fault] = {
-    "session_limit_at_log": Fault("text", "A session reaches its hard limit the moment a log line matches."),
-    "session_limit_s": Fault("number", "Every session's hard limit [s], whatever the push asked for."),
-    "out_of_memory_at_log": Fault("text", "A session dies of lack of memory the moment a log line matches."),
-    "exit_nonzero_keeps_outputs": Fault("flag", "A session that fails keeps its outputs."),
-    "keep_log_on_limit": Fault("flag", "A session that hits its limit keeps its log."),
-    "http_error": Fault(
-        "request",
-        'Answers `{"status": 500}` with that status; `"html": true` as HTML, `"retry_after": 2` with a header.',
+KINDS: tuple[Kind, ...] = (
+    Kind(
+        "session_limit_at_log",
+        "A session reaches its hard time limit the moment its log has a line that matches.",
+        {"pattern": None},
+        1,
+        "checkpoint .*300",
     ),
-    "connection_reset": Fault("request", "The connection breaks before anything is done."),
-    "answer_lost": Fault("request", "The request is done and the connection breaks before the answer."),
-    "hang": Fault("request", 'No answer for `{"seconds": 3600}`.'),
-    "stream_cut": Fault("request", 'The log stream breaks after `{"events": 5}` events.'),
-    "stream_end_unmarked": Fault(
-        "request", 'The log stream ends cleanly after `{"events": 5}` events, without end mark.'
+    Kind("session_limit_s", "No session may run longer than this [s].", {"seconds": None}, None, 30),
+    Kind(
+        "out_of_memory_at_log",
+        "A session is killed for memory (ERROR) the moment its log has a line that matches.",
+        {"pattern": None},
+        1,
+        "episode 5",
     ),
-    "stream_silence": Fault("flag", "Log streams stay open and say nothing."),
-    "upload_interrupted": Fault("request", 'A PUT answers 503 after `{"bytes": 1000}` bytes; the rest can be sent.'),
-    "upload_error": Fault("request", 'A PUT answers `{"status": 500}`.'),
-    "upload_reset": Fault("request", 'A PUT breaks after `{"bytes": 1000}` bytes.'),
-    "dataset_stuck": Fault("flag", "Dataset versions stay in processing."),
-    "dataset_failed": Fault("request", "The next dataset versions end in FAILED."),
-    "dataset_denied": Fault("request", "CreateDatasetVersion answers 403."),
-    "quota_used_h": Fault("number", "GPU hours already used this week."),
-    "quota_unreadable": Fault("flag", "The quota answer has no GPU row."),
-}
-"""Every fault; docs/embedded-kaggle.md holds the same table."""
+    Kind(
+        "machine_lost_at_log",
+        "A session and all of its processes vanish, without an exit status, when its log has a line that matches.",
+        {"pattern": None},
+        1,
+        "episode 5",
+    ),
+    Kind("exit_nonzero_keeps_outputs", "A session that ends in ERROR keeps its outputs.", {"on": True}, None, True),
+    Kind("keep_log_on_limit", "A session that is cut off or cancelled keeps its log.", {"on": True}, None, True),
+    Kind(
+        "http_error",
+        "A request is answered with `status` and not carried out; as JSON, as HTML (`html`), or in the form of "
+        "Google's front end (`google`); `retry_after` [s] adds that header.",
+        {"method": ANY_METHOD, "status": 500, "retry_after": 0, "html": False, "google": False, "message": ""},
+        1,
+        {"method": "SaveKernel", "status": 429, "retry_after": 2, "times": 3},
+    ),
+    Kind(
+        "connection_reset",
+        "The connection is reset before the request is carried out.",
+        {"method": ANY_METHOD},
+        1,
+        {"method": "GetKernelSessionStatus"},
+    ),
+    Kind(
+        "answer_lost",
+        "A request is carried out; then the connection is reset instead of answered.",
+        {"method": ANY_METHOD},
+        1,
+        {"method": "SaveKernel"},
+    ),
+    Kind(
+        "hang",
+        "A request gets no answer for as long as its connection stays open.",
+        {"method": ANY_METHOD},
+        1,
+        {"method": "ListKernelSessionOutput"},
+    ),
+    Kind("stream_cut", "A log stream is reset after this many events.", {"events": 0}, 1, {"events": 5, "times": 2}),
+    Kind(
+        "stream_end_unmarked",
+        "A log stream is closed cleanly, without its end mark, after this many events.",
+        {"events": 0},
+        1,
+        {"events": 5},
+    ),
+    Kind(
+        "stream_silence",
+        "A log stream says nothing more, not even heartbeats, after this many events.",
+        {"events": 0},
+        1,
+        {"events": 5},
+    ),
+    Kind(
+        "upload_interrupted",
+        "A PUT is answered 503 once this many of its bytes have arrived; the rest can be sent.",
+        {"bytes": 0},
+        1,
+        {"bytes": 100000},
+    ),
+    Kind("upload_error", "A PUT is answered with this status.", {"status": 500}, 1, {"status": 404}),
+    Kind(
+        "upload_reset",
+        "The connection of a PUT is reset once this many of its bytes have arrived.",
+        {"bytes": 0},
+        1,
+        {"bytes": 100000},
+    ),
+    Kind("dataset_stuck", "Dataset versions stay where they are in their processing.", {"on": True}, None, True),
+    Kind("dataset_failed", "The next dataset version to be processed ends FAILED.", {"on": True}, 1, {"times": 2}),
+    Kind(
+        "dataset_denied",
+        "CreateDatasetVersion answers 403 Permission 'datasets.update' was denied.",
+        {"on": True},
+        1,
+        {"times": 3},
+    ),
+    Kind(
+        "quota_used_h",
+        "This many GPU hours count as used this week, besides the sessions'.",
+        {"hours": None},
+        None,
+        28.5,
+    ),
+    Kind("quota_unreadable", "The quota answer has no GPU row.", {"on": True}, None, True),
+    Kind("token_inactive", "IntrospectToken calls the token inactive.", {"on": True}, 1, {"times": 2}),
+    Kind(
+        "api_version",
+        "Every answer names this newer version of the client, which makes clients warn.",
+        {"version": None},
+        None,
+        "99.0.0",
+    ),
+)
+
+BY_NAME = {kind.name: kind for kind in KINDS}
 
 
-class UnknownFault(ValueError):
-    """Raised for a fault that FAULTS does not name, or a value that it does not take."""
+def parse(name: str, value: Any) -> list[dict[str, Any]]:
+    """The rules that `value` orders, every field filled in, with `times` and `skip`.
+
+    Raises ValueError that names what is known.
+    """
+    if name not in BY_NAME:
+        raise ValueError(f"unknown fault {name!r}; the faults are: {', '.join(sorted(BY_NAME))}")
+    kind = BY_NAME[name]
+    if isinstance(value, list):
+        return [rule for one in value for rule in parse(name, one)]
+    rule = {**kind.fields, "times": kind.times, "skip": 0}
+    given = value if isinstance(value, dict) else {next(iter(kind.fields)): value}
+    for key, one in given.items():
+        if key not in rule:
+            raise ValueError(f"fault {name!r} has no field {key!r}; its fields are: {', '.join(rule)}")
+        rule[key] = one
+    missing = [key for key in kind.fields if rule[key] is None]
+    if missing:
+        raise ValueError(f"fault {name!r} needs {', '.join(missing)}; for example {json.dumps(kind.example)}")
+    _check(name, rule)
+    return [rule]
+
+
+def _check(name: str, rule: dict[str, Any]) -> None:
+    for key in ("seconds", "hours", "status", "retry_after", "events", "bytes", "skip", "times"):
+        if rule.get(key) is None:
+            continue
+        try:
+            number = float(rule[key])
+        except (TypeError, ValueError):
+            raise ValueError(f"fault {name!r}: {key} takes a number, got {rule[key]!r}") from None
+        if number < 0:
+            raise ValueError(f"fault {name!r}: {key} takes a number >= 0, got {rule[key]!r}")
+        rule[key] = number if key in ("seconds", "hours") else int(number)
+    if "pattern" in rule:
+        try:
+            re.compile(rule["pattern"])
+        except (re.error, TypeError) as error:
+            raise ValueError(f"fault {name!r}: {rule['pattern']!r} is no regular expression: {error}") from None
 
 
 class Faults:
-    """The faults that are set; each `take` counts."""
+    """The rules that are set, kept in the store: they survive a restart."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._lock = threading.Lock()
 
-    def set(self, name: str, value: Any) -> None:
-        """Set one fault. Raises UnknownFault."""
-        checked = _checked(name, value)
-        times = checked.get("times", 1) if isinstance(checked, dict) else None
-        skip = checked.get("skip", 0) if isinstance(checked, dict) else 0
+    def set(self, name: str, value: Any, now: float) -> None:
+        """Replace the rules of `name`. Raises ValueError."""
+        rules = parse(name, value)
         with self._store.transaction():
             self._store.execute("DELETE FROM faults WHERE name = ?", name)
-            self._store.insert(
-                "faults", name=name, value=json.dumps(checked), skip=skip, times=times, set_at=time.time()
-            )
+            for rule in rules:
+                times, skip = rule.pop("times"), rule.pop("skip")
+                self._store.insert("faults", name=name, value=json.dumps(rule), times=times, skip=skip, set_at=now)
 
-    def clear(self) -> None:
-        """Unset all."""
-        self._store.execute("DELETE FROM faults")
+    def clear(self, name: str | None = None) -> None:
+        if name is None:
+            self._store.execute("DELETE FROM faults")
+        else:
+            self._store.execute("DELETE FROM faults WHERE name = ?", name)
 
-    def all(self) -> dict[str, Any]:
-        """What is set, with what is left of it."""
-        return {row["name"]: json.loads(row["value"]) | _left(row) for row in self._rows() if _is_request(row)} | {
-            row["name"]: json.loads(row["value"]) for row in self._rows() if not _is_request(row)
-        }
+    def listing(self) -> dict[str, list[dict[str, Any]]]:
+        """name -> its rules, each with its fields, `times` (left; null: until cleared), `skip` and `taken`."""
+        out: dict[str, list[dict[str, Any]]] = {}
+        for row in self._store.rows("SELECT * FROM faults ORDER BY id"):
+            rule = {**json.loads(row["value"]), "times": row["times"], "skip": row["skip"], "taken": row["taken"]}
+            out.setdefault(row["name"], []).append(rule)
+        return out
 
-    def value(self, name: str) -> Any:
-        """Value of a number, text or flag fault; None when it is not set."""
-        row = self._store.row("SELECT value FROM faults WHERE name = ?", name)
-        return None if row is None else json.loads(row["value"])
+    def peek(self, name: str) -> dict[str, Any] | None:
+        """The first rule of `name` that would work now, uncounted; with its `set_at`."""
+        row = self._store.row(
+            "SELECT * FROM faults WHERE name = ? AND skip = 0 AND (times IS NULL OR times > 0) ORDER BY id", name
+        )
+        return None if row is None else {**json.loads(row["value"]), "set_at": row["set_at"]}
 
-    def take(self, name: str, method: str) -> dict[str, Any] | None:
-        """The value of a request fault if it strikes this request of `method`, which it then has done once more."""
-        with self._lock, self._store.transaction():
-            row = self._store.row("SELECT * FROM faults WHERE name = ?", name)
-            if row is None:
-                return None
-            value: dict[str, Any] = json.loads(row["value"])
-            if value.get("method", "*") not in ("*", method):
-                return None
-            if row["skip"] > 0:
-                self._store.execute("UPDATE faults SET skip = skip - 1 WHERE name = ?", name)
-                return None
-            if row["times"] <= 1:
-                self._store.execute("DELETE FROM faults WHERE name = ?", name)
-            else:
-                self._store.execute("UPDATE faults SET times = times - 1 WHERE name = ?", name)
-            return value
-
-    def _rows(self) -> list[Any]:
-        return self._store.rows("SELECT * FROM faults ORDER BY name")
-
-
-def _is_request(row: Any) -> bool:
-    return FAULTS[row["name"]].kind == "request"
-
-
-def _left(row: Any) -> dict[str, Any]:
-    return {"times": row["times"], "skip": row["skip"]}
-
-
-def _checked(name: str, value: Any) -> Any:
-    if name not in FAULTS:
-        raise UnknownFault(f"unknown fault {name!r}; the faults are: {', '.join(FAULTS)}")
-    kind = FAULTS[name].kind
-    if kind == "request":
-        if isinstance(value, bool) and value:
-            value = {}
-        if not isinstance(value, dict):
-            raise UnknownFault(
-                f'fault {name} takes an object such as {{"method": "SaveKernel", "times": 1}}; got {value!r}'
-            )
-        for key, content in value.items():
-            if key in ("times", "skip", "status", "bytes", "events") and (
-                not isinstance(content, int) or isinstance(content, bool) or content < 0
-            ):
-                raise UnknownFault(f"fault {name}: {key} is a whole number of 0 or more; got {content!r}")
-        if value.get("times", 1) < 1:
-            raise UnknownFault(f"fault {name}: times is at least 1")
-        return value
-    if kind == "number" and (not isinstance(value, (int, float)) or isinstance(value, bool) or value < 0):
-        raise UnknownFault(f"fault {name} takes a number of 0 or more; got {value!r}")
-    if kind == "flag" and value is not True:
-        raise UnknownFault(f"fault {name} takes true; got {value!r} (clear it with `kaglaunch local fault --clear`)")
-    if kind == "text":
-        try:
-            re.compile(value)
-        except (re.error, TypeError) as error:
-            raise UnknownFault(f"fault {name} takes a regular expression; got {value!r} ({error})") from error
-    return value
+    def take(self, name: str, method: str | None = None) -> dict[str, Any] | None:
+        """Use up one occasion of `name` (for `method`): the rule if it works this time, else None."""
+        with self._store.transaction():
+            for row in self._store.rows("SELECT * FROM faults WHERE name = ? ORDER BY id", name):
+                rule: dict[str, Any] = json.loads(row["value"])
+                if method is not None and rule["method"] not in (ANY_METHOD, method):
+                    continue
+                if row["times"] == 0:
+                    continue
+                if row["skip"] > 0:
+                    self._store.execute("UPDATE faults SET skip = skip - 1 WHERE id = ?", row["id"])
+                    continue
+                self._store.execute("UPDATE faults SET times = times - 1, taken = taken + 1 WHERE id = ?", row["id"])
+                return rule
+        return None

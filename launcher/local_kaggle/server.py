@@ -1,17 +1,21 @@
-"""The embedded Kaggle over HTTP: `python -m launcher.local_kaggle.server --state-dir D [--port P]`."""
+"""The server process: `python -m launcher.local_kaggle.server --state-dir D [--port P]`.
+
+Routes requests to the API modules, applies the faults that concern whole requests, and owns the process's life.
+"""
 
 from __future__ import annotations
 
 import argparse
+import fcntl
+import hashlib
+import hmac
 import json
 import logging
-import logging.handlers
 import os
 import socket
 import sys
-import threading
-import time
 from collections.abc import Awaitable, Callable
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
@@ -19,330 +23,281 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from launcher.local_kaggle import accounts, errors, files_http, states, streams
-from launcher.local_kaggle.accounts import Account
-from launcher.local_kaggle.blobs_api import BlobsApi
-from launcher.local_kaggle.datasets_api import DatasetsApi
-from launcher.local_kaggle.errors import RpcError
-from launcher.local_kaggle.faults import FAULTS, Faults, UnknownFault
-from launcher.local_kaggle.kernels_api import KernelsApi
-from launcher.local_kaggle.paths import Layout, write_aside
-from launcher.local_kaggle.sessions import Sessions
-from launcher.local_kaggle.states import Clock
+from launcher.local_kaggle import accounts_api, admin_api, blobs_api, datasets_api, errors, kernels_api, logs_api
+from launcher.local_kaggle.connections import Dropped, Hanging, Protocol
+from launcher.local_kaggle.files import Layout, md5_header, write_atomically
+from launcher.local_kaggle.installation import Caller, Installation
 from launcher.local_kaggle.store import Store
 
-logger = logging.getLogger(__name__)
-Json = dict[str, Any]
-Handler = Callable[[Account, Json], Json]
+log = logging.getLogger(__name__)
 
-TICK_S = 0.05
-PORT_IN_USE = 3
-"""Exit code that tells the service that its port is taken."""
-_transports: dict[tuple[str, int], Any] = {}
+EXIT_PORT_IN_USE = 3
+EXIT_ALREADY_RUNNING = 4
+LARGEST_BODY = 32 * 1024 * 1024
 
-
-class Kaggle:
-    """Everything of one installation, put together."""
-
-    def __init__(self, layout: Layout, url: str, token: str) -> None:
-        self.layout, self.url, self.token = layout, url, token
-        self.store = Store(layout.database)
-        self.clock = Clock(float(self.store.meta("clock_offset_s") or 0.0))
-        self.faults = Faults(self.store)
-        self.sessions = Sessions(self.store, layout, self.clock, self.faults, url)
-        self.kernels = KernelsApi(self.store, layout, self.clock, self.faults, self.sessions, url)
-        self.blobs = BlobsApi(self.store, layout, self.clock, url)
-        self.datasets = DatasetsApi(self.store, layout, self.clock, self.faults, self.blobs, url)
-        kernels, datasets = self.kernels, self.datasets
-        self.rpc: dict[tuple[str, str], Handler] = {
-            ("kernels.KernelsApiService", "SaveKernel"): kernels.save_kernel,
-            ("kernels.KernelsApiService", "GetKernel"): kernels.get_kernel,
-            ("kernels.KernelsApiService", "ListKernels"): kernels.list_kernels,
-            ("kernels.KernelsApiService", "ListKernelFiles"): kernels.list_kernel_files,
-            ("kernels.KernelsApiService", "GetKernelSessionStatus"): kernels.get_kernel_session_status,
-            ("kernels.KernelsApiService", "ListKernelSessionOutput"): kernels.list_kernel_session_output,
-            ("kernels.KernelsApiService", "CancelKernelSession"): kernels.cancel_kernel_session,
-            ("kernels.KernelsApiService", "DeleteKernel"): kernels.delete_kernel,
-            ("kernels.KernelsApiService", "GetAcceleratorQuotaStatistics"): kernels.quota,
-            ("blobs.BlobApiService", "StartBlobUpload"): self.blobs.start_blob_upload,
-            ("datasets.DatasetApiService", "CreateDataset"): datasets.create_dataset,
-            ("datasets.DatasetApiService", "CreateDatasetVersion"): datasets.create_dataset_version,
-            ("datasets.DatasetApiService", "GetDatasetStatus"): datasets.get_dataset_status,
-            ("datasets.DatasetApiService", "GetDataset"): datasets.get_dataset,
-            ("datasets.DatasetApiService", "GetDatasetMetadata"): datasets.get_dataset_metadata,
-            ("datasets.DatasetApiService", "ListDatasets"): datasets.list_datasets,
-            ("datasets.DatasetApiService", "ListDatasetFiles"): datasets.list_dataset_files,
-            ("datasets.DatasetApiService", "DeleteDataset"): datasets.delete_dataset,
-            ("security.OAuthService", "IntrospectToken"): self.introspect,
-            ("api.v1.DiagnosticsService", "Hello"): lambda account, _: {"userName": account.username},
-        }
-        self.redirects: dict[tuple[str, str], Callable[[Account, Json], str]] = {
-            ("kernels.KernelsApiService", "DownloadKernelOutput"): kernels.output_address,
-            ("datasets.DatasetApiService", "DownloadDataset"): datasets.download_address,
-        }
-
-    def introspect(self, _: Account, body: Json) -> Json:
-        """Whose token it is, and whether it lives."""
-        account = accounts.username_of(self.store, self.token, str(body.get("token", "")))
-        if account is None:
-            return {"active": False}
-        scope = "resources.admin:*" if account.session_id is None else "datasets:* blobs:*"
-        return {"active": True, "username": account.username, "userId": 1, "clientId": "", "scope": scope}
-
-    def tick_for_ever(self, stop: threading.Event) -> None:
-        """Move sessions and dataset versions along until `stop`."""
-        while not stop.wait(TICK_S):
-            for part in (self.sessions, self.datasets):
-                try:
-                    part.tick()
-                except Exception:  # the next look must come whatever this one met
-                    logger.exception("a look at %s failed", type(part).__name__)
-
-    def stop_sessions(self) -> None:
-        """Kill what runs; their state says why."""
-        marks = ", ".join("?" for _ in states.ACTIVE_SESSION)
-        for row in self.store.rows(f"SELECT id FROM sessions WHERE state IN ({marks})", *states.ACTIVE_SESSION):
-            self.sessions.end_now(row["id"], "service_stopped", errors.SERVICE_STOPPED)
-
-    def status(self) -> Json:
-        """What `kaglaunch local status` shows."""
-        sessions = self.store.rows("SELECT * FROM sessions WHERE deleted = 0 ORDER BY created_at DESC LIMIT 50")
-        datasets = self.store.rows("SELECT owner, slug, last_version FROM datasets ORDER BY created_at DESC LIMIT 50")
-        used, reserved = self.kernels.used_h(accounts.USERNAME, "gpu")
-        return {
-            "url": self.url,
-            "pid": os.getpid(),
-            "state_dir": str(self.layout.root),
-            "clock": {"now_s": self.clock.now(), "offset_s": self.clock.offset_s},
-            "gpu_quota": {"used_h": used, "reserved_h": reserved, "allowed_h": self.store.settings.gpu_quota_h},
-            "faults": self.faults.all(),
-            "sessions": [
-                {"kernel": f"{row['owner']}/{row['slug']}", "session_id": row["id"], "state": row["state"]}
-                for row in sessions
-            ],
-            "datasets": [f"{row['owner']}/{row['slug']} v{row['last_version']}" for row in datasets],
-        }
+METHODS: dict[str, dict[str, Callable[[Installation, Caller, dict[str, Any]], dict[str, Any] | str]]] = {
+    "kernels.KernelsApiService": {**kernels_api.METHODS},
+    "datasets.DatasetApiService": {**datasets_api.METHODS},
+    "blobs.BlobApiService": {**blobs_api.METHODS},
+    "api.v1.DiagnosticsService": {"Hello": accounts_api.hello},
+}
 
 
-class _Protocol(H11Protocol):
-    """HTTP/1.1 whose connections a fault can break."""
+async def rpc(request: Request) -> Response:
+    """`POST /v1/{service}/{method}`: an answer as JSON, or a redirect where the method gives a URL."""
+    kaggle = _kaggle(request)
+    service, method = request.path_params["service"], request.path_params["method"]
+    body = await _json_body(request)
 
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        _transports[transport.get_extra_info("peername")[:2]] = transport
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        _transports.pop(self.transport.get_extra_info("peername")[:2], None)
-        super().connection_lost(exc)
-
-
-def break_connection(request: Request) -> Response:
-    """Reset the connection of `request`: its client gets no further byte."""
-    assert request.client is not None
-    transport = _transports.get((request.client.host, request.client.port))
-    if transport is not None:
-        transport.abort()
-    return Response(status_code=500)
-
-
-def application(kaggle: Kaggle, stop: Callable[[], None]) -> Starlette:
-    """The routes."""
-
-    def account_of(request: Request) -> Account:
-        return accounts.authenticate(kaggle.store, kaggle.token, request.headers.get("Authorization"))
-
-    async def rpc(request: Request) -> Response:
-        service, method = request.path_params["service"], request.path_params["method"]
-        if kaggle.faults.take("connection_reset", method) is not None:
-            return break_connection(request)
-        if (hang := kaggle.faults.take("hang", method)) is not None:
-            await streams.pause(float(hang.get("seconds", 3600)), request)
-            return break_connection(request)
-        if (fault := kaggle.faults.take("http_error", method)) is not None:
-            return _error_answer(fault)
-        body = json.loads(await request.body() or b"{}")
-        if not isinstance(body, dict):
-            raise errors.bad_request()
-        account = Account("") if method == "IntrospectToken" else account_of(request)
-        if (redirect := kaggle.redirects.get((service, method))) is not None:
-            address = await run_in_threadpool(redirect, account, body)
-            return RedirectResponse(address, status_code=302)
-        handler = kaggle.rpc.get((service, method))
+    async def answer() -> Response:
+        if (service, method) == ("security.OAuthService", "IntrospectToken"):
+            return JSONResponse(await run_in_threadpool(accounts_api.introspect_token, kaggle, body))
+        caller = _authenticated(request)
+        handler = METHODS.get(service, {}).get(method)
         if handler is None:
-            raise errors.not_found(f"No method {service}/{method} here; see docs/embedded-kaggle.md")
-        answer = await run_in_threadpool(handler, account, body)
-        if kaggle.faults.take("answer_lost", method) is not None:
-            return break_connection(request)
-        return JSONResponse(answer)
+            raise errors.not_found(f"{service}/{method} is not emulated")
+        accounts_api.check_scope(caller, service, method)
+        result = await run_in_threadpool(handler, kaggle, caller, body)
+        return RedirectResponse(result, 302) if isinstance(result, str) else JSONResponse(result)
 
-    async def log_stream(request: Request) -> Response:
-        if (fault := kaggle.faults.take("http_error", "log_stream")) is not None:
-            return _error_answer(fault)
-        names = request.path_params
-        account = account_of(request)
-        session = kaggle.kernels.stream_session(
-            account, names["owner"], names["slug"], request.query_params.get("versionLabel")
-        )
-        return streams.log_response(kaggle, session, request, break_connection)
+    return await _with_faults(kaggle, method, answer)
 
-    async def attach(request: Request) -> Response:
-        token = request.headers.get("X-Kaggle-Authorization", "").removeprefix("Bearer ")
-        row = kaggle.store.row("SELECT id, owner FROM sessions WHERE user_token_sha256 = ?", accounts.digest(token))
-        if row is None:
+
+async def log_stream(request: Request) -> Response:
+    kaggle = _kaggle(request)
+
+    async def answer() -> Response:
+        caller = _authenticated(request)
+        accounts_api.check_scope(caller, "kernels.KernelsApiService", "LogStream")
+        return await run_in_threadpool(logs_api.stream, kaggle, caller, request)
+
+    return await _with_faults(kaggle, "LogStream", answer)
+
+
+async def storage(request: Request) -> Response:
+    """A stored file by its signed link: ETag, Range and If-Range, MD5; no authentication."""
+    kaggle = _kaggle(request)
+
+    async def answer() -> Response:
+        stored = await run_in_threadpool(kaggle.links.resolve, **request.path_params)
+        if stored is None:
+            raise errors.not_found()
+        headers = {"ETag": f'"{stored.md5}"', "x-goog-hash": f"md5={md5_header(stored.md5)}"}
+        return FileResponse(stored.path, media_type="application/octet-stream", headers=headers)
+
+    return await _with_faults(kaggle, "Storage", answer)
+
+
+async def attach(request: Request) -> Response:
+    kaggle = _kaggle(request)
+    body = await _json_body(request)
+
+    async def answer() -> Response:
+        authorization = request.headers.get("x-kaggle-authorization", "")
+        session = accounts_api.proxy_session(kaggle, authorization, request.headers.get("x-kaggle-proxy-data", ""))
+        if session is None:
             raise errors.unauthenticated()
-        wanted = (await request.json()).get("datasetRef") or {}
-        number = int(wanted["VersionNumber"]) if wanted.get("VersionNumber") else None
-        name = f"{wanted.get('OwnerSlug', '')}/{wanted.get('DatasetSlug', '')}"
-        if not name.startswith(f"{row['owner']}/"):
-            raise errors.denied("datasets.get")
-        place = await run_in_threadpool(kaggle.sessions.attach, row["id"], name, number)
-        if place is None:
-            return JSONResponse({"wasSuccessful": False, "errors": [f"No ready dataset {name}"]})
-        mount = place.relative_to(kaggle.layout.session(row["id"]) / "kaggle" / "input").as_posix()
-        return JSONResponse({"wasSuccessful": True, "result": {"mountSlug": mount, "versionNumber": number}})
+        return JSONResponse(await run_in_threadpool(datasets_api.attach_datasource, kaggle, session, body))
 
-    async def admin(request: Request) -> Response:
-        if account_of(request).session_id is not None:
-            raise errors.denied("local.admin")
-        verb, body = request.path_params["verb"], json.loads(await request.body() or b"{}")
-        try:
-            return JSONResponse(await run_in_threadpool(administer, verb, body))
-        except (UnknownFault, ValueError) as error:
-            raise errors.bad_request(str(error)) from error
-
-    def administer(verb: str, body: Json) -> Json:
-        match verb:
-            case "status":
-                return kaggle.status()
-            case "fault":
-                kaggle.faults.set(body["name"], body["value"])
-            case "clear-faults":
-                kaggle.faults.clear()
-            case "faults":
-                return {"set": kaggle.faults.all(), "known": {name: row.effect for name, row in FAULTS.items()}}
-            case "settings":
-                return json.loads(kaggle.store.change_settings(body).to_json())
-            case "clock":
-                kaggle.clock.advance(float(body["advance_s"]))
-                kaggle.store.set_meta("clock_offset_s", repr(kaggle.clock.offset_s))
-            case "stop":
-                kaggle.stop_sessions()
-                stop()
-            case _:
-                raise errors.not_found(f"No admin verb {verb}")
-        return {}
-
-    async def page(request: Request) -> Response:
-        return HTMLResponse("<p>The embedded Kaggle. It has no pages; use <code>kaglaunch</code>.</p>")
-
-    routes: list[Route] = []
-    for prefix in ("/api/v1", "/v1"):
-        routes += [
-            Route(prefix + "/kernels/logs/stream/{owner}/{slug}", log_stream, methods=["GET"]),
-            Route(prefix + "/{service}/{method}", rpc, methods=["POST"]),
-        ]
-    routes += [
-        Route("/kaggle-jwt-handler/AttachDatasourceUsingJwtRequest", attach, methods=["POST"]),
-        Route("/gcs/upload", files_http.put(kaggle, break_connection), methods=["PUT"]),
-        Route("/gcs/outputs/{segment}/{path:path}", files_http.outputs(kaggle), methods=["GET"]),
-        Route("/gcs/datasets/{segment}/{kind}/{path:path}", files_http.dataset(kaggle), methods=["GET"]),
-        Route("/local/{verb}", admin, methods=["POST"]),
-        Route("/code/{path:path}", page, methods=["GET"]),
-        Route("/datasets/{path:path}", page, methods=["GET"]),
-    ]
-    return Starlette(routes=routes, exception_handlers={RpcError: _rpc_error, json.JSONDecodeError: _not_json})
+    return await _with_faults(kaggle, "AttachDatasource", answer)
 
 
-async def _rpc_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, RpcError)
-    return JSONResponse({"code": error.code, "message": error.message}, error.code, headers=error.headers)
+async def upload(request: Request) -> Response:
+    return await _with_faults(_kaggle(request), "Upload", lambda: blobs_api.put(request))
 
 
-async def _not_json(_: Request, __: Exception) -> Response:
-    return JSONResponse({"code": 400, "message": "Bad Request"}, 400)
+async def ping(request: Request) -> Response:
+    """Prove that we hold the installation's token, without anybody sending it: HMAC of the asker's nonce."""
+    return JSONResponse({"proof": proof(_kaggle(request).token, request.query_params.get("nonce", ""))})
 
 
-def _error_answer(fault: Json) -> Response:
-    status = int(fault.get("status", 500))
-    headers = {"Retry-After": str(fault["retry_after"])} if "retry_after" in fault else {}
-    if fault.get("html"):
-        return HTMLResponse(f"<html><body><h1>{status}</h1></body></html>", status, headers=headers)
+async def admin(request: Request) -> Response:
+    kaggle, method = _kaggle(request), request.path_params["method"]
+    if _authenticated(request).session is not None:
+        raise errors.denied("local.admin")
+    answer = JSONResponse(await run_in_threadpool(admin_api.call, kaggle, method, await _json_body(request)))
+    if method == "stop":
+        request.app.state.server.should_exit = True
+    return answer
+
+
+def proof(token: str, nonce: str) -> str:
+    return hmac.new(token.encode(), f"ping {nonce}".encode(), hashlib.sha256).hexdigest()
+
+
+async def _with_faults(kaggle: Installation, method: str, answer: Callable[[], Awaitable[Response]]) -> Response:
+    """`answer()`, unless a fault is set that concerns this request as a whole."""
+    take = kaggle.faults.take
+    if await run_in_threadpool(take, "hang", method):
+        return Hanging()
+    if await run_in_threadpool(take, "connection_reset", method):
+        return Dropped()
+    rule = await run_in_threadpool(take, "http_error", method)
+    response = _ordered_error(rule) if rule else await answer()
+    if await run_in_threadpool(take, "answer_lost", method):
+        return Dropped()
+    newer = kaggle.faults.peek("api_version")
+    if newer is not None:
+        response.headers["X-Kaggle-APIVersion"] = response.headers["X-Kaggle-HubVersion"] = str(newer["version"])
+    return response
+
+
+def _ordered_error(rule: dict[str, Any]) -> Response:
+    status = int(rule["status"])
     words = {401: "Unauthenticated", 403: "Permission 'kernels.get' was denied", 429: "TooManyRequests"}
-    message = str(fault.get("message") or words.get(status, "Internal error"))
-    return JSONResponse({"code": status, "message": message}, status, headers=headers)
+    message = rule["message"] or words.get(status, "Internal Server Error")
+    headers = {"Retry-After": str(rule["retry_after"])} if rule["retry_after"] else {}
+    if rule["html"]:
+        return HTMLResponse(f"<html><body><h1>{status}</h1>{message}</body></html>", status, headers)
+    if rule["google"]:
+        error = {"code": status, "message": message, "status": "RESOURCE_EXHAUSTED"}
+        return JSONResponse({"error": error}, status, headers)
+    return JSONResponse({"code": status, "message": message}, status, headers)
 
 
-def bound(port: int | None, before: int | None) -> socket.socket:
-    """A listening socket: at `port`, else where this installation listened before, else anywhere.
+def _kaggle(request: Request) -> Installation:
+    kaggle: Installation = request.app.state.kaggle
+    return kaggle
 
-    Raises OSError when `port` is taken.
+
+def _authenticated(request: Request) -> Caller:
+    caller = accounts_api.caller_of(_kaggle(request), request.headers.get("authorization", ""))
+    if caller is None:
+        raise errors.unauthenticated()
+    return caller
+
+
+async def _json_body(request: Request) -> dict[str, Any]:
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST_BODY:
+            raise errors.RpcError(413, "Request Entity Too Large")
+    try:
+        value = json.loads(body or b"{}")
+    except ValueError:
+        raise errors.bad_request("The request body is no JSON") from None
+    if not isinstance(value, dict):
+        raise errors.bad_request("The request body is no JSON object")
+    return value
+
+
+async def _rpc_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, errors.RpcError)
+    return JSONResponse({"code": error.code, "message": error.message}, error.code, error.headers)
+
+
+async def _server_error(request: Request, error: Exception) -> Response:
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return JSONResponse({"code": 500, "message": "Internal Server Error"}, 500)
+
+
+def make_app(kaggle: Installation) -> Starlette:
+    routes = [
+        Route("/upload", upload, methods=["PUT"]),
+        Route("/storage/{kind}/{key}/{expires}/{signature}/{name:path}", storage, methods=["GET", "HEAD"]),
+        Route("/kaggle-jwt-handler/AttachDatasourceUsingJwtRequest", attach, methods=["POST"]),
+        Route("/local/ping", ping),
+        Route("/local/{method}", admin, methods=["POST"]),
+    ]
+    for prefix in ("/api/v1", "/v1"):
+        routes.append(Route(f"{prefix}/kernels/logs/stream/{{owner}}/{{slug}}", log_stream))
+        routes.append(Route(f"{prefix}/{{service}}/{{method}}", rpc, methods=["POST"]))
+    handlers = {errors.RpcError: _rpc_error, Exception: _server_error}
+    app = Starlette(routes=routes, exception_handlers=handlers)
+    app.state.kaggle = kaggle
+    return app
+
+
+def listen(port: int | None, last_port: int | None) -> socket.socket:
+    """A listening socket on 127.0.0.1: on `port`; else on the last one, which running sessions know; else on any.
+
+    Raises OSError if `port` is given and taken.
     """
-    for candidate in [port] if port is not None else [before or 0, 0]:
+    candidates = [port] if port else [candidate for candidate in (last_port, 0) if candidate is not None]
+    for candidate in candidates:
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(("127.0.0.1", candidate))
+            listener.listen(128)
             return listener
         except OSError:
             listener.close()
-            if port is not None or candidate == 0:
+            if candidate == candidates[-1]:
                 raise
-    raise AssertionError("the last candidate returns or raises")
+    raise AssertionError("no candidate port")
 
 
-def main(argv: list[str]) -> int:
-    """Serve until told to stop."""
-    parser = argparse.ArgumentParser(prog="launcher.local_kaggle.server")
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m launcher.local_kaggle.server", description=__doc__)
     parser.add_argument("--state-dir", type=Path, required=True)
     parser.add_argument("--port", type=int)
-    given = parser.parse_args(argv)
-    layout = Layout(given.state_dir.resolve())
-    layout.make()
-    handler = logging.handlers.RotatingFileHandler(layout.log, maxBytes=1_000_000, backupCount=2, encoding="utf-8")
-    logging.basicConfig(level=logging.INFO, handlers=[handler], format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    before = json.loads(layout.address.read_text())["port"] if layout.address.exists() else None
-    try:
-        listener = bound(given.port, before)
-    except OSError as error:
-        sys.stderr.write(f"{error}\n")
-        return PORT_IN_USE
-    port = listener.getsockname()[1]
-    kaggle = Kaggle(layout, f"http://127.0.0.1:{port}", layout.token.read_text(encoding="utf-8").strip())
-    address = {"port": port, "pid": os.getpid(), "started": time.time()}
-    write_aside(layout.address, json.dumps(address).encode())
-    halt = threading.Event()
-    threading.Thread(target=kaggle.tick_for_ever, args=(halt,), name="tick", daemon=True).start()
-    config = uvicorn.Config(
-        _outermost(application(kaggle, lambda: setattr(server, "should_exit", True))),
-        http=_Protocol,
-        access_log=False,
-        log_config=None,
-        lifespan="off",
-        timeout_graceful_shutdown=1,
-        timeout_keep_alive=30,
-    )
-    server = uvicorn.Server(config)
-    server.run(sockets=[listener])
-    halt.set()
+    options = parser.parse_args(arguments)
+    layout = Layout(options.state_dir.resolve())
+    _log_to(layout.log)
+    with layout.server_lock.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return EXIT_ALREADY_RUNNING
+        try:
+            listener = listen(options.port, _last_port(layout))
+        except OSError as error:
+            log.error("port %s: %s", options.port, error)
+            return EXIT_PORT_IN_USE
+        serve(layout, listener)
     return 0
 
 
-def _outermost(app: Starlette) -> Callable[..., Awaitable[None]]:
-    """Log what a handler did not expect; the answer is a plain 500."""
+def serve(layout: Layout, listener: socket.socket) -> None:
+    """Serve until asked to stop. Sessions outlive this process unless the stop came through `/local/stop`."""
+    port = listener.getsockname()[1]
+    kaggle = Installation(layout.state_dir, layout.token.read_text().strip(), f"http://127.0.0.1:{port}")
+    kaggle.store.set_meta("port", str(port))
+    app = make_app(kaggle)
+    config = uvicorn.Config(
+        app,
+        http=Protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=1,
+    )
+    app.state.server = uvicorn.Server(config)
+    kaggle.start()
+    write_atomically(layout.endpoint, json.dumps({"pid": os.getpid(), "port": port}).encode())
+    log.info("serving on %s, pid %d", kaggle.url, os.getpid())
+    try:
+        app.state.server.run(sockets=[listener])
+    finally:
+        kaggle.stop()
+        layout.endpoint.unlink(missing_ok=True)
+        log.info("stopped")
 
-    async def outer(scope: Any, receive: Any, send: Any) -> None:
-        try:
-            await app(scope, receive, send)
-        except Exception:
-            logger.exception("%s %s failed", scope.get("method"), scope.get("path"))
-            raise
 
-    return outer
+def _last_port(layout: Layout) -> int | None:
+    """The port of the server before us, if it left its address behind or its state remembers it."""
+    if not layout.database.exists():
+        return None
+    store = Store(layout.database)
+    try:
+        return int(store.meta("port") or 0) or None
+    finally:
+        store.close()
+
+
+def _log_to(path: Path) -> None:
+    handler = RotatingFileHandler(path, maxBytes=2_000_000, backupCount=3, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    os.chmod(path, 0o600)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

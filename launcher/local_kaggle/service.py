@@ -1,12 +1,14 @@
-"""The embedded Kaggle as the command line sees it: find it, start it, stop it, ask it.
+"""The embedded Kaggle as a command line sees it: find it, start it in the background, ask it, stop it.
 
-Standard library only: nothing of the server is imported here.
+Standard library only, and light to import: the server is a process of its own.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import hashlib
+import hmac
+import http.client
 import json
 import os
 import secrets
@@ -19,19 +21,26 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-PORT_IN_USE = 3
-_USERNAME = "local"
+USERNAME = "local"
+CALL_TIMEOUT_S = 60.0
+PING_TIMEOUT_S = 5.0
+STOP_TIMEOUT_S = 15.0
+POLL_S = 0.02
+
+EXIT_PORT_IN_USE = 3
+EXIT_ALREADY_RUNNING = 4
+"""Exit statuses of the server process."""
 
 
 class ServiceError(Exception):
-    """Raised when the embedded Kaggle cannot be started or asked; says what to type next."""
+    """The embedded Kaggle cannot do what was asked; the message says what was found and what to type next."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where it listens, and the token that is the user there."""
+    """A server that is running and has proved that it is ours."""
 
     url: str
     token: str = field(repr=False)
@@ -40,192 +49,268 @@ class Endpoint:
 
 
 class LocalKaggle:
-    """The embedded Kaggle whose state lies in `state_dir`."""
+    """The installation whose state lies in `state_dir` (made when it is first started)."""
 
     def __init__(self, state_dir: Path) -> None:
-        self.state_dir = state_dir
-        self._token, self._address = state_dir / "token", state_dir / "address.json"
+        self.state_dir = Path(state_dir).resolve()
 
     def find(self) -> Endpoint | None:
-        """Where it runs and answers with our token; None when it does not."""
+        """The running server, if there is one and it proves that it holds our token."""
         try:
-            address = json.loads(self._address.read_text(encoding="utf-8"))
-            token = self._token.read_text(encoding="utf-8").strip()
-            endpoint = Endpoint(f"http://127.0.0.1:{int(address['port'])}", token, _USERNAME, int(address["pid"]))
-        except (OSError, ValueError, KeyError, TypeError):
+            record = json.loads((self.state_dir / "server.json").read_text())
+            token = (self.state_dir / "token").read_text().strip()
+        except (FileNotFoundError, json.JSONDecodeError):
             return None
-        try:
-            answer = _post(endpoint, "/api/v1/api.v1.DiagnosticsService/Hello", {}, timeout_s=2.0)
-        except (ServiceError, OSError, ValueError):
-            return None
-        return endpoint if answer.get("userName") == _USERNAME else None
+        endpoint = Endpoint(f"http://127.0.0.1:{record['port']}", token, USERNAME, int(record["pid"]))
+        return endpoint if _proves_itself(endpoint) else None
 
-    def ensure_running(self, port: int | None = None, timeout_s: float = 20.0) -> Endpoint:
-        """Find it or start it; of two callers at once one starts it.
+    def ensure_running(self, port: int | None = None, timeout_s: float = 20) -> Endpoint:
+        """The running server; started in the background if there is none.
 
-        Raises
-        ------
-        ServiceError
-            The port is taken, or it did not come up.
+        Of two callers at once one starts it and both get it. `port`: None takes the last one used, or any free one.
+        Raises ServiceError: port taken, another port asked for than it runs on, or no start within `timeout_s`.
         """
-        if (endpoint := self._at(port)) is not None:
-            return endpoint
-        with self._locked():
-            if (endpoint := self._at(port)) is not None:
-                return endpoint
-            return self._start(port, timeout_s)
+        deadline = time.monotonic() + timeout_s
+        with self._start_lock(deadline):
+            running = self.find()
+            if running is None:
+                self._make_token()
+                running = self._start(port, deadline)
+        if port is not None and running.url != f"http://127.0.0.1:{port}":
+            raise ServiceError(
+                f"The embedded Kaggle was asked for on port {port}, but it runs on {running.url} already.\n"
+                f"Use it there, or stop it first with `kaglaunch local stop`."
+            )
+        return running
 
     def stop(self) -> bool:
-        """Stop it, running sessions killed with a truthful state; False when it did not run."""
-        endpoint = self.find()
-        if endpoint is None:
-            return False
-        with contextlib.suppress(ServiceError):
-            self._ask("stop", {}, endpoint)
-        for wait_s in (0.05,) * 100:
-            if not _lives(endpoint.pid):
-                return True
-            time.sleep(wait_s)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(endpoint.pid, signal.SIGKILL)
+        """Stop the server and SIGKILL the sessions that run; False if nothing was running.
+
+        Sessions that outlived a server which died are killed and recorded too.
+        """
+        running = self.find()
+        if running is None:
+            if not self._has_survivors():
+                return False
+            running = self.ensure_running()
+        self._call(running, "stop")
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while _is_alive(running.pid):
+            if time.monotonic() > deadline:
+                os.kill(running.pid, signal.SIGKILL)
+                deadline = time.monotonic() + STOP_TIMEOUT_S
+            time.sleep(POLL_S)
+        (self.state_dir / "server.json").unlink(missing_ok=True)
         return True
 
     def status(self) -> dict[str, Any]:
-        """Sessions, datasets, quota, clock, faults, address, state folder."""
-        return self._ask("status", {})
+        """Sessions, quota, datasets, clock, faults, settings, url, pid; `running` False and `state_dir` if stopped."""
+        running = self.find()
+        if running is None:
+            return {"running": False, "state_dir": str(self.state_dir)}
+        return self._call(running, "status")
 
     def set_fault(self, name: str, value: Any) -> None:
-        """Set one fault of docs/embedded-kaggle.md. Raises ServiceError for an unknown one."""
-        self._ask("fault", {"name": name, "value": value})
+        """Order a fault (see docs/embedded-kaggle.md). Raises ServiceError that lists the names or fields there are."""
+        self._call(self._running(), "fault", {"name": name, "value": value})
 
-    def clear_faults(self) -> None:
-        """Unset all faults."""
-        self._ask("clear-faults", {})
+    def clear_faults(self, name: str | None = None) -> None:
+        """Take back one fault, or all."""
+        self._call(self._running(), "clear-faults", {"name": name})
 
     def faults(self) -> dict[str, Any]:
-        """Faults that are set."""
-        return dict(self._ask("faults", {})["set"])
-
-    def change_settings(self, **values: Any) -> dict[str, Any]:
-        """Set delays and limits; all of them as they are now."""
-        return self._ask("settings", values)
+        """name -> the rules that are set, with how often each has worked (`taken`) and will work (`times`)."""
+        return self._call(self._running(), "faults")
 
     def advance_clock(self, seconds: float) -> None:
-        """Put its clock forward."""
-        self._ask("clock", {"advance_s": seconds})
+        """Move the server's clock forward; on return, what became due by that has happened."""
+        self._call(self._running(), "clock", {"seconds": seconds})
 
-    def _ask(self, verb: str, body: dict[str, Any], endpoint: Endpoint | None = None) -> dict[str, Any]:
-        endpoint = endpoint or self.find()
-        if endpoint is None:
-            raise ServiceError("The embedded Kaggle does not run. Start it with `kaglaunch local start`.")
-        return _post(endpoint, f"/local/{verb}", body, timeout_s=30.0)
+    def change_settings(self, **values: Any) -> dict[str, Any]:
+        """Change delays and limits by name, or all delays with preset="realistic"; the settings that result."""
+        return self._call(self._running(), "settings", values)
 
-    def _at(self, port: int | None) -> Endpoint | None:
-        """The running one. Raises ServiceError when it listens elsewhere than at `port`."""
-        endpoint = self.find()
-        if endpoint is not None and port is not None and not endpoint.url.endswith(f":{port}"):
+    def client_env(self, home: Path) -> dict[str, str]:
+        """Variables with which an unmodified `kaggle` or `kagglehub` talks to this server and to nothing else.
+
+        `home` replaces the home folder, so that no credentials of the user are found there. Nothing is taken from
+        the present environment except what runs the interpreter; the clients' own variables must not be added.
+        """
+        running = self._running()
+        folder = self.state_dir / "client-site"
+        folder.mkdir(exist_ok=True)
+        patch = (Path(__file__).parent / "endpoint_patch.py").read_bytes()
+        if not (folder / "sitecustomize.py").exists() or (folder / "sitecustomize.py").read_bytes() != patch:
+            _write(folder / "sitecustomize.py", patch)
+        return {
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+            "HOME": str(home),
+            "TMPDIR": str(home),
+            "LANG": "C.UTF-8",
+            "PYTHONPATH": str(folder),
+            "KAGGLE_API_ENVIRONMENT": "LOCALHOST",
+            "KAGGLE_API_TOKEN": running.token,
+            "KAGLAUNCH_LOCAL_KAGGLE": running.url,
+        }
+
+    def _running(self) -> Endpoint:
+        running = self.find()
+        if running is None:
             raise ServiceError(
-                f"The embedded Kaggle was asked for at port {port} and runs at {endpoint.url}.\n"
-                "Stop it first with `kaglaunch local stop`."
+                f"No embedded Kaggle is running (state folder {self.state_dir}).\n"
+                "Start it with `kaglaunch local start`."
             )
-        return endpoint
+        return running
 
-    def _start(self, port: int | None, timeout_s: float) -> Endpoint:
-        if not self._token.exists():
-            _write_private(self._token, secrets.token_urlsafe(32))
-        command = [sys.executable, "-m", "launcher.local_kaggle.server", "--state-dir", str(self.state_dir)]
-        command += ["--port", str(port)] if port is not None else []
-        complaints = self.state_dir / "start.log"
-        with complaints.open("w", encoding="utf-8") as stderr:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=stderr,
-                cwd=self.state_dir,
-                env=_environment(),
-                start_new_session=True,
-            )
-        until = time.monotonic() + timeout_s
-        while time.monotonic() < until:
-            if process.poll() == PORT_IN_USE:
-                raise ServiceError(
-                    f"The embedded Kaggle was to listen at port {port}, and another program does.\n"
-                    "Choose another with `kaglaunch local start --port N`, or leave --port out for any free one."
-                )
-            if process.poll() is not None:
-                said = complaints.read_text(encoding="utf-8").strip().splitlines()
-                raise ServiceError(
-                    f"The embedded Kaggle ended at its start: {said[-1] if said else 'no message'}\n"
-                    f"Its log is {self.state_dir / 'server.log'}."
-                )
-            if (endpoint := self.find()) is not None and endpoint.pid == process.pid:
-                return endpoint
-            time.sleep(0.05)
-        process.kill()
-        raise ServiceError(
-            f"The embedded Kaggle did not answer within {timeout_s:.0f} s.\nIts log is {self.state_dir / 'server.log'}."
+    def _call(self, endpoint: Endpoint, method: str, request: dict[str, Any] | None = None) -> dict[str, Any]:
+        http_request = urllib.request.Request(
+            f"{endpoint.url}/local/{method}",
+            data=json.dumps(request or {}).encode(),
+            headers={"Authorization": f"Bearer {endpoint.token}", "Content-Type": "application/json"},
+            method="POST",
         )
+        try:
+            with _direct.open(http_request, timeout=CALL_TIMEOUT_S) as response:
+                answer: dict[str, Any] = json.load(response)
+                return answer
+        except urllib.error.HTTPError as error:
+            with error:
+                message = json.load(error).get("message", "")
+            raise ServiceError(message or f"The embedded Kaggle answered `{method}` with {error.code}.") from error
+        except (OSError, http.client.HTTPException) as error:
+            raise ServiceError(
+                f"The embedded Kaggle at {endpoint.url} did not answer `{method}`: {error}\n"
+                f"Its log is {self.state_dir / 'server.log'}; `kaglaunch local start` starts it again."
+            ) from error
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _start_lock(self, deadline: float) -> Iterator[None]:
+        """Hold the right to start the server. Raises ServiceError if another process holds it past `deadline`."""
+        try:
+            import fcntl
+        except ImportError:
+            raise ServiceError(
+                "The embedded Kaggle runs on Linux and macOS only.\n"
+                "Here, use the real service: `--target kaggle`, with credentials (see docs/cli.md)."
+            ) from None
         try:
             self.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-            handle = os.open(self.state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise ServiceError(
-                f"The embedded Kaggle keeps its state in {self.state_dir}, which cannot be written: {error}.\n"
+                f"The embedded Kaggle keeps its state in {self.state_dir}, which cannot be made: {error}.\n"
                 "Set XDG_STATE_HOME to a folder that can."
             ) from error
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with (self.state_dir / "start.lock").open("a") as lock:
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise ServiceError(
+                            f"Another process has been starting the embedded Kaggle in {self.state_dir} for too long.\n"
+                            "Look for it with `kaglaunch local status`, then try again."
+                        ) from None
+                    time.sleep(POLL_S)
             yield
-        finally:
-            os.close(handle)
+
+    def _make_token(self) -> None:
+        path = self.state_dir / "token"
+        if not path.exists():
+            _write(path, f"KGAT_{secrets.token_hex(24)}".encode())
+
+    def _start(self, port: int | None, deadline: float) -> Endpoint:
+        (self.state_dir / "server.json").unlink(missing_ok=True)
+        command = [sys.executable, "-m", f"{__package__}.server", "--state-dir", str(self.state_dir)]
+        with (self.state_dir / "server.err").open("wb") as stderr:
+            os.fchmod(stderr.fileno(), 0o600)
+            server = _spawn(command + (["--port", str(port)] if port else []), stderr)
+        while time.monotonic() < deadline:
+            running = self.find()
+            if running is not None:
+                return running
+            status = server.poll()
+            if status is not None:
+                raise ServiceError(self._why_not(status, port))
+            time.sleep(POLL_S)
+        server.kill()
+        raise ServiceError(f"The embedded Kaggle did not answer in time; its log is {self.state_dir / 'server.log'}.")
+
+    def _why_not(self, status: int, port: int | None) -> str:
+        if status == EXIT_PORT_IN_USE:
+            return (
+                f"The embedded Kaggle was asked for on port {port or '(any)'}, but another program listens there.\n"
+                "Choose another with `kaglaunch local start --port N`, or leave --port out for any free one."
+            )
+        if status == EXIT_ALREADY_RUNNING:
+            return (
+                f"Another embedded Kaggle holds the state folder {self.state_dir} but does not answer.\n"
+                f"Its log is {self.state_dir / 'server.log'}; end that process, then `kaglaunch local start`."
+            )
+        tail = (self.state_dir / "server.err").read_text(errors="replace").strip()[-2000:]
+        return f"The embedded Kaggle ended with status {status} while starting.\n{tail}"
+
+    def _has_survivors(self) -> bool:
+        """Whether sessions run on although no server does."""
+        for started in self.state_dir.glob("sessions/*/started.json"):
+            if not (started.parent / "exit.json").exists():
+                with contextlib.suppress(ValueError, KeyError, OSError):
+                    if _is_alive(int(json.loads(started.read_text())["runner_pid"])):
+                        return True
+        return False
 
 
-def _environment() -> dict[str, str]:
-    """Ours without the user's Kaggle credentials: the server needs none, and its sessions must not see any."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("KAGGLE_")}
+_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""No proxy stands between us and 127.0.0.1, whatever the environment says."""
 
 
-def _post(endpoint: Endpoint, path: str, body: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-    request = urllib.request.Request(
-        endpoint.url + path,
-        data=json.dumps(body).encode(),
-        headers={"Authorization": f"Bearer {endpoint.token}", "Content-Type": "application/json"},
-        method="POST",
-    )
-    # No proxy of this machine stands between it and itself.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+def _proves_itself(endpoint: Endpoint) -> bool:
+    """Ask whoever listens there for a proof that it holds the token, without showing it to them."""
+    nonce = secrets.token_hex(16)
     try:
-        with opener.open(request, timeout=timeout_s) as response:
-            answer: dict[str, Any] = json.loads(response.read())
-            return answer
-    except urllib.error.HTTPError as error:
-        text = error.read().decode("utf-8", "replace")
-        with contextlib.suppress(ValueError, KeyError):
-            text = json.loads(text)["message"]
-        raise ServiceError(text) from error
-    except urllib.error.URLError as error:
-        raise ServiceError(f"The embedded Kaggle at {endpoint.url} does not answer: {error.reason}.") from error
+        with _direct.open(f"{endpoint.url}/local/ping?nonce={nonce}", timeout=PING_TIMEOUT_S) as response:
+            given = str(json.load(response).get("proof", ""))
+    except (OSError, ValueError, AttributeError, http.client.HTTPException):
+        return False
+    wanted = hmac.new(endpoint.token.encode(), f"ping {nonce}".encode(), hashlib.sha256).hexdigest()
+    return hmac.compare_digest(given.encode(), wanted.encode())
 
 
-def _lives(pid: int) -> bool:
+def _spawn(command: list[str], stderr: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Start the server detached from us, without the user's Kaggle credentials in its environment."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("KAGGLE")}
+    ours = str(Path(__file__).resolve().parents[2])
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [ours, environment.get("PYTHONPATH", "")]))
+    return subprocess.Popen(
+        command,
+        env=environment,
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=stderr,
+        start_new_session=True,
+    )
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether the process runs; one of our own that has ended is reaped here."""
+    with contextlib.suppress(ChildProcessError):
+        if os.waitpid(pid, os.WNOHANG)[0] == pid:
+            return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except PermissionError:
+        return True
     return True
 
 
-def _write_private(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}.aside")
-    handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+def _write(path: Path, data: bytes) -> None:
+    """Write aside with mode 0600, fsync, rename."""
+    aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
     os.replace(aside, path)

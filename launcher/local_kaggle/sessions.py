@@ -1,4 +1,4 @@
-"""Sessions as real processes: started, looked after, killed."""
+"""Kernel sessions: real processes, driven through their states by the server's clock."""
 
 from __future__ import annotations
 
@@ -7,281 +7,362 @@ import json
 import logging
 import os
 import re
-import secrets
-import shutil
-import signal
-import subprocess
-import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from launcher.local_kaggle import accounts, errors, states
+from launcher.local_kaggle import errors, states, workspace
+from launcher.local_kaggle.datasets import Datasets
 from launcher.local_kaggle.faults import Faults
-from launcher.local_kaggle.paths import Layout, write_aside
+from launcher.local_kaggle.files import Layout, copy_read_only, md5_of, regular_files, remove_tree
+from launcher.local_kaggle.processes import Processes, read_exit
 from launcher.local_kaggle.states import Clock
 from launcher.local_kaggle.store import Row, Store
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
+
+ENDINGS = {
+    "exited_0": None,
+    "exited_nonzero": None,
+    "out_of_memory": errors.OUT_OF_MEMORY,
+    "machine_lost": errors.MACHINE_LOST,
+    "time_is_up": errors.TIME_LIMIT_REACHED,
+    "killed": errors.CANCEL_REQUESTED,
+    "service_stopped": errors.SERVICE_STOPPED,
+    "deleted": errors.CANCEL_REQUESTED,
+}
+"""Event that ends a session -> its failure message."""
+
+
+JOB_TIMEOUT_S = 30.0
+"""How long the end of a session waits for a start or an end of it that is under way."""
+
+
+def digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
 
 
 class Sessions:
-    """Every session of the installation; `tick` moves all of them to where the clock says they are."""
+    def __init__(
+        self, store: Store, layout: Layout, clock: Clock, faults: Faults, datasets: Datasets, url: str
+    ) -> None:
+        self._store = store
+        self._layout = layout
+        self._clock = clock
+        self._faults = faults
+        self._datasets = datasets
+        self._url = url
+        self._processes = Processes()
+        self._jobs: dict[int, Future[None]] = {}
+        self._ticking = threading.Lock()
+        self._attaching = threading.Lock()
+        self._pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="session")
+        self._scanned: dict[tuple[str, int], int] = {}
 
-    def __init__(self, store: Store, layout: Layout, clock: Clock, faults: Faults, url: str) -> None:
-        self._store, self._layout, self._clock, self._faults, self._url = store, layout, clock, faults, url
-        self._log_read: dict[int, int] = {}
+    def submit(
+        self,
+        *,
+        kernel_id: int,
+        owner: str,
+        slug: str,
+        version: int,
+        source: str,
+        machine: str,
+        shape: str,
+        limit_s: float,
+        internet: bool,
+        datasets: list[str],
+    ) -> int:
+        """Queue a session ("owner/slug" datasets are attached when it starts); its id."""
+        now = self._clock.now()
+        session_id = self._store.new_id("session")
+        self._store.insert(
+            "sessions",
+            **{"id": session_id, "kernel_id": kernel_id, "owner": owner, "slug": slug, "version": version},
+            **{"source": source, "machine": machine, "shape": shape, "limit_s": limit_s, "internet": int(internet)},
+            **{"datasets": json.dumps(datasets), "state": states.INITIAL[states.SESSION]},
+            **{"entered_at": now, "created_at": now},
+        )
+        return session_id
 
-    def tick(self) -> None:
-        """One look at every session that is not over."""
+    def row(self, session_id: int) -> Row:
+        return self._store.rows("SELECT * FROM sessions WHERE id = ?", session_id)[0]
+
+    def active(self) -> list[Row]:
         marks = ", ".join("?" for _ in states.ACTIVE_SESSION)
-        for row in self._store.rows(f"SELECT * FROM sessions WHERE state IN ({marks})", *states.ACTIVE_SESSION):
-            try:
-                self._look(row)
-            except states.IllegalTransition as error:
-                # A request moved it between the query and the look.
-                logger.info("session %d: %s", row["id"], error)
+        return self._store.rows(f"SELECT * FROM sessions WHERE state IN ({marks}) ORDER BY id", *states.ACTIVE_SESSION)
 
-    def cancel(self, session_id: int) -> None:
-        """Ask it to end. Raises IllegalTransition when it is over."""
-        self._store.move_session(session_id, "cancel", self._clock.now())
-
-    def end_now(self, session_id: int, event: str, message: str) -> None:
-        """End it by `event` (deleted, service_stopped) with SIGKILL, outputs and log gone."""
-        self._kill(session_id)
-        self._finish(session_id, event, message, keep_outputs=False, keep_log=False)
-
-    def log_events(self, session_id: int) -> Iterator[str]:
-        """Its log so far, one JSON event each."""
-        path = self._layout.log_of(session_id)
-        if path.exists():
-            with path.open(encoding="utf-8") as file:
-                yield from (line.rstrip("\n") for line in file if line.endswith("\n"))
-
-    def _look(self, row: Row) -> None:
-        now, session_id = self._clock.now(), int(row["id"])
-        if row["state"] == "QUEUED":
-            if now - row["entered_at"] >= self._store.settings.queue_s:
-                self._start(row)
-        elif row["state"] == "CANCEL_REQUESTED":
-            if now - row["entered_at"] >= self._store.settings.cancel_s:
-                self._kill(session_id)
-                self._finish(session_id, "killed", errors.CANCEL_REQUESTED, keep_outputs=False, keep_log=False)
-        elif (exit_path := self._layout.exit_of(session_id)).exists():
-            self._on_exit(session_id, json.loads(exit_path.read_text(encoding="utf-8"))["returncode"])
-        elif now - row["started_at"] >= row["limit_s"] or self._log_matches(session_id, "session_limit_at_log"):
-            self._kill(session_id)
-            keep_log = bool(self._faults.value("keep_log_on_limit"))
-            self._finish(session_id, "time_is_up", errors.TIME_LIMIT_REACHED, keep_outputs=False, keep_log=keep_log)
-        elif self._log_matches(session_id, "out_of_memory_at_log"):
-            self._kill(session_id)
-            self._finish(session_id, "out_of_memory", errors.OUT_OF_MEMORY, keep_outputs=False, keep_log=True)
-        elif not _lives(row):
-            self._kill(session_id)
-            self._finish(session_id, "machine_lost", errors.MACHINE_LOST, keep_outputs=False, keep_log=True)
-
-    def _start(self, row: Row) -> None:
-        session_id = int(row["id"])
-        token, user_token = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
-        try:
-            self._lay_out(row, token, user_token)
-            runner = subprocess.Popen(
-                [sys.executable, "-m", "launcher.local_kaggle.runner", str(self._layout.session(session_id))],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                cwd=self._layout.session(session_id),
-                env=os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])},
-                start_new_session=True,
-            )
-        except OSError as error:
-            message = errors.START_FAILED.format(reason=error)
-            self._finish(session_id, "start_failed", message, keep_outputs=False, keep_log=False)
-            return
-        now = self._clock.now()
-        self._store.move_session(
-            session_id,
-            "machine_ready",
-            now,
-            started_at=now,
-            runner_pid=runner.pid,
-            runner_born=psutil.Process(runner.pid).create_time(),
-            api_token_sha256=accounts.digest(token),
-            user_token_sha256=accounts.digest(user_token),
-        )
-
-    def _lay_out(self, row: Row, token: str, user_token: str) -> None:
-        """Folders, inputs and environment of a session, as Kaggle lays them out below /kaggle."""
-        session_id = int(row["id"])
-        root = self._layout.session(session_id)
-        kaggle = root / "kaggle"
-        for name in ("src", "working", "input", "temp"):
-            (kaggle / name).mkdir(parents=True, exist_ok=True)
-        for name in ("home", "site", "secrets"):
-            (root / name).mkdir(mode=0o700, exist_ok=True)
-        write_aside(kaggle / "src" / "script.py", str(row["source"]).encode())
-        write_aside(root / "secrets" / "api-v1-token", token.encode())
-        site = root / "site" / "sitecustomize.py"
-        site.write_bytes(Path(__file__).with_name("sitecustomize_template.py").read_bytes())
-        for dataset in json.loads(row["datasets"]):
-            self.attach(session_id, dataset)
-        container = f"kaggle_{secrets.token_hex(8)}-{session_id}-webtier"
-        environ = {
-            name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH") if name in os.environ
-        }
-        environ |= {
-            "HOME": str(root / "home"),
-            "TMPDIR": str(kaggle / "temp"),
-            "PYTHONPATH": str(root / "site"),
-            "KAGGLE_KERNEL_RUN_TYPE": "Batch",
-            "KAGGLE_DATA_PROXY_URL": self._url,
-            "KAGGLE_DATA_PROXY_TOKEN": user_token,
-            "KAGGLE_DATA_PROXY_PROJECT": "embedded",
-            "KAGGLE_USER_SECRETS_TOKEN": user_token,
-            "KAGGLE_API_V1_TOKEN": str(root / "secrets" / "api-v1-token"),
-            "KAGGLE_URL_BASE": self._url,
-            "KAGGLE_API_ENVIRONMENT": "LOCALHOST",
-            "KAGGLE_CONTAINER_NAME": container,
-            "KAGGLE_CACHE_MOUNT_FOLDER": str(kaggle / "input"),
-            "KAGLAUNCH_LOCAL_KAGGLE_URL": self._url,
-            "KAGLAUNCH_LOCAL_KAGGLE_ROOT": str(root),
-            **self._store.settings.session_env,
-        }
-        write_aside(root / "runner.json", json.dumps({"python": sys.executable, "environ": environ}).encode())
-
-    def attach(self, session_id: int, dataset: str, number: int | None = None) -> Path | None:
-        """Put the newest READY version of `owner/slug` (or version `number`) into a session's inputs; None: no such."""
-        owner, _, slug = dataset.partition("/")
-        row = self._store.row(
-            "SELECT v.dataset_id, v.number FROM dataset_versions v JOIN datasets d ON d.id = v.dataset_id "
-            "WHERE d.owner = ? AND d.slug = ? AND v.state = 'READY' AND (? IS NULL OR v.number = ?) "
-            "ORDER BY v.number DESC LIMIT 1",
-            *(owner, slug, number, number),
-        )
-        if row is None:
-            return None
-        inputs = self._layout.session(session_id) / "kaggle" / "input"
-        place = inputs / slug if self._store.settings.flat_inputs else inputs / "datasets" / owner / slug
-        if not place.exists():
-            aside = place.with_name(f".{slug}.aside")
-            shutil.copytree(self._layout.version(row["dataset_id"], row["number"]), aside)
-            for path in aside.rglob("*"):
-                if path.is_file():
-                    path.chmod(0o444)
-            aside.rename(place)
-        return place
-
-    def _on_exit(self, session_id: int, returncode: int) -> None:
-        self._kill(session_id)
-        if returncode != 0:
-            keep = bool(self._faults.value("exit_nonzero_keeps_outputs"))
-            event, message = (
-                ("out_of_memory", errors.OUT_OF_MEMORY) if returncode == -signal.SIGKILL else ("exited_nonzero", "")
-            )
-            self._finish(session_id, event, message, keep_outputs=keep, keep_log=True)
-            return
-        size = sum(path.stat().st_size for path in _files(self._layout.working(session_id)))
-        if size > (limit := self._store.settings.working_limit_bytes):
-            message = errors.DISK_FULL.format(limit=limit)
-            self._finish(session_id, "disk_full", message, keep_outputs=False, keep_log=True)
-            return
-        self._finish(session_id, "exited_0", "", keep_outputs=True, keep_log=True)
-
-    def _finish(self, session_id: int, event: str, message: str, *, keep_outputs: bool, keep_log: bool) -> None:
-        """Record the end first, then throw away what the platform would not show."""
-        now = self._clock.now()
-        working = self._layout.working(session_id)
+    def cancel(self, session_id: int) -> bool:
+        """Ask for the end of a session; False if it is over already."""
         with self._store.transaction():
+            state = self.row(session_id)["state"]
+            if states.is_final(states.SESSION, state):
+                return False
+            if state != "CANCEL_REQUESTED":
+                self._store.move_session(session_id, "cancel", self._clock.now())
+        return True
+
+    def end_now(self, session_id: int, event: str) -> None:
+        """End an active session at once by "deleted" or "service_stopped": killed, outputs and log gone."""
+        with self._store.transaction():
+            row = self.row(session_id)
+            if not states.is_final(states.SESSION, row["state"]):
+                self._store.move_session(session_id, event, self._clock.now(), failure_message=ENDINGS[event])
+        job = self._jobs.get(session_id)
+        if job is not None:
+            wait([job], timeout=JOB_TIMEOUT_S)
+            row = self.row(session_id)
+        self._processes.kill(session_id, row["runner_pid"], row["runner_born"], self._layout.session(session_id))
+        self._drop(session_id, keep_log=False)
+
+    def stop_all(self) -> None:
+        for row in self.active():
+            self.end_now(row["id"], "service_stopped")
+
+    def tick(self, settle_s: float = 0.0) -> None:
+        """Let happen what is due by now. Slow parts run beside; waits up to `settle_s` for them."""
+        with self._ticking:
+            self._jobs = {key: job for key, job in self._jobs.items() if not job.done()}
+            for row in self.active():
+                if row["id"] not in self._jobs:
+                    self._advance(row)
+            pending = list(self._jobs.values())
+        if settle_s:
+            wait(pending, timeout=settle_s)
+
+    def owner_of(self, token: str, kind: str) -> Row | None:
+        """The active session that `token` belongs to; kind "api" or "user"."""
+        marks = ", ".join("?" for _ in states.ACTIVE_SESSION)
+        return self._store.row(
+            f"SELECT * FROM sessions WHERE {kind}_token_sha256 = ? AND deleted = 0 AND state IN ({marks})",
+            *(digest(token), *states.ACTIVE_SESSION),
+        )
+
+    def attach(self, row: Row, owner: str, slug: str, number: int | None) -> tuple[str, int] | None:
+        """Mount a dataset version into a running session; (mount slug, version), None if there is none.
+
+        A second version of a dataset that is mounted already gets a folder of its own.
+        """
+        found = self._datasets.ready_version(owner, slug, number)
+        if found is None:
+            return None
+        base = self._layout.root(row["id"]) / "kaggle" / "input"
+        with self._attaching:
+            for mount in (f"datasets/{owner}/{slug}", f"datasets-v{found.number}/{owner}/{slug}"):
+                mark = self._layout.session(row["id"]) / "mounts" / mount / "version"
+                if not (base / mount).exists():
+                    mark.parent.mkdir(parents=True, exist_ok=True)
+                    (base / mount).parent.mkdir(parents=True, exist_ok=True)
+                    copy_read_only(found.files, base / mount)
+                    mark.write_text(str(found.number))
+                if mark.exists() and mark.read_text() == str(found.number):
+                    return mount, found.number
+        return None
+
+    def log_path(self, session_id: int) -> Path:
+        return self._layout.session(session_id) / "log.jsonl"
+
+    def log_is_listed(self, row: Row) -> bool:
+        """Whether the log of a session that is over can be read yet."""
+        over = row["ended_at"] is not None and self._clock.now() >= row["ended_at"] + self._store.settings.log_delay_s
+        return bool(row["log_kept"]) and over
+
+    def log_events(self, session_id: int, offset: int = 0) -> Iterator[tuple[int, str]]:
+        """Whole lines of the log from byte `offset` on: (offset after the line, its JSON text)."""
+        path = self.log_path(session_id)
+        if not path.exists():
+            return
+        with path.open("rb") as stream:
+            stream.seek(offset)
+            for line in stream:
+                if not line.endswith(b"\n"):
+                    return
+                offset += len(line)
+                yield offset, line[:-1].decode()
+
+    def _advance(self, row: Row) -> None:
+        now = self._clock.now()
+        if row["state"] != "RUNNING":
+            _, delay_s = self._store.due(states.SESSION, row["state"])
+            if now >= row["entered_at"] + delay_s:
+                self._beside(row["id"], self._start if row["state"] == "QUEUED" else self._finish)
+            return
+        folder = self._layout.session(row["id"])
+        if row["ending"] or read_exit(folder):
+            self._beside(row["id"], self._finish)
+        elif ending := self._forced_ending(row, now):
+            self._store.execute("UPDATE sessions SET ending = ? WHERE id = ?", ending, row["id"])
+            self._beside(row["id"], self._finish)
+        elif not self._processes.is_alive(row["id"], row["runner_pid"], row["runner_born"]) and not read_exit(folder):
+            self._store.execute("UPDATE sessions SET ending = 'machine_lost' WHERE id = ?", row["id"])
+            self._beside(row["id"], self._finish)
+
+    def _forced_ending(self, row: Row, now: float) -> str | None:
+        """The event that must end a running session now, if there is one."""
+        if now >= row["started_at"] + self._limit(row):
+            return "time_is_up"
+        for fault, event in (
+            ("session_limit_at_log", "time_is_up"),
+            ("out_of_memory_at_log", "out_of_memory"),
+            ("machine_lost_at_log", "machine_lost"),
+        ):
+            rule = self._faults.peek(fault)
+            if rule is not None and self._log_matches(row["id"], fault, rule["pattern"]):
+                self._faults.take(fault)
+                return event
+        return None
+
+    def _limit(self, row: Row) -> float:
+        rule = self._faults.peek("session_limit_s")
+        return min(row["limit_s"], rule["seconds"]) if rule else float(row["limit_s"])
+
+    def _log_matches(self, session_id: int, fault: str, pattern: str) -> bool:
+        key = (fault + pattern, session_id)
+        for offset, line in self.log_events(session_id, self._scanned.get(key, 0)):
+            self._scanned[key] = offset
+            if re.search(pattern, json.loads(line)["data"]):
+                return True
+        return False
+
+    def _beside(self, session_id: int, step: Any) -> None:
+        self._jobs[session_id] = self._pool.submit(self._guarded, step, session_id)
+
+    def _guarded(self, step: Any, session_id: int) -> None:
+        try:
+            step(session_id)
+        except Exception:  # the worker's end: nobody else would report it
+            log.exception("session %d: %s failed", session_id, step.__name__)
+
+    def _start(self, session_id: int) -> None:
+        row, folder = self.row(session_id), self._layout.session(session_id)
+        if folder.exists():
+            self._processes.kill_strays(session_id)
+            remove_tree(folder)
+        tokens = workspace.Tokens.new()
+        try:
+            spec = workspace.prepare(
+                self._layout.root(session_id),
+                session_id=session_id,
+                source=row["source"],
+                inputs=self._inputs(row),
+                flat_inputs=self._store.settings.flat_inputs,
+                accelerator=row["machine"] == "gpu",
+                internet=bool(row["internet"]),
+                url=self._url,
+                tokens=tokens,
+                extra_env=self._store.settings.session_env,
+            )
+            workspace.write_spec(folder, {**spec, "limit_s": row["limit_s"]})
+            sql = "UPDATE sessions SET api_token_sha256 = ?, user_token_sha256 = ? WHERE id = ?"
+            self._store.execute(sql, digest(tokens.api), digest(tokens.user + tokens.proxy), session_id)
+            if self.row(session_id)["state"] != "QUEUED":
+                remove_tree(folder)
+                return
+            started = self._clock.now()
+            pid, born = self._processes.start(session_id, folder)
+        except OSError as error:
+            log.warning("session %d did not start: %s", session_id, error)
+            message = errors.START_FAILED.format(reason=error)
+            with self._store.transaction():
+                if self.row(session_id)["state"] == "QUEUED":
+                    self._store.move_session(session_id, "start_failed", self._clock.now(), failure_message=message)
+            remove_tree(folder)
+            return
+        try:
+            self._store.move_session(
+                session_id, "machine_ready", self._clock.now(), started_at=started, runner_pid=pid, runner_born=born
+            )
+        except states.IllegalTransition:
+            self._processes.kill(session_id, pid, born, folder)
+            remove_tree(folder)
+            return
+        log.info("session %d of %s/%s runs, pid %d", session_id, row["owner"], row["slug"], pid)
+
+    def _inputs(self, row: Row) -> list[workspace.Input]:
+        inputs = []
+        for ref in json.loads(row["datasets"]):
+            owner, _, slug = ref.partition("/")
+            found = self._datasets.ready_version(owner, slug)
+            if found is not None:
+                inputs.append(workspace.Input(owner, slug, found.files))
+        return inputs
+
+    def _finish(self, session_id: int) -> None:
+        """Kill what is left of a session, keep what Kaggle keeps, and put it into its final state."""
+        row, folder = self.row(session_id), self._layout.session(session_id)
+        if row["ending"] == "machine_lost" and row["runner_pid"] is not None:
+            self._processes.kill_runner(session_id, row["runner_pid"])
+        exit_record = None if row["ending"] else read_exit(folder)
+        self._processes.kill(session_id, row["runner_pid"], row["runner_born"], folder)
+        event, ended_at = row["ending"], self._clock.now()
+        if exit_record is not None:
+            ended_at = min(ended_at, exit_record.at + self._clock.offset_s)
+            if exit_record.timed_out:
+                event = "time_is_up"
+            else:
+                event = "exited_0" if exit_record.returncode == 0 else "exited_nonzero"
+        if row["state"] == "CANCEL_REQUESTED":
+            event = "killed"
+        if event == "time_is_up":
+            ended_at = min(ended_at, row["started_at"] + self._limit(row))
+        message = ENDINGS[event]
+        if event == "exited_0" and not self._working_fits(session_id):
+            event, message = "disk_full", errors.DISK_FULL.format(limit=self._store.settings.working_limit_bytes)
+        if event == "exited_0" or (
+            states.target(states.SESSION, row["state"], event) == "ERROR"
+            and self._faults.peek("exit_nonzero_keeps_outputs")
+        ):
+            self._save_outputs(session_id)
+        keep_log = event not in ("time_is_up", "killed") or self._faults.peek("keep_log_on_limit") is not None
+        with self._store.transaction():
+            state = self.row(session_id)["state"]
+            if states.is_final(states.SESSION, state):
+                return
+            if state == "CANCEL_REQUESTED" and event != "killed":
+                event, message, keep_log = "killed", ENDINGS["killed"], False
+                self.forget_outputs(session_id)
             self._store.move_session(
                 session_id,
                 event,
-                now,
-                failure_message=message or None,
-                ending=event,
+                self._clock.now(),
+                ended_at=max(ended_at, row["started_at"] or row["created_at"]),
+                failure_message=message,
                 log_kept=int(keep_log),
-                api_token_sha256=None,
-                user_token_sha256=None,
             )
-            for path in _files(working) if keep_outputs else ():
-                with path.open("rb") as file:
-                    md5 = hashlib.file_digest(file, "md5").hexdigest()
+        self._drop(session_id, keep_log)
+        log.info("session %d ended: %s", session_id, event)
+
+    def _working_fits(self, session_id: int) -> bool:
+        working = self._layout.root(session_id) / "kaggle" / "working"
+        size = sum(path.stat().st_size for _, path in regular_files(working))
+        return size <= self._store.settings.working_limit_bytes
+
+    def _save_outputs(self, session_id: int) -> None:
+        target = self._layout.outputs(session_id)
+        working = self._layout.root(session_id) / "kaggle" / "working"
+        target.parent.mkdir(exist_ok=True)
+        if working.exists():
+            remove_tree(target)
+            os.rename(working, target)
+        found = [(name, path.stat(), md5_of(path)) for name, path in regular_files(target)]
+        with self._store.transaction():
+            self._store.execute("DELETE FROM output_files WHERE session_id = ?", session_id)
+            for name, stat, md5 in found:
+                created = stat.st_mtime
                 self._store.insert(
-                    "output_files",
-                    session_id=session_id,
-                    path=path.relative_to(working).as_posix(),
-                    size=path.stat().st_size,
-                    md5=md5,
-                    created_at=now,
+                    "output_files", session_id=session_id, path=name, size=stat.st_size, md5=md5, created_at=created
                 )
-        if not keep_outputs:
-            shutil.rmtree(working, ignore_errors=True)
-        if not keep_log:
-            self._layout.log_of(session_id).unlink(missing_ok=True)
-        for name in ("secrets", "home", "site", "kaggle/input", "kaggle/temp"):
-            shutil.rmtree(self._layout.session(session_id) / name, ignore_errors=True)
-        (self._layout.session(session_id) / "runner.json").unlink(missing_ok=True)
-        self._log_read.pop(session_id, None)
 
-    def _kill(self, session_id: int) -> None:
-        """SIGKILL for every process of the session, those that left its group or its parent included."""
-        root = str(self._layout.session(session_id))
-        row = self._store.row("SELECT runner_pid, runner_born FROM sessions WHERE id = ?", session_id)
-        while True:
-            found = _members(root, row)
-            if not found:
-                return
-            for process in found:
-                try:
-                    process.kill()
-                except psutil.NoSuchProcess:
-                    continue
-            psutil.wait_procs(found, timeout=3)
+    def forget_outputs(self, session_id: int) -> None:
+        self._store.execute("DELETE FROM output_files WHERE session_id = ?", session_id)
+        remove_tree(self._layout.outputs(session_id))
+        self._layout.output_bundle(session_id).unlink(missing_ok=True)
 
-    def _log_matches(self, session_id: int, fault: str) -> bool:
-        pattern = self._faults.value(fault)
-        path = self._layout.log_of(session_id)
-        if pattern is None or not path.exists():
-            return False
-        with path.open("rb") as file:
-            file.seek(self._log_read.get(session_id, 0))
-            fresh = file.read()
-        complete = fresh[: fresh.rfind(b"\n") + 1]
-        self._log_read[session_id] = self._log_read.get(session_id, 0) + len(complete)
-        return any(re.search(pattern, _data(line)) for line in complete.decode().splitlines())
-
-
-def _data(line: str) -> str:
-    event: dict[str, Any] = json.loads(line)
-    return str(event["data"])
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-
-
-def _lives(row: Row) -> bool:
-    try:
-        process = psutil.Process(row["runner_pid"])
-        return abs(process.create_time() - row["runner_born"]) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _members(root: str, row: Row | None) -> list[psutil.Process]:
-    """Living processes of the session in `root`: its runner's descendants and all that carry its environment."""
-    found: dict[int, psutil.Process] = {}
-    if row is not None and row["runner_pid"] is not None and _lives(row):
-        try:
-            runner = psutil.Process(row["runner_pid"])
-            found |= {process.pid: process for process in [*runner.children(recursive=True), runner]}
-        except psutil.NoSuchProcess:
-            logger.debug("the runner of %s ended by itself", root)
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("KAGLAUNCH_LOCAL_KAGGLE_ROOT") == root:
-                found[process.pid] = process
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-    return [process for process in found.values() if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    def _drop(self, session_id: int, keep_log: bool) -> None:
+        """The disk goes with the machine; the log stays if it was kept."""
+        if keep_log:
+            remove_tree(self._layout.root(session_id))
+        else:
+            remove_tree(self._layout.session(session_id))

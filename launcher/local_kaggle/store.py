@@ -66,7 +66,18 @@ def m001_initial(db: sqlite3.Connection) -> None:
     )
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (m001_initial,)
+def m002_several_rules_a_fault(db: sqlite3.Connection) -> None:
+    db.executescript(
+        """
+        DROP TABLE faults;
+        CREATE TABLE faults (
+            id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, value TEXT NOT NULL, skip INTEGER NOT NULL,
+            times INTEGER, taken INTEGER NOT NULL DEFAULT 0, set_at REAL NOT NULL);
+        """
+    )
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (m001_initial, m002_several_rules_a_fault)
 """Applied once each, in this order, and recorded by name."""
 
 ID_STRIDE = {"kernel": 97, "session": 1013, "dataset": 89}
@@ -153,6 +164,13 @@ class Store:
             given = self.rows("SELECT given FROM counters WHERE kind = ?", kind)[0]["given"]
         stride = ID_STRIDE[kind]
         return ID_BASE[kind] + given * stride + random.Random(f"{self.settings.seed}:{kind}:{given}").randrange(stride)
+
+    def due(self, machine: str, state: str) -> tuple[str, float]:
+        """(event, delay [s]) of the transition that happens in `state` by itself."""
+        row = states.timed(machine, state)
+        assert row is not None
+        assert row.delay is not None
+        return row.event, float(getattr(self.settings, row.delay))
 
     def move_session(self, session_id: int, event: str, now: float, **changes: Any) -> str:
         """Put a session through `event` and set `changes` with it; the state it is in now.
