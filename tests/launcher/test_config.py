@@ -9,6 +9,7 @@ import pytest
 
 from kernel.config import Configuration, RunConfig, SessionConfig
 from launcher import config
+from launcher.commands.init import init, template
 from launcher.errors import ConfigError
 
 
@@ -67,3 +68,20 @@ def test_digest_is_of_the_run_alone() -> None:
 
 def test_run_ids_do_not_repeat() -> None:
     assert len({config.new_run_id("quick") for _ in range(1000)}) == 1000
+
+
+def test_the_written_file_names_every_key_and_changes_nothing(tmp_path: Path) -> None:
+    text = template()
+    assert _load(tmp_path, text) == config.Settings()
+    uncommented = "\n".join(line.removeprefix("# ") if " = " in line else line for line in text.splitlines()[2:])
+    assert _load(tmp_path, uncommented) == config.Settings()
+
+
+def test_init_does_not_write_over_a_file_unless_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / config.FILE).write_text("[run]\nseed = 7\n")
+    with pytest.raises(ConfigError, match="--force"):
+        init(force=False)
+    assert _load(tmp_path).run.seed == 7
+    init(force=True)
+    assert _load(tmp_path) == config.Settings()
