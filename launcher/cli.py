@@ -6,6 +6,7 @@ import enum
 import logging
 import sys
 import traceback
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -63,6 +64,17 @@ def _kaglaunch(
 ) -> None:
     level = logging.INFO if verbose else logging.WARNING
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+
+
+@app.command()
+def init(force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False) -> None:
+    """Write a kaglaunch.toml that says what every key means.
+
+    Example: kaglaunch init
+    """
+    from launcher.commands.init import init as command
+
+    command(force=force)
 
 
 @app.command()
@@ -210,6 +222,27 @@ def quota(target: Target = None, json: Json = False) -> None:
     from launcher.commands import listings
 
     listings.quota(_target(target), as_json=json)
+
+
+@app.command()
+def debug_prints(
+    path: Annotated[Path, typer.Argument(metavar="[PATH]", help="Folder or file to look into.")] = Path(),
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Rewrite them to logger.debug; the originals are kept for --restore.")
+    ] = False,
+    restore: Annotated[bool, typer.Option("--restore", help="Put the originals back, byte for byte.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Exit with 3 where any is found.")] = False,
+    json: Json = False,
+) -> None:
+    """Find debug output that nobody asked for: tagged prints, prints per timestep, in jitted code, in loops.
+
+    Example: kaglaunch debug-prints src --fix
+    """
+    from launcher.commands.debug_prints import debug_prints as command
+
+    if fix + restore + check > 1:
+        raise typer.BadParameter("--fix, --restore and --check exclude each other.")
+    command(path, fix=fix, restore=restore, fail=check, as_json=json)
 
 
 @app.command()

@@ -1,0 +1,143 @@
+"""`kaglaunch debug-prints`: list unconditional debug output, rewrite it, put it back."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import typer
+
+from launcher.checks import debug_prints as check
+from launcher.checks.debug_prints import Finding, Scan, Skipped
+from launcher.errors import Refused
+
+
+def debug_prints(path: Path, *, fix: bool, restore: bool, fail: bool, as_json: bool) -> None:
+    """List the findings below `path`, or with `fix` rewrite them, or with `restore` put the originals back.
+
+    Raises
+    ------
+    ConfigError
+        `path` does not exist, or what the store says cannot be read.
+    Refused
+        With `fail`, something was found; with `restore`, a file was changed after the fix.
+    """
+    if fix:
+        _fix(path, as_json)
+    elif restore:
+        _restore(path, as_json)
+    else:
+        _list(path, fail, as_json)
+
+
+def _list(path: Path, fail: bool, as_json: bool) -> None:
+    found = check.scan(path)
+    if as_json:
+        typer.echo(json.dumps({"files": found.files, **_plain(found)}, indent=2))
+    else:
+        for finding in found.findings:
+            typer.echo(str(finding))
+        _tell(found.skipped)
+        typer.echo(summary(path, found))
+    if fail and found.findings:
+        raise Refused(
+            f"{path} was to hold no unconditional debug output; it holds {_count(len(found.findings), 'such print')}.\n"
+            f"`kaglaunch debug-prints {path} --fix` turns them into logger.debug; `--restore` takes that back."
+        )
+
+
+def summary(path: Path, found: Scan) -> str:
+    """The last line of a listing."""
+    skipped = f" {_count(len(found.skipped), 'file')} skipped." if found.skipped else ""
+    if not found.findings:
+        return f"No unconditional debug output in {_count(found.files, 'file')}.{skipped}"
+    rules = ", ".join(f"{count} {rule}" for rule, count in Counter(f.rule for f in found.findings).most_common())
+    floor = sum(f.lines for f in found.findings if f.per == "timestep" and not f.at_most)
+    steady = f", {_count(floor, 'line')} or more per timestep" if floor else ""
+    files = len({finding.path for finding in found.findings})
+    return (
+        f"{_count(len(found.findings), 'print')} in {files} of {_count(found.files, 'file')} "
+        f"({rules}){steady}.{skipped} `kaglaunch debug-prints {path} --fix` turns them into logger.debug."
+    )
+
+
+def _fix(path: Path, as_json: bool) -> None:
+    from launcher.checks import debug_prints_store as store
+
+    done = store.fix(path)
+    if as_json:
+        outcomes = [{**_finding(o.finding), "done": o.done or "left", "reason": o.left} for o in done.outcomes]
+        result = {"findings": outcomes, "skipped": _skipped(done.skipped), "written": [str(p) for p in done.written]}
+        typer.echo(json.dumps(result, indent=2))
+        return
+    for outcome in done.outcomes:
+        what = outcome.done or f"left as it is, {outcome.left}"
+        if outcome.done == "removed":
+            what = "removed, compiled code has no logger"
+        typer.echo(f"{outcome.finding.path}:{outcome.finding.line}: {what}: {outcome.finding.text}")
+    _tell(done.skipped)
+    counts = Counter(outcome.done for outcome in done.outcomes)
+    if not done.written:
+        left = f" {_count(counts[''], 'print')} left as said above." if counts[""] else ""
+        typer.echo(f"Nothing to rewrite in {path}.{left}")
+        return
+    removed = f", {counts['removed']} removed from compiled code" if counts["removed"] else ""
+    left = f", {counts['']} left as said above" if counts[""] else ""
+    typer.echo(
+        f"{_count(counts['rewritten'], 'print')} in {_count(len(done.written), 'file')} rewritten to logger.debug"
+        f"{removed}{left}. Originals are in {done.store}; `kaglaunch debug-prints {path} --restore` puts them back."
+    )
+
+
+def _restore(path: Path, as_json: bool) -> None:
+    from launcher.checks import debug_prints_store as store
+
+    done = store.restore(path)
+    if as_json:
+        result = {"restored": [str(file) for file in done.restored], "refused": _skipped(done.refused)}
+        typer.echo(json.dumps(result, indent=2))
+    elif done.restored:
+        typer.echo(f"{_count(len(done.restored), 'file')} restored byte for byte.")
+    elif not done.refused:
+        typer.echo(f"Nothing to restore: no file below {path} is in {done.store}.")
+    if done.refused:
+        named = "\n".join(f"  {entry.path}: {entry.reason}" for entry in done.refused)
+        raise Refused(
+            f"{_count(len(done.refused), 'file')} of those to restore cannot be without losing something:\n{named}\n"
+            f"They were left alone, and their originals stay in {done.store}.\n"
+            "Copy the original over a file by hand and type `--restore` again, or keep the file and remove that folder."
+        )
+
+
+def _tell(skipped: list[Skipped]) -> None:
+    for entry in skipped:
+        typer.echo(str(entry), err=True)
+
+
+def _plain(found: Scan) -> dict[str, object]:
+    return {"findings": [_finding(finding) for finding in found.findings], "skipped": _skipped(found.skipped)}
+
+
+def _finding(finding: Finding) -> dict[str, object]:
+    return {
+        "path": str(finding.path),
+        "line": finding.line,
+        "rule": finding.rule,
+        "text": finding.text,
+        "lines": finding.lines,
+        "per": finding.per,
+        "at_least": finding.at_least,
+        "at_most": finding.at_most,
+        "lines_per_timestep": finding.lines_per_timestep,
+        "basis": finding.basis,
+        "compiled": finding.compiled,
+    }
+
+
+def _skipped(skipped: list[Skipped]) -> list[dict[str, str]]:
+    return [{"path": str(entry.path), "reason": entry.reason} for entry in skipped]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
