@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,11 @@ def configuration(run: dict[str, Any] | None = None, **session: Any) -> Configur
 def learn(wanted: Configuration, folder: Path, ear: Ear | None = None) -> tuple[str, int, str]:
     """Train in `folder`, from its newest checkpoint if it has one."""
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    return train.train(wanted, folder, ear or Ear(), 1e6)
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        return train.train(wanted, folder, ear or Ear(), 1e6)
+    finally:
+        signal.signal(signal.SIGTERM, handler)
 
 
 def learn_until(wanted: Configuration, folder: Path, steps: int, monkeypatch: Any) -> None:
