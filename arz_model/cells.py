@@ -80,7 +80,7 @@ def make_cells(kind: Kind, jit: Callable[..., Any], index: type[np.integer[Any]]
     dtype = np.dtype(kind.dtype).type
     closure = make_closure(kind.closure, dtype, jit)
     riemann = make_riemann(dtype, jit)
-    junction = make_junction(closure, dtype, jit)
+    junction = make_junction(closure, dtype, jit, index)
     speeds, properties, wave_bounds = closure.speeds, closure.properties, closure.wave_bounds
     equilibrium_w = closure.equilibrium_w
     driver_property, hll_weights, hll_flux = riemann.driver_property, riemann.hll_weights, riemann.hll_flux
@@ -90,6 +90,7 @@ def make_cells(kind: Kind, jit: Callable[..., Any], index: type[np.integer[Any]]
     first_order, weno = kind.scheme == "hll", kind.scheme == "weno5"
     keep_w = kind.clamp or not first_order
     step, two_steps = index(1), index(2)
+    in_flow, in_entrance, in_arrivals = index(10), index(10), index(12)
 
     def row(k: int) -> Any:
         return index(k * kind.stride)
@@ -263,10 +264,10 @@ def make_cells(kind: Kind, jit: Callable[..., Any], index: type[np.integer[Any]]
         ends[s, 8], ends[s, 9] = d_m, d_c
         if entrance >= 0:
             f_m, f_c = lengths[4, s], lengths[5, s]
+            e = index(entrance)
             in_m, in_c = enter(
-                u[v_m + i], u[v_c + i], f_m, f_c, waiting[entrance, 0], waiting[entrance, 1],
-                arriving[entrance, 0], arriving[entrance, 1], dt, par,
-            )  # fmt: skip
+                u[v_m + i], u[v_c + i], f_m, f_c, waiting[e, 0], waiting[e, 1], arriving[e, 0], arriving[e, 1], dt, par
+            )
             ends[s, 10], ends[s, 11], ends[s, 12], ends[s, 13] = in_m, in_c, in_m * f_m, in_c * f_c
 
     @jit
@@ -282,13 +283,14 @@ def make_cells(kind: Kind, jit: Callable[..., Any], index: type[np.integer[Any]]
         u[flux_rho_m + j], u[flux_rho_c + j] = out_m, out_c
         u[flux_y_m + j], u[flux_y_c + j] = out_m * ends[s, 4], out_c * ends[s, 5]
         if entrance >= 0:
-            for c in range(2):
-                queue, joining = waiting[entrance, c], arriving[entrance, c]
-                total[s, 10 + c] += weight * queue
-                total[s, 12 + c] += weight * joining
-                left = queue + dt * (joining - ends[s, 10 + c])
+            e = index(entrance)
+            for c in range(index(2)):
+                queue, joining = waiting[e, c], arriving[e, c]
+                total[s, in_entrance + c] += weight * queue
+                total[s, in_arrivals + c] += weight * joining
+                left = queue + dt * (joining - ends[s, in_flow + c])
                 left = left if left > zero else zero
-                waiting[entrance, c] = left if first_order else keep * before[entrance, c] + (one - keep) * left
+                waiting[e, c] = left if first_order else keep * before[e, c] + (one - keep) * left
         total[s, 6] += weight * in_m
         total[s, 7] += weight * in_c
         total[s, 8] += weight * out_m

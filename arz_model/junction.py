@@ -39,9 +39,13 @@ and flow in [veh/s], flow of y in [veh m/s**2], supply of the first cell [veh/s]
 N_ENDS = 16
 
 
-def make_junction(closure: Closure, dtype: type[np.floating[Any]], jit: Callable[..., Any]) -> Junction:
-    """Demand and supply for one closure, in `dtype`, compiled by `jit`."""
+def make_junction(
+    closure: Closure, dtype: type[np.floating[Any]], jit: Callable[..., Any], index: type[np.integer[Any]] = np.int64
+) -> Junction:
+    """Demand and supply for one closure, in `dtype`, compiled by `jit`; `index` is the type of subscripts."""
     zero, one = dtype(0), dtype(1)
+    wanted_0, property_0, out_flow, in_flow = index(DEMAND), index(PROPERTY), index(OUT), index(IN)
+    in_y, room_0 = index(IN_Y), index(ROOM)
     tiny = dtype(1e-30)  # below it nothing is sent: its reciprocal would overflow
     speeds = closure.speeds
     peak_density = closure.peak_density
@@ -107,13 +111,18 @@ def make_junction(closure: Closure, dtype: type[np.floating[Any]], jit: Callable
         Herty, Moutari & Rascle (2006), Netw. Heterog. Media 1(2):275-294 (moments conserved, mixture of w);
         Tampere et al. (2011), Transp. Res. B 45(1):289-309 (distribution of supply).
         """
-        in_0, in_1, out_0, out_1 = nodes[node, 0], nodes[node, 1], nodes[node, 2], nodes[node, 3]
-        ratio_0, n_out = nodes[node, 4], nodes[node, 3] - nodes[node, 2]
+        in_0, in_1, out_0, out_1 = (
+            index(nodes[node, 0]),
+            index(nodes[node, 1]),
+            index(nodes[node, 2]),
+            index(nodes[node, 3]),
+        )
+        ratio_0, n_out = index(nodes[node, 4]), out_1 - out_0
         for b in range(out_0, out_1):
-            j = outlets[b]
+            j = index(outlets[b])
             r_m = r_c = d_m = d_c = y_m = y_c = zero
             for a in range(in_0, in_1):
-                i = inlets[a]
+                i = index(inlets[a])
                 ratio = ratios[ratio_0 + (a - in_0) * n_out + (b - out_0)]
                 r_m += ratio * ends[i, 0]
                 r_c += ratio * ends[i, 1]
@@ -127,54 +136,54 @@ def make_junction(closure: Closure, dtype: type[np.floating[Any]], jit: Callable
                 w_m = y_m / d_m if d_m > tiny else lengths[4, j]
                 w_c = y_c / d_c if d_c > tiny else lengths[5, j]
                 ends[j, 14], ends[j, 15] = supply(r_m / r, r_c / r, w_m, w_c, ends[j, 6], ends[j, 7], par)
-        for c in range(2):
+        for c in range(index(2)):
             for a in range(in_0, in_1):
-                ends[inlets[a], 8 + c] = -one
+                ends[index(inlets[a]), out_flow + c] = -one
             for _ in range(in_0, in_1):
-                level, tightest = zero, -1
+                level, tightest, found = zero, out_0, False
                 for b in range(out_0, out_1):
-                    room = ends[outlets[b], 14 + c]
+                    room = ends[index(outlets[b]), room_0 + c]
                     wanted = weight = zero
                     for a in range(in_0, in_1):
-                        i = inlets[a]
+                        i = index(inlets[a])
                         ratio = ratios[ratio_0 + (a - in_0) * n_out + (b - out_0)]
-                        if ends[i, 8 + c] < zero:
-                            wanted += ratio * ends[i, 2 + c]
+                        if ends[i, out_flow + c] < zero:
+                            wanted += ratio * ends[i, wanted_0 + c]
                             weight += ratio * priorities[a]
                         else:
-                            room -= ratio * ends[i, 8 + c]
+                            room -= ratio * ends[i, out_flow + c]
                     if wanted > room and weight > zero:
                         share = room / weight if room > zero else zero
-                        if tightest < 0 or share < level:
-                            level, tightest = share, b
-                if tightest < 0:
+                        if not found or share < level:
+                            level, tightest, found = share, b, True
+                if not found:
                     break
                 satisfied = False
                 for a in range(in_0, in_1):
-                    i = inlets[a]
+                    i = index(inlets[a])
                     ratio = ratios[ratio_0 + (a - in_0) * n_out + (tightest - out_0)]
-                    if ends[i, 8 + c] < zero and ratio > zero and ends[i, 2 + c] <= level * priorities[a]:
-                        ends[i, 8 + c] = ends[i, 2 + c]
+                    if ends[i, out_flow + c] < zero and ratio > zero and ends[i, wanted_0 + c] <= level * priorities[a]:
+                        ends[i, out_flow + c] = ends[i, wanted_0 + c]
                         satisfied = True
                 if not satisfied:
                     for a in range(in_0, in_1):
-                        i = inlets[a]
+                        i = index(inlets[a])
                         ratio = ratios[ratio_0 + (a - in_0) * n_out + (tightest - out_0)]
-                        if ends[i, 8 + c] < zero and ratio > zero:
-                            ends[i, 8 + c] = level * priorities[a]
+                        if ends[i, out_flow + c] < zero and ratio > zero:
+                            ends[i, out_flow + c] = level * priorities[a]
             for a in range(in_0, in_1):
-                i = inlets[a]
-                if ends[i, 8 + c] < zero:
-                    ends[i, 8 + c] = ends[i, 2 + c]
+                i = index(inlets[a])
+                if ends[i, out_flow + c] < zero:
+                    ends[i, out_flow + c] = ends[i, wanted_0 + c]
             for b in range(out_0, out_1):
-                j = outlets[b]
+                j = index(outlets[b])
                 flow = flow_y = zero
                 for a in range(in_0, in_1):
-                    i = inlets[a]
+                    i = index(inlets[a])
                     ratio = ratios[ratio_0 + (a - in_0) * n_out + (b - out_0)]
-                    flow += ratio * ends[i, 8 + c]
-                    flow_y += ratio * ends[i, 8 + c] * ends[i, 4 + c]
-                ends[j, 10 + c] = flow
-                ends[j, 12 + c] = flow_y
+                    flow += ratio * ends[i, out_flow + c]
+                    flow_y += ratio * ends[i, out_flow + c] * ends[i, property_0 + c]
+                ends[j, in_flow + c] = flow
+                ends[j, in_y + c] = flow_y
 
     return Junction(send, supply, enter, join)

@@ -21,6 +21,7 @@ from arz_model.step_cpu import make_advance
 
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("float64", "float32")
+AUTO_CUDA_FROM = 64
 SERIAL_BELOW = 8
 """Batches smaller than this run on the calling thread whatever `n_threads` says."""
 
@@ -53,8 +54,6 @@ class Solver:
             raise ParameterError(f"dtype must be one of {', '.join(DTYPES)}; got {dtype!r}.")
         if device not in DEVICES:
             raise ParameterError(f"device must be one of {', '.join(DEVICES)}; got {device!r}.")
-        if device == "cuda":
-            raise ParameterError("device 'cuda' is not available here; ask for 'auto' or 'cpu'.")
         if n_roads < 1 or n_threads < 1:
             raise ParameterError(f"n_roads and n_threads must be at least 1; got {n_roads} and {n_threads}.")
         if not 0.0 < cfl <= 1.0:
@@ -64,7 +63,8 @@ class Solver:
         self.network = network
         self.parameters = parameters or Parameters()
         self.n_roads = n_roads
-        self.device = "cpu"
+        self.device = choose_device(device, n_roads)
+        """cpu or cuda."""
         self.dtype = np.dtype(dtype)
         self.w_max = network.v_free_max if w_max is None else max(w_max, network.v_free_max)
         """Largest w that any state may hold [m/s]."""
@@ -103,7 +103,9 @@ class Solver:
             closure_key(p), self.dtype.name, scheme, clamp, joined, bool(network.nodes), stride_for(layout.n)
         )
         self._work = [self._work_space() for _ in range(self._n_threads)]
-        self._advance = make_advance(self.kind)
+        self._gpu = open_device(self.kind) if self.device == "cuda" else None
+        if self._gpu is None:
+            self._advance = make_advance(self.kind)
 
     def _work_space(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Flat rows with the constant ones filled in, road ends, and a copy of the entrance queues."""
@@ -148,7 +150,12 @@ class Solver:
             raise ParameterError(f"arrivals must be {self.dtype} of shape (B, P, E, 2) = {expected}.")
         if signals.shape != self._always.shape or signals.dtype != np.int64:
             raise ParameterError(f"signals must be int64 of shape (B, S, 2) = {self._always.shape}.")
-        if self._pool is None:
+        if self._gpu is not None:
+            self._gpu.advance(
+                self._q, self._waiting, arrivals, signals, self._totals, self._work[0], self._layout, self._par,
+                self._rates, n_steps,
+            )  # fmt: skip
+        elif self._pool is None:
             self._run(0, 0, self.n_roads, arrivals, signals, n_steps)
         else:
             bounds = [self.n_roads * t // self._n_threads for t in range(self._n_threads + 1)]
@@ -203,7 +210,7 @@ class Solver:
     @property
     def measured(self) -> Observables:
         """What the last `advance` measured; zeros before the first."""
-        return Observables(self._totals)
+        return Observables(self._totals.copy())
 
     @property
     def waiting(self) -> NDArray[np.floating]:
@@ -253,6 +260,34 @@ class Solver:
         if segment not in self.network.index:
             raise ParameterError(f"no segment {segment!r}; there are {', '.join(self.network.index)}.")
         return self.network.index[segment]
+
+
+def choose_device(device: str, n_roads: int) -> str:
+    """`cpu` or `cuda`; an error if cuda is asked for and there is none.
+
+    `auto` takes the GPU for batches of AUTO_CUDA_FROM roads or more: a launch and its copies cost more than one core
+    needs for a few roads.
+    """
+    if device == "cpu" or (device == "auto" and n_roads < AUTO_CUDA_FROM):
+        return "cpu"
+    found = cuda_works()
+    if device == "cuda" and not found:
+        raise ParameterError("device 'cuda' is not available here; ask for 'auto' or 'cpu'.")
+    return "cuda" if found else "cpu"
+
+
+def cuda_works() -> bool:
+    """Whether numba finds a CUDA device (or its simulator)."""
+    from numba import cuda  # loads the driver: only when a device is asked for
+
+    return bool(cuda.is_available())
+
+
+def open_device(kind: Kind) -> Any:
+    """The kernels of the GPU; their module needs numba's CUDA target."""
+    from arz_model.step_cuda import Device
+
+    return Device(kind)
 
 
 def _divide_a_second(limit: float) -> float:

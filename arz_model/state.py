@@ -27,7 +27,7 @@ class Observables:
     """
 
     totals: NDArray[np.floating]
-    """(B, S, 14) as the kernel fills it; a view of the solver's buffer, overwritten by the next call."""
+    """(B, S, 14) as the kernel fills it."""
 
     def _column(self, name: str) -> NDArray[np.floating]:
         k = 2 * OBSERVABLES.index(name)

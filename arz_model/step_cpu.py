@@ -105,17 +105,17 @@ def make_advance(kind: Kind) -> Callable[..., None]:
                             fill(u, ghosts, g)
                         refresh(u, n, v_queue, one if stage == 0 else zero, par)
                     if has_ends:
-                        for s in range(n_segments):
+                        for s in range(np.uint64(n_segments)):
                             if segments[s, 3] == 1:
                                 begin_ends(u, s, k, ends, segments, lengths, queue, arriving, windows, dt, par)
                     if has_nodes:
-                        for node in range(nodes.shape[0]):
+                        for node in range(np.uint64(nodes.shape[0])):
                             join(node, ends, nodes, inlets, outlets, ratios, priorities, lengths, par)
                     if not first_order:
                         faces(u, n, par)
                     fluxes(u, n)
                     if has_ends:
-                        for s in range(n_segments):
+                        for s in range(np.uint64(n_segments)):
                             if segments[s, 3] == 1:
                                 finish_ends(
                                     u, s, ends, segments, queue, before, arriving, total, dt, keep, weight,

@@ -1,0 +1,255 @@
+"""The fused time loop on the GPU: one block a road, every sub-step of a decision interval in one launch.
+
+The functions of cells, faces and road ends are those of the CPU; here a thread takes every blockDim-th of them. Loops
+over all cells are parted by block barriers; nothing leaves the device between sub-steps.
+"""
+
+# mypy: disable-error-code="arg-type,call-arg,index"
+# (numba types its CUDA built-ins as plain functions)
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import cuda
+
+from arz_model.cells import (
+    BEFORE,
+    LEFT,
+    QUEUE_C,
+    QUEUE_M,
+    RIGHT,
+    START_C,
+    START_M,
+    W_C,
+    W_M,
+    Kind,
+    make_cells,
+)  # fmt: skip
+from arz_model.reconstruction import SCHEME
+
+
+def compile_device(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a scalar function for the GPU."""
+    return cuda.jit(device=True, inline="always")(function)
+
+
+def make_kernel(kind: Kind) -> Callable[..., None]:
+    """The Python function of the kernel of one kind, for `cuda.jit` or for `cuda.compile_ptx`."""
+    dtype = np.dtype(kind.dtype).type
+    cells = make_cells(kind, compile_device, np.uint64)
+    refresh, reconstruct, limit, face_waves = cells.refresh, cells.reconstruct, cells.limit, cells.face_waves
+    flux, update, relax, clamp, renew = cells.flux, cells.update, cells.relax, cells.clamp, cells.renew
+    fill, begin_ends, finish_ends, join = cells.fill, cells.begin_ends, cells.finish_ends, cells.join
+    zero, one, two = dtype(0), dtype(1), dtype(2)
+    stride, scheme = kind.stride, SCHEME[kind.scheme]
+    first_order, weno, clamped = kind.scheme == "hll", kind.scheme == "weno5", kind.clamp
+    has_ends, has_nodes = kind.joined, kind.nodes
+    one_pass = first_order and not clamped
+    n_stages, margin, unit = len(scheme.keep), np.uint64(scheme.n_ghost - 1), np.uint64(1)
+    keeps = tuple(dtype(x) for x in scheme.keep)
+    flux_weights = tuple(dtype(x) for x in scheme.flux_weight)
+    before_0, left, right = np.uint64(BEFORE * stride), np.uint64(LEFT * stride), np.uint64(RIGHT * stride)
+    start_m, start_c, queue_m, queue_c = (np.uint64(k * stride) for k in (START_M, START_C, QUEUE_M, QUEUE_C))
+    rho_c, state_size = np.uint64(2 * stride), np.uint64(4 * stride)
+    state_rows = tuple(np.uint64(k * stride) for k in range(4))
+    sources = tuple(np.uint64(k * stride) for k in ((0, 1, 2, 3) if weno else (0, W_M, 2, W_C)))
+    targets = tuple(np.uint64(k * stride) for k in range(4))
+
+    @compile_device
+    def measure_segment(u, s, lengths, segments, total, dt):
+        """Sums over sub-steps to integrals, one segment; the same sums in the same order as on the CPU."""
+        dx, begin, end = lengths[0, s], segments[s, 0], segments[s, 1] + 1
+        crossed_m = total[s, 6] * dt
+        crossed_c = total[s, 7] * dt
+        far_m = far_c = zero
+        for i in range(np.uint64(begin), np.uint64(end)):
+            total[s, 2] += u[queue_m + i]
+            total[s, 3] += u[queue_c + i]
+            before_m, before_c = crossed_m, crossed_c
+            crossed_m = crossed_m - dx * (u[i] - u[start_m + i])
+            crossed_c = crossed_c - dx * (u[rho_c + i] - u[start_c + i])
+            far_m += before_m + crossed_m
+            far_c += before_c + crossed_c
+        total[s, 2] *= dx
+        total[s, 3] *= dx
+        for column in range(2, 14):
+            total[s, column] *= dt
+        if segments[s, 3] == 1:
+            total[s, 0] = total[s, 4] - lengths[1, s] * (far_m * dx / two)
+            total[s, 1] = total[s, 5] - lengths[2, s] * (far_c * dx / two)
+
+    def advance(
+        q, waiting, before, arrivals, signals, totals, rows, ends, lengths, segments, ghosts, nodes, inlets, outlets,
+        ratios, priorities, par_array, rates, n_steps,
+    ):  # fmt: skip
+        """Advance road blockIdx.x by n_steps sub-steps; arguments as for step_cpu, work space with a leading B.
+
+        rows : (B, rows x stride). ends : (B, S, 16). before : (B, E, 2). One block a road, any number of threads.
+        """
+        road, lane, lanes = np.uint64(cuda.blockIdx.x), np.uint64(cuda.threadIdx.x), np.uint64(cuda.blockDim.x)
+        par = (
+            par_array[0], par_array[1], par_array[2], par_array[3], par_array[4], par_array[5], par_array[6],
+        )  # fmt: skip
+        dt, v_queue = rates[0], rates[5]
+        n, n_segments = np.uint64(q.shape[2]), np.uint64(segments.shape[0])
+        n_ghosts, n_nodes, n_entrances = (
+            np.uint64(ghosts.shape[0]),
+            np.uint64(nodes.shape[0]),
+            np.uint64(waiting.shape[1]),
+        )
+        u, end_flows, total, queue, queue_before = rows[road], ends[road], totals[road], waiting[road], before[road]
+        windows = signals[road]
+        for i in range(lane, n, lanes):
+            for k in range(4):
+                u[state_rows[k] + i] = q[road, k, i]
+            u[start_m + i], u[start_c + i] = u[i], u[rho_c + i]
+            u[queue_m + i] = zero
+            u[queue_c + i] = zero
+            if not first_order:
+                relax(u, i, rates[3], rates[4], par)
+            if one_pass:
+                refresh(u, i, v_queue, one, par)
+        cuda.syncthreads()
+        for s in range(lane, n_segments, lanes):
+            for column in range(14):
+                total[s, column] = zero
+            for i in range(np.uint64(segments[s, 0]), np.uint64(segments[s, 1] + 1)):
+                total[s, 4] += u[start_m + i]
+                total[s, 5] += u[start_c + i]
+            total[s, 4] *= lengths[0, s] * dtype(n_steps)
+            total[s, 5] *= lengths[0, s] * dtype(n_steps)
+        if one_pass:
+            for g in range(lane, n_ghosts, lanes):
+                fill(u, ghosts, g)
+        cuda.syncthreads()
+        for k in range(n_steps):
+            arriving = arrivals[road, k * arrivals.shape[1] // n_steps]
+            if not first_order:
+                for i in range(lane, state_size, lanes):
+                    u[before_0 + i] = u[i]
+                for e in range(lane, n_entrances, lanes):
+                    queue_before[e, 0], queue_before[e, 1] = queue[e, 0], queue[e, 1]
+                cuda.syncthreads()
+            for stage in range(n_stages):
+                keep, weight = keeps[stage], flux_weights[stage]
+                if not one_pass:
+                    for g in range(lane, n_ghosts, lanes):
+                        fill(u, ghosts, g)
+                    cuda.syncthreads()
+                    for i in range(lane, n, lanes):
+                        refresh(u, i, v_queue, one if stage == 0 else zero, par)
+                    cuda.syncthreads()
+                if has_ends:
+                    for s in range(lane, n_segments, lanes):
+                        if segments[s, 3] == 1:
+                            begin_ends(u, s, k, end_flows, segments, lengths, queue, arriving, windows, dt, par)
+                    if has_nodes:
+                        cuda.syncthreads()
+                        for node in range(lane, n_nodes, lanes):
+                            join(node, end_flows, nodes, inlets, outlets, ratios, priorities, lengths, par)
+                if not first_order:
+                    for i in range(lane + margin, n - margin, lanes):
+                        for variable in range(4):
+                            reconstruct(u, i, sources[variable], targets[variable])
+                        if weno:
+                            limit(u, i)
+                        face_waves(u, i, left, par)
+                        face_waves(u, i, right, par)
+                    cuda.syncthreads()
+                for i in range(lane + unit + margin, n - margin, lanes):
+                    flux(u, i)
+                cuda.syncthreads()
+                if has_ends:
+                    for s in range(lane, n_segments, lanes):
+                        if segments[s, 3] == 1:
+                            finish_ends(
+                                u, s, end_flows, segments, queue, queue_before, arriving, total, dt, keep, weight,
+                                dtype(n_steps - 1 - k),
+                            )  # fmt: skip
+                    cuda.syncthreads()
+                if not one_pass:
+                    for i in range(lane, n - unit, lanes):
+                        update(u, i, keep)
+                    cuda.syncthreads()
+                    if clamped:
+                        for s in range(lane, n_segments, lanes):
+                            inner = segments[s, 3]
+                            for i in range(np.uint64(segments[s, 0] + inner), np.uint64(segments[s, 1] + 1 - inner)):
+                                clamp(u, i, par)
+                        cuda.syncthreads()
+            last = k == n_steps - 1
+            for i in range(lane, n - unit if one_pass else n, lanes):
+                if one_pass:
+                    renew(u, i, rates[1], rates[2], v_queue, zero if last else one, par)
+                elif first_order or not last:
+                    relax(u, i, rates[1], rates[2], par)
+                else:
+                    relax(u, i, rates[3], rates[4], par)
+            cuda.syncthreads()
+            if one_pass:
+                for g in range(lane, n_ghosts, lanes):
+                    fill(u, ghosts, g)
+                cuda.syncthreads()
+        for s in range(lane, n_segments, lanes):
+            measure_segment(u, s, lengths, segments, total, dt)
+        for i in range(lane, n, lanes):
+            for k in range(4):
+                q[road, k, i] = u[state_rows[k] + i]
+
+    return advance
+
+
+@cache
+def make_advance(kind: Kind) -> Callable[..., None]:
+    """The compiled kernel of one kind; launch it as advance[n_roads, threads]."""
+    return cuda.jit(make_kernel(kind))
+
+
+def signature(kind: Kind) -> Any:
+    """Types of the kernel's arguments, all arrays C-contiguous."""
+    from numba import float32, float64, int64, void
+
+    f = float32 if kind.dtype == "float32" else float64
+    one, two, three, four = f[::1], f[:, ::1], f[:, :, ::1], f[:, :, :, ::1]
+    i1, i2, i3 = int64[::1], int64[:, ::1], int64[:, :, ::1]
+    return void(
+        three, three, three, four, i3, three, two, three, two, i2, i2, i2, i1, i1, one, one, one, one, int64
+    )  # fmt: skip
+
+
+class Device:
+    """The arrays of a batch on the GPU, and the launch; what `Solver` calls in place of the CPU kernel."""
+
+    def __init__(self, kind: Kind, threads: int = 128) -> None:
+        self._kernel = make_advance(kind)
+        self._threads = threads
+        self._constant: tuple[Any, ...] | None = None
+        self._work: tuple[Any, ...] = ()
+
+    def advance(
+        self, q: Any, waiting: Any, arrivals: Any, signals: Any, totals: Any, work: tuple[Any, ...],
+        layout: tuple[Any, ...], par: Any, rates: Any, n_steps: int,
+    ) -> None:  # fmt: skip
+        """One launch for the whole batch; host arrays q, waiting and totals are set from the device's."""
+        n_roads = q.shape[0]
+        if self._constant is None:
+            self._constant = tuple(cuda.to_device(a) for a in (*layout, par, rates))
+            self._work = tuple(
+                cuda.to_device(np.ascontiguousarray(np.broadcast_to(a, (n_roads, *a.shape)))) for a in work
+            )
+        rows, ends, before = self._work
+        state = tuple(cuda.to_device(a) for a in (q, waiting, totals))
+        self._kernel[n_roads, self._threads](
+            state[0], state[1], before, cuda.to_device(arrivals), cuda.to_device(signals), state[2], rows, ends,
+            *self._constant, n_steps,
+        )  # fmt: skip
+        for on_device, on_host in zip(state, (q, waiting, totals), strict=True):
+            on_device.copy_to_host(on_host)
+
+
+def available() -> bool:
+    """Whether a CUDA device (or the simulator) can be used."""
+    return bool(cuda.is_available())

@@ -1,0 +1,48 @@
+"""Run as a script under NUMBA_ENABLE_CUDASIM=1: prints the largest difference between the CUDA kernel and the CPU's.
+
+Three roads of a merge with signals, a demand above supply, N cells of ragged number, K sub-steps.
+"""
+
+import json
+import sys
+
+import numpy as np
+
+from arz_model.network import Network, Node, Segment
+from arz_model.parameters import Parameters
+from arz_model.solver import Solver
+
+
+def difference(scheme, dtype, closure, clamp):
+    segments = (
+        Segment("a", 90.0, 9, saturation_flow=0.4),
+        Segment("b", 70.0, 7, v_free_m=11.0),
+        Segment("out", 110.0, 11),
+    )
+    network = Network(segments, (Node(("a", "b"), ("out",), priorities=(1.0, 2.0)),))
+    rng = np.random.default_rng(5)
+    states = {s: rng.uniform(0.0, 0.1, (2, segments[s].n_cells)) for s in range(3)}
+    arrivals = rng.uniform(0.0, 0.8, (3, 2, 2, 2)).astype(dtype)
+    n_steps = 4 if scheme == "hll" else 2
+    signals = rng.integers(0, n_steps + 1, (3, 3, 2))
+    results = []
+    for device in ("cpu", "cuda"):
+        solver = Solver(
+            network, Parameters(closure=closure), n_roads=3, dtype=dtype, scheme=scheme, clamp=clamp, device=device
+        )
+        for s, rho in states.items():
+            solver.set_density(s, *rho)
+        for _ in range(2):
+            measured = solver.advance(n_steps, arrivals, signals)
+        assert solver.device == device
+        results.append(
+            np.concatenate([solver.state_dict()["q"].ravel(), solver.waiting.ravel(), measured.totals.ravel()])
+        )
+    cpu, cuda = results
+    assert np.abs(cpu).max() > 0.1
+    return float(np.abs(cpu - cuda).max()), float(np.abs(cpu).max())
+
+
+if __name__ == "__main__":
+    scheme, dtype, closure, clamp = sys.argv[1:]
+    sys.stdout.write(json.dumps(difference(scheme, dtype, closure, clamp == "clamp")))
