@@ -76,7 +76,7 @@ class Processes:
             runner.kill_descendants(pid, _script_pid(folder))
             with contextlib.suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):
                 self._wait(session_id, pid, timeout=5)
-        self.kill_strays(session_id)
+        self.kill_strays(folder)
 
     def kill_runner(self, session_id: int, pid: int) -> None:
         """SIGKILL the runner itself, as when a machine is lost: nothing records an end."""
@@ -84,12 +84,15 @@ class Processes:
             psutil.Process(pid).kill()
             self._wait(session_id, pid, timeout=5)
 
-    def kill_strays(self, session_id: int) -> None:
-        """SIGKILL processes of a session whose runner is gone, known by the container name that they inherited."""
-        mark = f"-{session_id}-webtier"
+    def kill_strays(self, folder: Path) -> None:
+        """SIGKILL processes of the session in `folder` whose runner is gone, known by the root that they inherited.
+
+        Session ids would not do: another installation on this machine gives out the same ones.
+        """
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):
-                if process.environ().get("KAGGLE_CONTAINER_NAME", "").endswith(mark):
+                root = process.environ().get("KAGLAUNCH_SESSION_ROOT")
+                if root is not None and Path(root).is_relative_to(folder):
                     process.kill()
 
     def _wait(self, session_id: int, pid: int, timeout: float) -> None:

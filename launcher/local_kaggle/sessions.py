@@ -238,7 +238,7 @@ class Sessions:
     def _start(self, session_id: int) -> None:
         row, folder = self.row(session_id), self._layout.session(session_id)
         if folder.exists():
-            self._processes.kill_strays(session_id)
+            self._processes.kill_strays(folder)
             remove_tree(folder)
         tokens = workspace.Tokens.new()
         try:
