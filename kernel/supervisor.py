@@ -34,6 +34,7 @@ MAX_RESTARTS = 20
 TICK_SECONDS = 0.1
 STOP_SECONDS = 60.0
 """Longest wait for the trainer to reach its next consistent point."""
+STARTUP_SECONDS = 180.0
 DUMP_SECONDS = 3.0
 PIPE_BYTES = 1 << 20
 
@@ -216,6 +217,8 @@ class Supervisor:
 
     def _look_at_silence(self, trainer: Trainer) -> None:
         limit = self.configuration.session.silence_seconds
+        if not trainer.stepped:
+            limit = max(limit, STARTUP_SECONDS)  # imports and compiling come before the first step
         silent = self.clock() - trainer.beat_at
         for finding in self._silence.fresh(health.silence_findings(silent, limit)):
             self.events.event("health", action="restart", **vars(finding))

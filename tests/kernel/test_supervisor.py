@@ -133,13 +133,13 @@ def test_what_no_restart_would_change_is_told_without_one(run: dict[str, Any], n
 
 
 def test_deadline_stops_the_trainer_with_a_last_checkpoint_before_the_limit(start: Start) -> None:
-    session = start(SLOW, max_seconds=12.0, margin_seconds=5.0)
+    session = start(SLOW, max_seconds=45.0, margin_seconds=33.0)
     result = session.end()
     assert result["status"] == "deadline"
-    assert result["seconds"] < 12.0
+    assert result["seconds"] < 45.0
     newest = checkpoints_in(session.folder / "checkpoints")[0]
     assert verify(newest).num_timesteps == result["num_timesteps"] > 0
-    assert session.wait_for("deadline")["seconds_left"] <= 5.0
+    assert session.wait_for("deadline")["seconds_left"] <= 33.0
 
 
 def test_sigterm_means_what_the_deadline_means(start: Start) -> None:
@@ -149,7 +149,7 @@ def test_sigterm_means_what_the_deadline_means(start: Start) -> None:
     session.process.send_signal(signal.SIGTERM)
     result = session.end()
     assert (result["status"], result["restarts"]) == ("stopped", 0)
-    assert time.monotonic() - began < 10.0
+    assert time.monotonic() - began < 30.0
     assert result["num_timesteps"] >= 10
 
 
