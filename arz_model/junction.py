@@ -40,7 +40,7 @@ N_ENDS = 16
 
 
 def make_junction(
-    closure: Closure, dtype: type[np.floating[Any]], jit: Callable[..., Any], index: type[np.integer[Any]] = np.int64
+    closure: Closure, dtype: type[np.floating[Any]], jit: Callable[..., Any], index: Any = np.int64
 ) -> Junction:
     """Demand and supply for one closure, in `dtype`, compiled by `jit`; `index` is the type of subscripts."""
     zero, one = dtype(0), dtype(1)
