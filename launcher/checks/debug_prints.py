@@ -41,6 +41,8 @@ print. A loop of unknown length counts once, and the estimate is "at least".
 from __future__ import annotations
 
 import ast
+import contextlib
+import gc
 import io
 import os
 import re
@@ -148,6 +150,11 @@ def scan(path: Path) -> Scan:
     """
     if not path.exists():
         raise ConfigError(f"{path} is no file and no folder.\nGive one: `kaglaunch debug-prints src/`.")
+    with _without_collection():
+        return _scan(path)
+
+
+def _scan(path: Path) -> Scan:
     result = Scan()
     root = path if path.is_dir() else path.parent
     sources: list[Source] = []
@@ -170,6 +177,18 @@ def scan(path: Path) -> Scan:
         except RecursionError:
             result.skipped.append(Skipped(source.path, "it is nested too deeply"))
     return result
+
+
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Syntax trees have no cycles; looking for some takes as long as everything else here."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def findings_of(source: Source, relative: PurePath, compiled_abroad: frozenset[tuple[str, str]]) -> list[Finding]:
@@ -213,7 +232,7 @@ def read(path: Path, raw: bytes) -> Source:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             tree = ast.parse(text, str(path))
-        names = Names(tree, jit="jit" in text or "numba" in text)
+        names = Names(tree, text)
     except UnicodeDecodeError as error:
         raise Unreadable(f"it is not {error.encoding}: {error.reason} at byte {error.start}") from error
     except (SyntaxError, LookupError, ValueError) as error:

@@ -10,7 +10,7 @@ from pathlib import PurePath
 
 from launcher.checks import debug_prints_words as words
 from launcher.checks.debug_prints_estimate import Function, Loop, Place, estimate
-from launcher.checks.debug_prints_scope import Names, binds_here
+from launcher.checks.debug_prints_scope import Names, binds_here, children
 
 _STEP = re.compile(
     r"_*(step|sub_?step|on_step|apply|update|forward|kernel|advance|tick|rhs|step_(cpu|gpu|cuda|once|one|env|all|async|wait)|"
@@ -114,7 +114,7 @@ class _Walk:
                 self.expression(case, place)
                 self.block(case.body, replace(place, conditional=True))
         else:
-            for child in ast.iter_child_nodes(node):
+            for child in children(node):
                 self.expression(child, place)
 
     def _branches(self, test: ast.expr, body: list[ast.stmt], orelse: list[ast.stmt], place: Place) -> None:
@@ -152,7 +152,7 @@ class _Walk:
         elif isinstance(node, ast.Lambda):
             self.expression(node.body, replace(place, loops=(), shadowed=place.shadowed or self._shadows(node)))
         elif not isinstance(node, ast.stmt):
-            for child in ast.iter_child_nodes(node):
+            for child in children(node):
                 self.expression(child, place)
 
     def _call(self, node: ast.Call, place: Place) -> None:
@@ -218,7 +218,7 @@ def sites(
     if not names.prints:
         return
     abroad = frozenset(name for module, name in compiled_abroad if module == path.stem)
-    walk = _Walk(names, abroad, frozenset(_environments(tree)))
+    walk = _Walk(names, abroad, frozenset(_environments(names)))
     walk.block(tree.body, Place(shadowed=names.rebinds_print and binds_here(tree, "print")))
     _spread(walk)
     cli = path.name in _CLI_FILES or any(part in _CLI_FOLDERS for part in path.parts[:-1])
@@ -273,14 +273,13 @@ def _spread(walk: _Walk) -> None:
                     changed = True
 
 
-def _environments(tree: ast.Module) -> Iterator[str]:
+def _environments(names: Names) -> Iterator[str]:
     """Classes named or based like a gymnasium environment, or that have both `step` and `reset`."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ClassDef):
-            methods = {part.name for part in node.body if isinstance(part, ast.FunctionDef)}
-            named = any(_ENVIRONMENT.fullmatch(name) for name in [node.name, *map(_last, node.bases)])
-            if named or {"step", "reset"} <= methods:
-                yield node.name
+    for node in names.classes:
+        methods = {part.name for part in node.body if isinstance(part, ast.FunctionDef)}
+        named = any(_ENVIRONMENT.fullmatch(name) for name in [node.name, *map(_last, node.bases)])
+        if named or {"step", "reset"} <= methods:
+            yield node.name
 
 
 def _to_console(call: ast.Call, names: Names) -> bool:
@@ -311,7 +310,7 @@ def _is_time_loop(node: ast.AST) -> bool:
 
 def _inside(node: ast.AST) -> Iterator[ast.AST]:
     """Every node of a function but those of functions in it."""
-    for child in ast.iter_child_nodes(node):
+    for child in children(node):
         if not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)):
             yield child
             yield from _inside(child)

@@ -11,14 +11,16 @@ _NUMBA = {
     *("overload", "overload_method", "overload_attribute", "intrinsic", "jitclass"),
 }
 _JIT = re.compile(r"(\w+_)?n?jit(_\w+)?")
+_BOUND = re.compile(r"\bprint\b(?!\s*\()|\b(?:def|class)\s+print\b")
+"""Without this no name is bound to `print`; with it, perhaps."""
 _TRACED = {"jax", "equinox", "flax", "tensorflow"}
 """Their `jit` runs the Python body once, to trace it: a print there neither floods nor has to compile."""
 
 
 class Names:
-    """The names of a module, as far as its own source binds them; `jit` where its text has that word."""
+    """The names of a module, as far as its own source binds them."""
 
-    def __init__(self, tree: ast.Module, jit: bool = True) -> None:
+    def __init__(self, tree: ast.Module, text: str) -> None:
         self.aliases: dict[str, str] = {}
         self.strings: dict[str, str] = {}
         self.numbers: dict[str, int] = {}
@@ -27,7 +29,9 @@ class Names:
         """Functions of this module handed to a compiler by a call, `fast = njit(step)`."""
         self.compiled_abroad: set[tuple[str, str]] = set()
         """(module, function) of those that were imported from elsewhere."""
-        nodes = list(ast.walk(tree))
+        nodes = [tree, *descendants(tree)]
+        jit = "jit" in text or "numba" in text or "taichi" in text or "rawkernel" in text
+        self.classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
         calls = [node for node in nodes if isinstance(node, ast.Call)]
         for node in nodes:
             if isinstance(node, (ast.Import, ast.ImportFrom)):
@@ -43,7 +47,7 @@ class Names:
                 if module:
                     self.compiled_abroad.add((module, name))
         self.prints = any(self.is_print(call) for call in calls)
-        self.rebinds_print = self.prints and binds(tree, "print", nodes)
+        self.rebinds_print = _BOUND.search(text) is not None and binds(tree, "print", nodes)
 
     def dotted(self, node: ast.expr) -> str:
         """`cuda.jit` of `from numba import cuda` as "numba.cuda.jit"; "" where it is no dotted name."""
@@ -120,13 +124,35 @@ class Names:
                         yield node.name
 
 
+def children(node: ast.AST) -> list[ast.AST]:
+    """`ast.iter_child_nodes` at half its price, contexts and operators left out."""
+    found: list[ast.AST] = []
+    for name in node._fields:
+        if name in ("ctx", "op", "ops"):
+            continue
+        value = getattr(node, name, None)
+        if value.__class__ is list:
+            found += [item for item in value if isinstance(item, ast.AST)]
+        elif isinstance(value, ast.AST):
+            found.append(value)
+    return found
+
+
+def descendants(node: ast.AST) -> list[ast.AST]:
+    """Every node below `node`."""
+    found = children(node)
+    for part in found:  # it grows on the way
+        found += children(part)
+    return found
+
+
 def _inside(node: ast.FunctionDef) -> Iterator[ast.AST]:
     queue: list[ast.AST] = list(node.body)
     while queue:
         part = queue.pop()
         yield part
         if not isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.expr)):
-            queue += ast.iter_child_nodes(part)
+            queue += children(part)
 
 
 def _imported(node: ast.Import | ast.ImportFrom) -> dict[str, str]:
@@ -166,7 +192,7 @@ def binds_here(scope: ast.AST, name: str) -> bool:
             return True
         queue = list(scope.body) if isinstance(scope.body, list) else [scope.body]
     else:
-        queue = list(ast.iter_child_nodes(scope))
+        queue = children(scope)
     while queue:
         node = queue.pop()
         if isinstance(node, (ast.Global, ast.Nonlocal)):
@@ -180,5 +206,5 @@ def binds_here(scope: ast.AST, name: str) -> bool:
             continue
         if binds(node, name, [node]):
             return True
-        queue += ast.iter_child_nodes(node)
+        queue += children(node)
     return False
