@@ -616,7 +616,7 @@ def modules(draw: st.DrawFn) -> tuple[bytes, str]:
     return text.replace("\n", newline).encode(encoding), newline
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(modules())
 def test_a_fixed_module_does_the_same_and_says_the_same_to_the_logger_and_is_restored(case: tuple[bytes, str]) -> None:
     raw, newline = case
