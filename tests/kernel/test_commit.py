@@ -82,7 +82,7 @@ def sweep(how: str, small: Path, tmp_path: Path, stride: int = 1) -> dict[str, i
         folder.mkdir()
         shutil.copy(small / "checkpoint_t8.zip", folder)
         inject = f"inject={name}:signal=SIGKILL:when={count}"
-        done = traced([str(folder), *arguments[1:]], "-e", f"trace={name}", "-e", inject)
+        done = traced([str(folder), *arguments[1:]], "-e", inject)
         found["kills"] += done.returncode != 0
         target = folder / "checkpoint_t20.zip"
         if target.exists():
