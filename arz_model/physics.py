@@ -141,6 +141,7 @@ def make_power(gamma: float, dtype: type[np.floating[Any]], jit: Callable[..., A
 def make_arz(gamma_m: float, gamma_c: float, dtype: type[np.floating[Any]], jit: Callable[..., Any]) -> Closure:
     """Closure P: v_i = w_i - p_i, p_i = k_i O_i**gamma_i, O_i = a_im rho_m + a_ic rho_c (Aw & Rascle 2000)."""
     zero, one = dtype(0), dtype(1)
+    precision = dtype(4.0 * np.finfo(dtype).eps)
     exponent_m, exponent_c = dtype(gamma_m), dtype(gamma_c)
     inverse_m, inverse_c = dtype(1.0 / gamma_m), dtype(1.0 / gamma_c)
     power_m, power_c = make_power(gamma_m, dtype, jit), make_power(gamma_c, dtype, jit)
@@ -206,10 +207,10 @@ def make_arz(gamma_m: float, gamma_c: float, dtype: type[np.floating[Any]], jit:
             p_c = share_c * factor_c * par[5] * power_c(k_c * r)
             slope = exponent_m * p_m + exponent_c * p_c
             excess = p_m + p_c - (share_m * a_m + share_c * a_c)
-            if not excess > zero or not slope > zero:
+            if not excess > precision * slope:
                 break
             r = r - r * excess / slope
-        return r if r > zero else zero
+        return r
 
     @jit
     def peak_density(share_m, share_c, w_m, w_c, par):

@@ -94,8 +94,9 @@ def make_advance(kind: Kind) -> Callable[..., None]:
             for k in range(n_steps):
                 arriving = arrivals[road, k * n_pieces // n_steps]
                 if not first_order:
-                    for i in range(4 * stride):
-                        u[before_0 + i] = u[i]
+                    for row in range(4):
+                        for i in range(n):
+                            u[before_0 + row * stride + i] = u[row * stride + i]
                     for e in range(queue.shape[0]):
                         before[e, 0], before[e, 1] = queue[e, 0], queue[e, 1]
                 for stage in range(n_stages):

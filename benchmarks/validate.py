@@ -162,7 +162,8 @@ def main() -> None:
     sections = [
         "# Validation",
         "Written by `python -m benchmarks.validate` from runs; do not edit. What is run is in "
-        "`arz_model/validation.py`, the exact solutions in `arz_model/reference.py`; `tests/arz_model` holds the same figures to gates.",
+        "`arz_model/validation.py`, the exact solutions in `arz_model/reference.py`; "
+        "`tests/arz_model` holds the same figures to gates.",
         "## Riemann problems, additive closure p = rho^gamma",
         "First-order HLL on [0, 1], t = 0.5; L1 error of the density. The clamp holds speeds across contacts.",
         "\n".join(riemann),
