@@ -14,10 +14,11 @@ NAMES = ("refresh", "faces", "fluxes", "update", "relax", "clamp", "renew")
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="reads x86 assembly")
+@pytest.mark.parametrize("closure", [ClosureKey("garz", 1.0, 1.0), ClosureKey("arz", 1.5, 2.0)], ids=["garz", "arz"])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_hot_loops_use_packed_arithmetic(dtype):
+def test_hot_loops_use_packed_arithmetic(dtype, closure):
     """Each of the two loops of a first-order sub-step multiplies, divides and stores several cells at once."""
-    kind = Kind(ClosureKey("garz", 1.0, 1.0), dtype, "hll", False, True, False, stride_for(200))
+    kind = Kind(closure, dtype, "hll", False, True, False, stride_for(200))
     loops = dict(zip(NAMES, make_loops(kind), strict=True))
     number = np.dtype(dtype).type
     u = np.zeros(N_ROWS["hll"] * kind.stride, number)
