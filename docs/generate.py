@@ -6,8 +6,10 @@ Run as `python -m docs.generate`.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
@@ -36,7 +38,31 @@ def cli_page() -> str:
     return "\n".join(parts)
 
 
-PAGES: dict[str, Callable[[], str]] = {"cli.md": cli_page}
+def embedded_kaggle_page() -> str:
+    """docs/embedded-kaggle.md with its tables of faults and settings as the code has them."""
+    from launcher.local_kaggle.faults import KINDS
+    from launcher.local_kaggle.settings import Settings
+
+    faults = ["| fault | what it does | fields and defaults | example |", "|---|---|---|---|"]
+    for kind in KINDS:
+        defaults = ", ".join(
+            f"{name} = {json.dumps(value)}" for name, value in {**kind.fields, "times": kind.times}.items()
+        )
+        faults.append(f"| `{kind.name}` | {kind.does} | {defaults} | `{json.dumps(kind.example)}` |")
+    settings = ["| setting | default |", "|---|---|"]
+    settings += [f"| `{field.name}` | {json.dumps(getattr(Settings(), field.name))} |" for field in fields(Settings)]
+    text = (FOLDER / "embedded-kaggle.md").read_text(encoding="utf-8")
+    return _between(_between(text, "faults", faults), "settings", settings)
+
+
+def _between(text: str, name: str, rows: list[str]) -> str:
+    """`text` with `rows` between the marks of `name`."""
+    begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+    head, _, rest = text.partition(begin)
+    return head + begin + "\n".join(rows) + "\n" + end + rest.partition(end)[2]
+
+
+PAGES: dict[str, Callable[[], str]] = {"cli.md": cli_page, "embedded-kaggle.md": embedded_kaggle_page}
 
 
 def main(argv: list[str]) -> int:
