@@ -39,6 +39,11 @@ docs: $(VENV) ## write the generated pages of docs/
 
 bench: $(VENV) ## speed, as ratios measured side by side
 	@.venv/bin/python -m benchmarks.startup
+	@.venv/bin/python -m benchmarks.checkpoint
+	@.venv/bin/python -m benchmarks.solver
+
+validate: $(VENV) ## docs/validation.md from runs
+	@.venv/bin/python -m benchmarks.validate
 
 lock: ## pin what is installed now in .venv and .image-venv
 	@.venv/bin/python $(PIP) freeze --exclude-editable | sed 's/+cpu$$//' >requirements/development.txt
