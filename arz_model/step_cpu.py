@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from llvmlite.binding import llvm_version_info
 from numba import njit
 
 from arz_model.cells import (
@@ -28,6 +29,9 @@ from arz_model.cells import (
     make_cells,
 )  # fmt: skip
 from arz_model.reconstruction import SCHEME
+
+VECTORISES_LONG_BODIES = 20
+"""LLVM from which the fused body of closure G is vector code; LLVM 14 (numba 0.60) leaves it scalar."""
 
 
 def compile_scalar(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -149,7 +153,8 @@ def make_loops(kind: Kind) -> tuple[Callable[..., None], ...]:
     refresh_cell, reconstruct, limit, face_waves = cells.refresh, cells.reconstruct, cells.limit, cells.face_waves
     flux, update_cell, relax_cell, clamp_cell = cells.flux, cells.update, cells.relax, cells.clamp
     renew_cell = cells.renew
-    one_body, zero = kind.closure.name == "garz", np.dtype(kind.dtype).type(0)
+    zero = np.dtype(kind.dtype).type(0)
+    one_body = kind.closure.name == "garz" and llvm_version_info[0] >= VECTORISES_LONG_BODIES
     one = np.uint64(1)
     margin = np.uint64(SCHEME[kind.scheme].n_ghost - 1)
     stride = kind.stride
@@ -210,8 +215,7 @@ def make_loops(kind: Kind) -> tuple[Callable[..., None], ...]:
     def renew(u, n, decay_m, decay_c, v_queue, counted, par):
         """Update, relaxation and refresh of all cells; the last cell is a ghost or padding.
 
-        One pass over memory for closure G. With the roots of closure P in it LLVM does not vectorise one long body, but
-        does three short ones; the arithmetic is the same.
+        One pass over memory where the compiler makes vector code of the long body, else three with the same arithmetic.
         """
         if one_body:
             for i in range(np.uint64(n) - one):
