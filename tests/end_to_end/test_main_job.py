@@ -135,6 +135,7 @@ def test_a_second_session_is_refused_while_the_first_runs(user: User) -> None:
     user.types("watch")
 
 
+@pytest.mark.alone
 def test_demo_ends_within_its_time(user: User) -> None:
     began = time.monotonic()
     said = user.types("demo")

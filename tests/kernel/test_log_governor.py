@@ -169,6 +169,7 @@ def timed(stdout: Any) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_child_that_prints_a_million_lines_keeps_its_speed(tmp_path: Path) -> None:
     ratios = []
     for _ in range(4):
