@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -36,6 +37,8 @@ class User:
             stderr=subprocess.PIPE,
             text=True,
             encoding="utf-8",
+            # A terminal leaves Ctrl-C to the command; a background job of a shell, as CI may be, ignores it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def types(self, *arguments: str, code: int = 0, timeout_s: float = 200) -> str:
