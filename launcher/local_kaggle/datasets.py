@@ -62,6 +62,7 @@ class Datasets:
         self._uploads = uploads
         self._jobs: dict[tuple[int, int], Future[None]] = {}
         self._ticking = threading.Lock()
+        self._packing = threading.Lock()
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="dataset")
 
     def find(self, owner: str, slug: str) -> Row | None:
@@ -164,7 +165,7 @@ class Datasets:
     def archive(self, version: Version) -> Path:
         """The whole version as one zip, made when it is first asked for."""
         path = version.folder / "archive.zip"
-        with self._ticking:
+        with self._packing:
             if not path.exists():
                 archives.pack(version.files, path, [row["path"] for row in self.files(version)])
         return path
@@ -172,7 +173,7 @@ class Datasets:
     def zipped_file(self, version: Version, name: str) -> Path:
         """One file of the version as `<name>.zip`, as large ones are served."""
         path = version.folder / "zipped" / f"{name}.zip"
-        with self._ticking:
+        with self._packing:
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 archives.pack((version.files / name).parent, path, [Path(name).name])

@@ -222,6 +222,8 @@ class Faults:
 
     def take(self, name: str, method: str | None = None) -> dict[str, Any] | None:
         """Use up one occasion of `name` (for `method`): the rule if it works this time, else None."""
+        if self._store.row("SELECT 1 FROM faults WHERE name = ?", name) is None:
+            return None
         with self._store.transaction():
             for row in self._store.rows("SELECT * FROM faults WHERE name = ? ORDER BY id", name):
                 rule: dict[str, Any] = json.loads(row["value"])

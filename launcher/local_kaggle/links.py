@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -33,6 +34,7 @@ class Links:
         self._datasets = datasets
         self._store = store
         self._url = url
+        self._packing = threading.Lock()
         with store.transaction():
             if store.meta("link_secret") is None:
                 store.set_meta("link_secret", secrets.token_hex(32))
@@ -44,8 +46,9 @@ class Links:
     def output_bundle(self, session_id: int, slug: str) -> str:
         path = self._layout.output_bundle(session_id)
         folder = self._layout.outputs(session_id)
-        if not path.exists():
-            archives.pack(folder, path, [name for name, _ in regular_files(folder)])
+        with self._packing:
+            if not path.exists():
+                archives.pack(folder, path, [name for name, _ in regular_files(folder)])
         return self._link("output-bundle", str(session_id), f"{slug}.zip")
 
     def dataset_file(self, version: Version, name: str) -> str:

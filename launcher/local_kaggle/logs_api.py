@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from itertools import islice
 from typing import Any
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Scope
@@ -18,6 +20,8 @@ from launcher.local_kaggle.store import Row
 
 END_MARK = "data: END_OF_LOG\n\n"
 POLL_S = 0.05
+LARGEST_BATCH = 1000
+"""Events read at a time, so that no reader holds up the others."""
 
 
 def stream(kaggle: Installation, caller: Caller, request: Request) -> Response:
@@ -54,20 +58,27 @@ class _Trouble:
         return True
 
 
+def _news(kaggle: Installation, session_id: int, offset: int) -> tuple[Row, list[tuple[int, str]]]:
+    """The session, and then the next events of its log from `offset` on: if it was over, nothing can follow them."""
+    row = kaggle.sessions.row(session_id)
+    return row, list(islice(kaggle.sessions.log_events(session_id, offset), LARGEST_BATCH))
+
+
 async def _events(kaggle: Installation, session_id: int, trouble: _Trouble) -> AsyncIterator[str]:
     loop, offset, sent = asyncio.get_running_loop(), 0, 0
     last = loop.time()
     if await trouble.strikes(sent):
         return
     while True:
-        row: Row = kaggle.sessions.row(session_id)
-        over = states.is_final(states.SESSION, row["state"])
-        for reached, line in kaggle.sessions.log_events(session_id, offset):
+        row, events = await run_in_threadpool(_news, kaggle, session_id, offset)
+        for reached, line in events:
             yield f"data: {line}\n\n"
             offset, sent, last = reached, sent + 1, loop.time()
             if await trouble.strikes(sent):
                 return
-        if over:
+        if events:
+            continue
+        if states.is_final(states.SESSION, row["state"]):
             if not row["deleted"]:
                 yield END_MARK
             return

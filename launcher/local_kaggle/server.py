@@ -23,7 +23,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from launcher.local_kaggle import accounts_api, admin_api, blobs_api, datasets_api, errors, kernels_api, logs_api
@@ -32,7 +32,7 @@ from launcher.local_kaggle.files import Layout, md5_header, write_atomically
 from launcher.local_kaggle.installation import Caller, Installation
 from launcher.local_kaggle.store import Store
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("launcher.local_kaggle.server")
 
 EXIT_PORT_IN_USE = 3
 EXIT_ALREADY_RUNNING = 4
@@ -111,7 +111,14 @@ async def upload(request: Request) -> Response:
 
 async def ping(request: Request) -> Response:
     """Prove that we hold the installation's token, without anybody sending it: HMAC of the asker's nonce."""
-    return JSONResponse({"proof": proof(_kaggle(request).token, request.query_params.get("nonce", ""))})
+    pid, nonce = os.getpid(), request.query_params.get("nonce", "")
+    proof = hmac.new(_kaggle(request).token.encode(), f"ping {nonce} {pid}".encode(), hashlib.sha256).hexdigest()
+    return JSONResponse({"pid": pid, "proof": proof})
+
+
+async def page(request: Request) -> Response:
+    """Where Kaggle has a page of a kernel or a dataset."""
+    return PlainTextResponse("The embedded Kaggle has no pages. Use `kaglaunch watch` or `kaglaunch local status`.\n")
 
 
 async def admin(request: Request) -> Response:
@@ -122,10 +129,6 @@ async def admin(request: Request) -> Response:
     if method == "stop":
         request.app.state.server.should_exit = True
     return answer
-
-
-def proof(token: str, nonce: str) -> str:
-    return hmac.new(token.encode(), f"ping {nonce}".encode(), hashlib.sha256).hexdigest()
 
 
 async def _with_faults(kaggle: Installation, method: str, answer: Callable[[], Awaitable[Response]]) -> Response:
@@ -139,7 +142,7 @@ async def _with_faults(kaggle: Installation, method: str, answer: Callable[[], A
     response = _ordered_error(rule) if rule else await answer()
     if await run_in_threadpool(take, "answer_lost", method):
         return Dropped()
-    newer = kaggle.faults.peek("api_version")
+    newer = await run_in_threadpool(kaggle.faults.peek, "api_version")
     if newer is not None:
         response.headers["X-Kaggle-APIVersion"] = response.headers["X-Kaggle-HubVersion"] = str(newer["version"])
     return response
@@ -202,6 +205,8 @@ def make_app(kaggle: Installation) -> Starlette:
         Route("/kaggle-jwt-handler/AttachDatasourceUsingJwtRequest", attach, methods=["POST"]),
         Route("/local/ping", ping),
         Route("/local/{method}", admin, methods=["POST"]),
+        Route("/code/{path:path}", page),
+        Route("/datasets/{path:path}", page),
     ]
     for prefix in ("/api/v1", "/v1"):
         routes.append(Route(f"{prefix}/kernels/logs/stream/{{owner}}/{{slug}}", log_stream))

@@ -57,12 +57,13 @@ class LocalKaggle:
     def find(self) -> Endpoint | None:
         """The running server, if there is one and it proves that it holds our token."""
         try:
-            record = json.loads((self.state_dir / "server.json").read_text())
+            port = int(json.loads((self.state_dir / "server.json").read_text())["port"])
             token = (self.state_dir / "token").read_text().strip()
-        except (FileNotFoundError, json.JSONDecodeError):
+        except (OSError, ValueError, KeyError, TypeError):
             return None
-        endpoint = Endpoint(f"http://127.0.0.1:{record['port']}", token, USERNAME, int(record["pid"]))
-        return endpoint if _proves_itself(endpoint) else None
+        url = f"http://127.0.0.1:{port}"
+        pid = _proved_pid(url, token)
+        return None if pid is None else Endpoint(url, token, USERNAME, pid)
 
     def ensure_running(self, port: int | None = None, timeout_s: float = 20) -> Endpoint:
         """The running server; started in the background if there is none.
@@ -71,11 +72,10 @@ class LocalKaggle:
         Raises ServiceError: port taken, another port asked for than it runs on, or no start within `timeout_s`.
         """
         deadline = time.monotonic() + timeout_s
-        with self._start_lock(deadline):
-            running = self.find()
-            if running is None:
-                self._make_token()
-                running = self._start(port, deadline)
+        running = self.find()
+        if running is None:
+            with self._start_lock(deadline):
+                running = self.find() or self._start(port, deadline)
         if port is not None and running.url != f"http://127.0.0.1:{port}":
             raise ServiceError(
                 f"The embedded Kaggle was asked for on port {port}, but it runs on {running.url} already.\n"
@@ -100,7 +100,6 @@ class LocalKaggle:
                 os.kill(running.pid, signal.SIGKILL)
                 deadline = time.monotonic() + STOP_TIMEOUT_S
             time.sleep(POLL_S)
-        (self.state_dir / "server.json").unlink(missing_ok=True)
         return True
 
     def status(self) -> dict[str, Any]:
@@ -220,7 +219,7 @@ class LocalKaggle:
             _write(path, f"KGAT_{secrets.token_hex(24)}".encode())
 
     def _start(self, port: int | None, deadline: float) -> Endpoint:
-        (self.state_dir / "server.json").unlink(missing_ok=True)
+        self._make_token()
         command = [sys.executable, "-m", f"{__package__}.server", "--state-dir", str(self.state_dir)]
         with (self.state_dir / "server.err").open("wb") as stderr:
             os.fchmod(stderr.fileno(), 0o600)
@@ -230,9 +229,11 @@ class LocalKaggle:
             if running is not None:
                 return running
             status = server.poll()
-            if status is not None:
+            if status not in (None, EXIT_ALREADY_RUNNING):
                 raise ServiceError(self._why_not(status, port))
             time.sleep(POLL_S)
+        if server.poll() is not None:
+            raise ServiceError(self._why_not(server.returncode, port))
         server.kill()
         raise ServiceError(f"The embedded Kaggle did not answer in time; its log is {self.state_dir / 'server.log'}.")
 
@@ -264,16 +265,17 @@ _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """No proxy stands between us and 127.0.0.1, whatever the environment says."""
 
 
-def _proves_itself(endpoint: Endpoint) -> bool:
-    """Ask whoever listens there for a proof that it holds the token, without showing it to them."""
+def _proved_pid(url: str, token: str) -> int | None:
+    """The process that listens at `url`, if it proves that it holds the token; the token itself is not shown to it."""
     nonce = secrets.token_hex(16)
     try:
-        with _direct.open(f"{endpoint.url}/local/ping?nonce={nonce}", timeout=PING_TIMEOUT_S) as response:
-            given = str(json.load(response).get("proof", ""))
-    except (OSError, ValueError, AttributeError, http.client.HTTPException):
-        return False
-    wanted = hmac.new(endpoint.token.encode(), f"ping {nonce}".encode(), hashlib.sha256).hexdigest()
-    return hmac.compare_digest(given.encode(), wanted.encode())
+        with _direct.open(f"{url}/local/ping?nonce={nonce}", timeout=PING_TIMEOUT_S) as response:
+            answer = json.load(response)
+            pid, given = int(answer["pid"]), str(answer["proof"])
+    except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
+        return None
+    wanted = hmac.new(token.encode(), f"ping {nonce} {pid}".encode(), hashlib.sha256).hexdigest()
+    return pid if hmac.compare_digest(given.encode(), wanted.encode()) else None
 
 
 def _spawn(command: list[str], stderr: IO[bytes]) -> subprocess.Popen[bytes]:

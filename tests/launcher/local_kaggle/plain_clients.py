@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -12,25 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from launcher.local_kaggle.service import LocalKaggle
-
-_REDIRECT = """
-import importlib.abc, importlib.machinery, os, sys
-
-class Finder(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name != "kagglesdk.kaggle_env":
-            return None
-        spec = importlib.machinery.PathFinder.find_spec(name, path)
-        load = spec.loader.exec_module
-        def exec_module(module):
-            load(module)
-            table = module._env_to_endpoint
-            table.update(dict.fromkeys(table, os.environ["EMBEDDED_KAGGLE"]))
-        spec.loader.exec_module = exec_module
-        return spec
-
-sys.meta_path.insert(0, Finder())
-"""
 
 
 @dataclass
@@ -42,26 +22,18 @@ class Clients:
     token: str = ""
 
     def __post_init__(self) -> None:
-        site = self.home / "site"
-        site.mkdir(parents=True)
-        (site / "sitecustomize.py").write_text(_REDIRECT)
-        endpoint = self.kaggle.ensure_running()
-        self.environ = {name: value for name, value in os.environ.items() if not name.startswith("KAGGLE")}
-        self.environ |= {
-            "HOME": str(self.home),
-            "PYTHONPATH": str(site),
-            "KAGGLE_API_ENVIRONMENT": "LOCALHOST",
-            "KAGGLE_API_TOKEN": self.token or endpoint.token,
-            "EMBEDDED_KAGGLE": endpoint.url,
-        }
+        self.home.mkdir()
+        self.environ = self.kaggle.client_env(self.home)
+        if self.token:
+            self.environ["KAGGLE_API_TOKEN"] = self.token
 
     def cli(self, *arguments: str, code: int = 0) -> str:
         """Run the `kaggle` command line; standard output, after its exit code was checked."""
-        return self._python("from kaggle.cli import main; main()", *arguments, code=code)
+        return self._run([str(Path(sys.executable).with_name("kaggle")), *arguments], code)
 
     def hub(self, source: str, *arguments: str, code: int = 0) -> str:
         """Run a piece of Python that uses kagglehub."""
-        return self._python("import kagglehub, sys\n" + source, *arguments, code=code)
+        return self._run([sys.executable, "-c", "import kagglehub, sys\n" + source, *arguments], code)
 
     def push(self, slug: str, source: str, **metadata: Any) -> str:
         """`kaggle kernels push` of a script; its output."""
@@ -93,9 +65,9 @@ class Clients:
             time.sleep(0.05)
         raise AssertionError(f"{slug} did not reach {statuses}: {self.kaggle.status()['sessions']}")
 
-    def _python(self, code_text: str, *arguments: str, code: int) -> str:
+    def _run(self, command: list[str], code: int) -> str:
         done = subprocess.run(
-            [sys.executable, "-c", code_text, *arguments],
+            command,
             env=self.environ,
             cwd=self.home,
             capture_output=True,
@@ -104,5 +76,5 @@ class Clients:
             timeout=90,
             check=False,
         )
-        assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == code, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout + done.stderr

@@ -12,20 +12,10 @@ import pytest
 
 from launcher.local_kaggle.service import LocalKaggle
 
+from .callers import FAST
 from .plain_clients import Clients
 
 pytestmark = pytest.mark.slow
-
-FAST = {
-    "queue_s": 0.1,
-    "log_delay_s": 0.0,
-    "dataset_hidden_s": 0.0,
-    "dataset_receive_s": 0.02,
-    "dataset_decompress_s": 0.02,
-    "dataset_copy_s": 0.02,
-    "dataset_compress_s": 0.02,
-    "dataset_finish_s": 0.02,
-}
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.error
-import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,115 +20,20 @@ import pytest
 
 from launcher.local_kaggle.service import LocalKaggle, ServiceError
 
-from .test_plain_clients import FAST
-
-KERNELS, DATASETS = "kernels.KernelsApiService", "datasets.DatasetApiService"
-SLEEPER = "import time\nprint('up', flush=True)\ntime.sleep(600)\n"
+from .callers import DATASETS, FAMILY, FAST, KERNELS, Caller, log_of, pids, reaches, until
 
 
-class Caller:
-    """Raw requests to an embedded Kaggle."""
-
-    def __init__(self, kaggle: LocalKaggle, token: str | None = None) -> None:
-        self.kaggle = kaggle
-        self._token = token
-
-    def __call__(self, service: str, method: str, **body: Any) -> dict[str, Any]:
-        return json.loads(self.send("POST", f"/api/v1/{service}/{method}", json.dumps(body).encode())[1] or b"{}")
-
-    def refused(self, code: int, service: str, method: str, **body: Any) -> str:
-        """The message of an answer that must have status `code`."""
-        with pytest.raises(urllib.error.HTTPError) as caught:
-            self(service, method, **body)
-        assert caught.value.code == code
-        return str(json.loads(caught.value.read())["message"])
-
-    def send(self, verb: str, path: str, data: bytes | None = None, **headers: str) -> tuple[int, bytes]:
-        """One request; status and body."""
-        endpoint = self.kaggle.ensure_running()
-        address = path if path.startswith("http") else endpoint.url + path
-        headers = {"Authorization": f"Bearer {self._token or endpoint.token}", **headers}
-        request = urllib.request.Request(address, data=data, headers=headers, method=verb)
-        with urllib.request.urlopen(request, timeout=30) as response:
-            return response.status, response.read()
-
-    def push(self, slug: str, source: str = SLEEPER, **extra: Any) -> dict[str, Any]:
-        """SaveKernel of a private script."""
-        values = {"language": "python", "kernelType": "script", "isPrivate": True, "enableInternet": True, **extra}
-        return self(KERNELS, "SaveKernel", slug=f"local/{slug}", newTitle=slug, text=source, **values)
-
-    def state(self, slug: str) -> dict[str, Any]:
-        return self(KERNELS, "GetKernelSessionStatus", userName="local", kernelSlug=slug)
-
-    def upload(self, name: str, content: bytes) -> str:
-        """The token of an uploaded blob."""
-        begun = self("blobs.BlobApiService", "StartBlobUpload", type="DATASET", name=name, contentLength=len(content))
-        assert self.send("PUT", begun["createUrl"], content)[0] in (200, 201)
-        return str(begun["token"])
-
-    def dataset(self, slug: str, **files: bytes) -> dict[str, Any]:
-        """CreateDataset, or CreateDatasetVersion where it is there already."""
-        tokens = [{"token": self.upload(name.replace("__", "."), content)} for name, content in files.items()]
-        made = self(DATASETS, "CreateDataset", ownerSlug="local", slug=slug, title=slug, isPrivate=True, files=tokens)
-        if made["status"] == "ok":
-            return made
-        assert "already in use" in made["error"]
-        body = {"versionNotes": "next", "files": tokens}
-        return self(DATASETS, "CreateDatasetVersion", ownerSlug="local", datasetSlug=slug, body=body)
-
-
-def until(true: Callable[[], Any], seconds: float = 30) -> Any:
-    """Poll until `true()` is; its value."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if value := true():
-            return value
-        time.sleep(0.02)
-    raise AssertionError("it did not come true")
-
-
-@pytest.fixture
-def kaggle(tmp_path: Path) -> Iterator[LocalKaggle]:
-    service = LocalKaggle(tmp_path / "local-kaggle")
-    service.ensure_running()
-    service.change_settings(**{**FAST, "queue_s": 0.0, "cancel_s": 0.0})
-    yield service
-    service.stop()
-
-
-@pytest.fixture
-def call(kaggle: LocalKaggle) -> Caller:
-    return Caller(kaggle)
-
-
-def _reaches(call: Caller, slug: str, status: str) -> dict[str, Any]:
-    found: dict[str, Any] = until(lambda: (state := call.state(slug))["status"] == status and state)
-    return found
-
-
-def _log(call: Caller, slug: str) -> str:
-    return str(call(KERNELS, "ListKernelSessionOutput", userName="local", kernelSlug=slug).get("log", ""))
-
-
-FAMILY = """
-import os, subprocess, sys, time
-open("kept.txt", "w").write("x")
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-stray = subprocess.Popen([sys.executable, "-c", "import os, time; os.setsid(); time.sleep(600)"])
-print("PIDS", os.getpid(), child.pid, stray.pid, flush=True)
-time.sleep(600)
-"""
-
-
-def test_the_hard_limit_kills_every_process_and_takes_outputs_and_log(call: Caller, kaggle: LocalKaggle) -> None:
+def test_the_hard_limit_kills_every_process_and_takes_outputs_andlog_of(
+    call: Caller, local_kaggle: LocalKaggle
+) -> None:
     call.push("limited-kernel", FAMILY, sessionTimeoutSeconds=3600)
-    _reaches(call, "limited-kernel", "RUNNING")
-    log = until(lambda: next(kaggle.state_dir.rglob("log.jsonl"), None) and _pids(kaggle))
-    kaggle.advance_clock(3599 - 60)
+    reaches(call, "limited-kernel", "RUNNING")
+    log = until(lambda: next(local_kaggle.state_dir.rglob("log.jsonl"), None) and pids(local_kaggle))
+    local_kaggle.advance_clock(3599 - 60)
     time.sleep(0.3)
     assert call.state("limited-kernel")["status"] == "RUNNING"
-    kaggle.advance_clock(120)
-    state = _reaches(call, "limited-kernel", "CANCEL_ACKNOWLEDGED")
+    local_kaggle.advance_clock(120)
+    state = reaches(call, "limited-kernel", "CANCEL_ACKNOWLEDGED")
     assert state["failureMessage"] == (
         "Your notebook was stopped because it exceeded the max allowed execution duration."
     )
@@ -140,36 +43,27 @@ def test_the_hard_limit_kills_every_process_and_takes_outputs_and_log(call: Call
     assert not answer.get("log")
 
 
-def _pids(kaggle: LocalKaggle) -> list[int]:
-    for path in kaggle.state_dir.rglob("log.jsonl"):
-        for line in path.read_text().splitlines():
-            data = json.loads(line)["data"]
-            if data.startswith("PIDS"):
-                return [int(pid) for pid in data.split()[1:]]
-    return []
-
-
-def test_no_session_outlasts_twelve_hours_whatever_was_asked(call: Caller, kaggle: LocalKaggle) -> None:
+def test_no_session_outlasts_twelve_hours_whatever_was_asked(call: Caller, local_kaggle: LocalKaggle) -> None:
     call.push("greedy-kernel", sessionTimeoutSeconds=1_000_000)
-    _reaches(call, "greedy-kernel", "RUNNING")
-    kaggle.advance_clock(43_200)
-    _reaches(call, "greedy-kernel", "CANCEL_ACKNOWLEDGED")
+    reaches(call, "greedy-kernel", "RUNNING")
+    local_kaggle.advance_clock(43_200)
+    reaches(call, "greedy-kernel", "CANCEL_ACKNOWLEDGED")
 
 
-def test_only_the_id_that_the_session_knows_cancels_it(call: Caller, kaggle: LocalKaggle) -> None:
+def test_only_the_id_that_the_session_knows_cancels_it(call: Caller, local_kaggle: LocalKaggle) -> None:
     made = call.push("cancel-kernel", "import os, time\nprint(os.environ['KAGGLE_CONTAINER_NAME'])\ntime.sleep(600)\n")
-    _reaches(call, "cancel-kernel", "RUNNING")
-    (session,) = kaggle.status()["sessions"]
+    reaches(call, "cancel-kernel", "RUNNING")
+    (session,) = local_kaggle.status()["sessions"]
     assert session["session_id"] not in (made["kernelId"], made["versionNumber"])
     call.refused(404, KERNELS, "CancelKernelSession", kernelSessionId=made["kernelId"])
     call(KERNELS, "CancelKernelSession", kernelSessionId=session["session_id"])
-    state = _reaches(call, "cancel-kernel", "CANCEL_ACKNOWLEDGED")
+    state = reaches(call, "cancel-kernel", "CANCEL_ACKNOWLEDGED")
     assert state["failureMessage"] == "The kernel was killed due to a requested cancel."
 
 
 def test_a_kernel_that_is_deleted_while_it_runs_is_killed_and_then_denied(call: Caller) -> None:
     call.push("deleted-kernel")
-    _reaches(call, "deleted-kernel", "RUNNING")
+    reaches(call, "deleted-kernel", "RUNNING")
     call(KERNELS, "DeleteKernel", userName="local", kernelSlug="deleted-kernel")
     said = call.refused(403, KERNELS, "GetKernelSessionStatus", userName="local", kernelSlug="deleted-kernel")
     assert said == "Permission 'kernels.get' was denied"
@@ -192,10 +86,10 @@ def _quota_h(call: Caller) -> tuple[float, float]:
     return float(row["timeUsed"][:-1]) / 3600, float(row.get("timeReserved", "0s")[:-1]) / 3600
 
 
-def test_quota_is_debited_by_the_clock_and_refreshed_on_saturday(call: Caller, kaggle: LocalKaggle) -> None:
+def test_quota_is_debited_by_the_clock_and_refreshed_on_saturday(call: Caller, local_kaggle: LocalKaggle) -> None:
     call.push("cpu-kernel")
     call.push("gpu-kernel", enableGpu=True, sessionTimeoutSeconds=36_000)
-    _reaches(call, "gpu-kernel", "RUNNING")
+    reaches(call, "gpu-kernel", "RUNNING")
     used, reserved = _quota_h(call)
     assert used == pytest.approx(0, abs=0.01)
     assert reserved == pytest.approx(10, abs=0.01)
@@ -205,20 +99,20 @@ def test_quota_is_debited_by_the_clock_and_refreshed_on_saturday(call: Caller, k
     now = datetime.datetime.now(datetime.UTC)
     hours_left = (refresh - now).total_seconds() / 3600
     if hours_left > 3:
-        kaggle.advance_clock(2 * 3600)
+        local_kaggle.advance_clock(2 * 3600)
         used, reserved = _quota_h(call)
         assert used == pytest.approx(2, abs=0.02)
         assert reserved == pytest.approx(8, abs=0.02)
-    kaggle.advance_clock(24 * 3600)
-    _reaches(call, "gpu-kernel", "CANCEL_ACKNOWLEDGED")
+    local_kaggle.advance_clock(24 * 3600)
+    reaches(call, "gpu-kernel", "CANCEL_ACKNOWLEDGED")
     used, reserved = _quota_h(call)
     assert reserved == 0
-    kaggle.advance_clock(7 * 24 * 3600)
+    local_kaggle.advance_clock(7 * 24 * 3600)
     assert _quota_h(call)[0] == 0
 
 
-def test_a_used_up_week_refuses_gpu_and_not_cpu(call: Caller, kaggle: LocalKaggle) -> None:
-    kaggle.set_fault("quota_used_h", 30.0)
+def test_a_used_up_week_refuses_gpu_and_not_cpu(call: Caller, local_kaggle: LocalKaggle) -> None:
+    local_kaggle.set_fault("quota_used_h", 30.0)
     assert call.push("gpu-kernel", enableGpu=True)["error"] == "Maximum weekly GPU quota of 30.00 hours reached."
     assert not call.push("cpu-kernel").get("error")
 
@@ -241,15 +135,15 @@ def _status(call: Caller, slug: str) -> str:
     return str(call(DATASETS, "GetDatasetStatus", ownerSlug="local", datasetSlug=slug)["status"])
 
 
-def test_the_first_version_must_be_ready_before_the_second(call: Caller, kaggle: LocalKaggle) -> None:
-    kaggle.change_settings(dataset_copy_s=3600.0)
+def test_the_first_version_must_be_ready_before_the_second(call: Caller, local_kaggle: LocalKaggle) -> None:
+    local_kaggle.change_settings(dataset_copy_s=3600.0)
     call.dataset("slow-data", a__bin=b"1")
     body = {"versionNotes": "2", "files": [{"token": call.upload("b.bin", b"2")}]}
     said = call.refused(403, DATASETS, "CreateDatasetVersion", ownerSlug="local", datasetSlug="slow-data", body=body)
     assert said == "Permission 'datasets.update' was denied"
     until(lambda: _status(call, "slow-data") == "BLOBS_DECOMPRESSED")
     call.refused(403, DATASETS, "CreateDatasetVersion", ownerSlug="local", datasetSlug="slow-data", body=body)
-    kaggle.advance_clock(3601)
+    local_kaggle.advance_clock(3601)
     until(lambda: _status(call, "slow-data") == "READY")
     call(DATASETS, "CreateDatasetVersion", ownerSlug="local", datasetSlug="slow-data", body=body)
 
@@ -295,7 +189,7 @@ def test_names_that_leave_their_folder_are_refused(call: Caller, name: str) -> N
     assert caught.value.code == 400
 
 
-def test_uploads_go_on_where_they_broke_off(call: Caller, kaggle: LocalKaggle) -> None:
+def test_uploads_go_on_where_they_broke_off(call: Caller, local_kaggle: LocalKaggle) -> None:
     content = os.urandom(50_000)
     begun = call("blobs.BlobApiService", "StartBlobUpload", type="DATASET", name="big.bin", contentLength=len(content))
     half = f"bytes 0-19999/{len(content)}"
@@ -319,68 +213,72 @@ time.sleep(600)
 """
 
 
-def test_a_session_token_is_for_datasets_alone_and_dies_with_its_session(call: Caller, kaggle: LocalKaggle) -> None:
+def test_a_session_token_is_for_datasets_alone_and_dies_with_its_session(
+    call: Caller, local_kaggle: LocalKaggle
+) -> None:
     call.push("token-kernel", TELL)
 
     def told() -> str | None:
-        for path in kaggle.state_dir.rglob("log.jsonl"):
+        for path in local_kaggle.state_dir.rglob("log.jsonl"):
             for line in path.read_text().splitlines():
                 if (data := json.loads(line)["data"]).startswith("TOKEN"):
                     return str(data.split()[1])
         return None
 
-    inside = Caller(kaggle, until(told))
+    inside = Caller(local_kaggle, until(told))
     inside.dataset("token-data", a__bin=b"1")
     for method, body in (
         ("DeleteKernel", {"userName": "local", "kernelSlug": "token-kernel"}),
-        ("CancelKernelSession", {"kernelSessionId": kaggle.status()["sessions"][0]["session_id"]}),
+        ("CancelKernelSession", {"kernelSessionId": local_kaggle.status()["sessions"][0]["session_id"]}),
     ):
         inside.refused(403, KERNELS, method, **body)
-    call(KERNELS, "CancelKernelSession", kernelSessionId=kaggle.status()["sessions"][0]["session_id"])
-    _reaches(call, "token-kernel", "CANCEL_ACKNOWLEDGED")
+    call(KERNELS, "CancelKernelSession", kernelSessionId=local_kaggle.status()["sessions"][0]["session_id"])
+    reaches(call, "token-kernel", "CANCEL_ACKNOWLEDGED")
     inside.refused(401, DATASETS, "GetDataset", ownerSlug="local", datasetSlug="token-data")
 
 
-def test_a_session_outlives_a_server_that_is_killed(call: Caller, kaggle: LocalKaggle) -> None:
+def test_a_session_outlives_a_server_that_is_killed(call: Caller, local_kaggle: LocalKaggle) -> None:
     source = "import time\nprint('before', flush=True)\ntime.sleep(3)\nprint('after', flush=True)\n"
     call.push("tough-kernel", source)
-    _reaches(call, "tough-kernel", "RUNNING")
-    before = kaggle.ensure_running()
+    reaches(call, "tough-kernel", "RUNNING")
+    before = local_kaggle.ensure_running()
     os.kill(before.pid, 9)
-    until(lambda: kaggle.find() is None)
-    after = kaggle.ensure_running()
+    until(lambda: local_kaggle.find() is None)
+    after = local_kaggle.ensure_running()
     assert (after.url, after.token) == (before.url, before.token)
     assert after.pid != before.pid
-    _reaches(call, "tough-kernel", "COMPLETE")
-    log = until(lambda: _log(call, "tough-kernel"))
+    reaches(call, "tough-kernel", "COMPLETE")
+    log = until(lambda: log_of(call, "tough-kernel"))
     assert "before" in log
     assert "after" in log
 
 
-def test_stopping_the_server_kills_what_runs_and_says_so(call: Caller, kaggle: LocalKaggle) -> None:
+def test_stopping_the_server_kills_what_runs_and_says_so(call: Caller, local_kaggle: LocalKaggle) -> None:
     call.push("stopped-kernel", FAMILY)
-    pids = until(lambda: _pids(kaggle))
-    assert kaggle.stop()
-    assert not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids)
-    kaggle.ensure_running()
+    family = until(lambda: pids(local_kaggle))
+    assert local_kaggle.stop()
+    assert not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in family)
+    local_kaggle.ensure_running()
     state = call.state("stopped-kernel")
     assert state["status"] == "CANCEL_ACKNOWLEDGED"
     assert "stopped" in state["failureMessage"]
-    assert kaggle.stop()
-    assert not kaggle.stop()
+    assert local_kaggle.stop()
+    assert not local_kaggle.stop()
 
 
-def test_another_installation_on_this_machine_is_left_alone(call: Caller, kaggle: LocalKaggle, tmp_path: Path) -> None:
+def test_another_installation_on_this_machine_is_left_alone(
+    call: Caller, local_kaggle: LocalKaggle, tmp_path: Path
+) -> None:
     call.push("first-kernel")
-    _reaches(call, "first-kernel", "RUNNING")
+    reaches(call, "first-kernel", "RUNNING")
     other = LocalKaggle(tmp_path / "other-kaggle")
     other.ensure_running()
     try:
         other.change_settings(**FAST)
         neighbour = Caller(other)
         neighbour.push("other-kernel", "print(1)\n")
-        _reaches(neighbour, "other-kernel", "COMPLETE")
-        ids = {service.status()["sessions"][0]["session_id"] for service in (kaggle, other)}
+        reaches(neighbour, "other-kernel", "COMPLETE")
+        ids = {service.status()["sessions"][0]["session_id"] for service in (local_kaggle, other)}
         assert len(ids) == 1
         assert call.state("first-kernel")["status"] == "RUNNING"
     finally:
@@ -398,21 +296,21 @@ def test_of_many_starters_at_once_one_starts_the_server(tmp_path: Path) -> None:
         services[0].stop()
 
 
-def test_the_token_is_private_and_in_no_log(kaggle: LocalKaggle) -> None:
-    endpoint = kaggle.ensure_running()
-    assert (kaggle.state_dir / "token").stat().st_mode & 0o077 == 0
+def test_the_token_is_private_and_in_nolog_of(local_kaggle: LocalKaggle) -> None:
+    endpoint = local_kaggle.ensure_running()
+    assert (local_kaggle.state_dir / "token").stat().st_mode & 0o077 == 0
     assert endpoint.token not in repr(endpoint)
-    for path in kaggle.state_dir.glob("*.log"):
+    for path in local_kaggle.state_dir.glob("*.log"):
         assert endpoint.token not in path.read_text()
 
 
-def test_an_unknown_fault_names_those_there_are(kaggle: LocalKaggle) -> None:
+def test_an_unknown_fault_names_those_there_are(local_kaggle: LocalKaggle) -> None:
     with pytest.raises(ServiceError, match="session_limit_at_log"):
-        kaggle.set_fault("no_such_fault", 1)
+        local_kaggle.set_fault("no_such_fault", 1)
 
 
-def test_a_wrong_token_is_401_and_a_foreign_thing_is_403(call: Caller, kaggle: LocalKaggle) -> None:
-    stranger = Caller(kaggle, "not-a-token")
+def test_a_wrong_token_is_401_and_a_foreign_thing_is_403(call: Caller, local_kaggle: LocalKaggle) -> None:
+    stranger = Caller(local_kaggle, "not-a-token")
     assert stranger.refused(401, KERNELS, "GetAcceleratorQuotaStatistics") == "Unauthenticated"
     said = call.refused(403, KERNELS, "GetKernelSessionStatus", userName="alice", kernelSlug="hers-alone")
     assert said == "Permission 'kernels.get' was denied"
