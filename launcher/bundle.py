@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from kernel.config import Configuration
+from kernel.config import Configuration, canonical_json
 from launcher import paths, wheels
 from launcher.checks import secrets
 from launcher.errors import BundleError
@@ -68,6 +68,8 @@ class Bundle:
     script: bytes
     files: Mapping[str, int]
     """Size [bytes] of each member before compression, by its name."""
+    code_digest: str
+    """sha256 over names and contents of all members but the configuration: equal digests run equal code."""
 
     @property
     def digest(self) -> str:
@@ -103,7 +105,8 @@ def build(config: Configuration, *, cache: Path | None = None, own_secrets: Iter
             f"The largest members, before compression:\n{largest}\n"
             "Leave out what the training does not import, or attach large data as a dataset."
         )
-    return Bundle(script, {name: len(content) for name, content in sorted({**library, **members}.items())})
+    everything = {**library, **members}
+    return Bundle(script, {name: len(content) for name, content in sorted(everything.items())}, _digest(everything))
 
 
 def sources() -> dict[str, bytes]:
@@ -115,6 +118,11 @@ def sources() -> dict[str, bytes]:
             if path.suffix in _SUFFIXES and path.is_file() and "__pycache__" not in path.parts:
                 found[path.relative_to(root).as_posix()] = path.read_bytes()
     return found
+
+
+def _digest(members: Mapping[str, bytes]) -> str:
+    listed = {name: hashlib.sha256(content).hexdigest() for name, content in members.items() if name != CONFIGURATION}
+    return hashlib.sha256(canonical_json(listed).encode()).hexdigest()
 
 
 def _script(config: Configuration, members: Mapping[str, bytes]) -> bytes:

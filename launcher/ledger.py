@@ -10,7 +10,7 @@ import dataclasses
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,9 @@ from typing import Any
 from kernel.config import RunConfig, canonical_json, from_mapping
 from launcher import paths
 from launcher.errors import LauncherError, UnknownRun
+
+HERE = "here"
+"""Target of a session that runs on this machine, outside of any Kaggle."""
 
 
 class SessionTaken(LauncherError):
@@ -77,7 +80,7 @@ class Session:
     pushed: float
     script_sha256: str
     submission: str
-    """`pushing`, `pushed`, `refused` or `unknown` (the answer was lost)."""
+    """`pushing`, `pushed`, `unknown` (the answer was lost) or `absent` (looked for in vain: it was not taken)."""
     status: str
     """The platform's last known state; empty while it was never asked."""
     message: str
@@ -91,6 +94,32 @@ class Session:
     """The kernel's own word: finished, deadline, flood, unhealthy, crashed, stopped; empty without one."""
     alert: str
     """The alert that ended it from here; empty without one."""
+    target: str
+    """Where it runs: the run's target, or HERE."""
+    code_digest: str
+    """sha256 of what it runs, its configuration apart; empty where nobody here knows."""
+    config_digest: str
+    """`RunConfig.digest` that it was pushed with; empty where nobody here knows."""
+
+    @property
+    def here(self) -> bool:
+        """Whether it runs on this machine, on no target."""
+        return self.target == HERE
+
+
+@dataclass(frozen=True)
+class Relay:
+    """What a relay of a run was asked for; what it does next is told by the run's sessions."""
+
+    run_id: str
+    device: str
+    accelerator: str
+    max_hours: float
+    """Session limit that its sessions ask for, where the quota has as much."""
+    state: str
+    """`on` until it has ended; an `on` that no process holds was interrupted."""
+    note: str
+    """What it was about, or why it ended, in words."""
 
 
 class Ledger:
@@ -111,11 +140,13 @@ class Ledger:
             )
 
     def forget_session(self, run_id: str, number: int) -> None:
-        """Drop a session that never started, and its run with it when it was the first."""
+        """Drop a session that never started, and its run with it when it was the only one."""
         with self._connected() as db:
             db.execute("DELETE FROM sessions WHERE run_id = ? AND number = ?", (run_id, number))
-            if number == 1:
-                db.execute("DELETE FROM runs WHERE run_id = ?", (run_id,))
+            db.execute(
+                "DELETE FROM runs WHERE run_id = ? AND NOT EXISTS (SELECT 1 FROM sessions WHERE run_id = ?)",
+                (run_id, run_id),
+            )
 
     def runs(self) -> list[Run]:
         """All runs, newest first."""
@@ -153,8 +184,12 @@ class Ledger:
         max_timesteps_at_risk: int,
         publish_interval_seconds: float,
         after: int,
+        target: str = "",
+        **known: Any,
     ) -> int:
-        """Take the number after session `after` (0 for the first) for a push that starts now.
+        """Take the number after session `after` (0 for the first) for a push to `target` that starts now.
+
+        `target` is the run's own unless said otherwise; `known` are other fields of the session.
 
         Raises
         ------
@@ -162,21 +197,24 @@ class Ledger:
             Another command took it first.
         """
         number = after + 1
+        values = {
+            "run_id": run.run_id,
+            "number": number,
+            "device": device,
+            "accelerator": accelerator or "",
+            "max_seconds": max_seconds,
+            "max_timesteps_at_risk": max_timesteps_at_risk,
+            "publish_interval_seconds": publish_interval_seconds,
+            "pushed": time.time(),
+            "target": target or run.target,
+            **known,
+        }
+        _require_fields(Session, known)
         try:
             with self._connected() as db:
                 db.execute(
-                    "INSERT INTO sessions (run_id, number, device, accelerator, max_seconds, max_timesteps_at_risk,"
-                    " publish_interval_seconds, pushed) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        run.run_id,
-                        number,
-                        device,
-                        accelerator or "",
-                        max_seconds,
-                        max_timesteps_at_risk,
-                        publish_interval_seconds,
-                        time.time(),
-                    ),
+                    f"INSERT INTO sessions ({', '.join(values)}) VALUES ({', '.join('?' for _ in values)})",
+                    tuple(values.values()),
                 )
         except sqlite3.IntegrityError as error:
             raise SessionTaken(
@@ -187,8 +225,7 @@ class Ledger:
 
     def update_session(self, run_id: str, number: int, **values: Any) -> None:
         """Write what became known; timesteps only ever grow."""
-        unknown = set(values) - {field.name for field in dataclasses.fields(Session)}
-        assert not unknown, unknown
+        _require_fields(Session, values)
         growing = ("seen_timesteps", "published_timesteps")
         clauses = [f"{name} = MAX(COALESCE({name}, 0), ?)" if name in growing else f"{name} = ?" for name in values]
         with self._connected() as db:
@@ -202,6 +239,25 @@ class Ledger:
         with self._connected() as db:
             rows = db.execute("SELECT * FROM sessions WHERE run_id = ? ORDER BY number", (run_id,)).fetchall()
         return [Session(**dict(row)) for row in rows]
+
+    def relay(self, run_id: str) -> Relay | None:
+        """The relay of a run, if one was ever begun."""
+        with self._connected() as db:
+            row = db.execute("SELECT * FROM relays WHERE run_id = ?", (run_id,)).fetchone()
+        return Relay(**dict(row)) if row else None
+
+    def begin_relay(self, run_id: str, *, device: str, accelerator: str, max_hours: float) -> Relay:
+        """Write down that a relay of this run is wanted, in place of an earlier one."""
+        relay = Relay(run_id, device, accelerator, max_hours, "on", "")
+        with self._connected() as db:
+            values = dataclasses.astuple(relay)
+            db.execute(f"INSERT OR REPLACE INTO relays VALUES ({', '.join('?' for _ in values)})", values)
+        return relay
+
+    def update_relay(self, run_id: str, *, note: str, state: str = "on") -> None:
+        """Write down what it is about, or that it has ended."""
+        with self._connected() as db:
+            db.execute("UPDATE relays SET state = ?, note = ? WHERE run_id = ?", (state, note, run_id))
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
@@ -226,6 +282,11 @@ def new_run(run_id: str, target: str, username: str, config: RunConfig, folder: 
     )
 
 
+def _require_fields(cls: type, values: Mapping[str, Any]) -> None:
+    unknown = set(values) - {field.name for field in dataclasses.fields(cls)}
+    assert not unknown, unknown
+
+
 def _m001_initial(db: sqlite3.Connection) -> None:
     db.execute(
         "CREATE TABLE runs (run_id TEXT PRIMARY KEY, target TEXT NOT NULL, username TEXT NOT NULL,"
@@ -242,7 +303,17 @@ def _m001_initial(db: sqlite3.Connection) -> None:
     )
 
 
-_MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_m001_initial,)
+def _m002_places_digests_relays(db: sqlite3.Connection) -> None:
+    for column in ("target", "code_digest", "config_digest"):
+        db.execute(f"ALTER TABLE sessions ADD COLUMN {column} TEXT NOT NULL DEFAULT ''")
+    db.execute("UPDATE sessions SET target = (SELECT target FROM runs WHERE runs.run_id = sessions.run_id)")
+    db.execute(
+        "CREATE TABLE relays (run_id TEXT PRIMARY KEY REFERENCES runs, device TEXT NOT NULL, accelerator TEXT NOT NULL,"
+        " max_hours REAL NOT NULL, state TEXT NOT NULL, note TEXT NOT NULL)"
+    )
+
+
+_MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_m001_initial, _m002_places_digests_relays)
 
 
 def _migrate(db: sqlite3.Connection) -> None:

@@ -88,8 +88,10 @@ def start(run: Run, prepared: Prepared, settings: Settings, backend: Backend, le
         max_timesteps_at_risk=session.max_timesteps_at_risk,
         publish_interval_seconds=session.publish_interval_seconds,
         after=after,
+        script_sha256=prepared.bundle.digest,
+        code_digest=prepared.bundle.code_digest,
+        config_digest=prepared.configuration.run.digest,
     )
-    ledger.update_session(run.run_id, number, script_sha256=prepared.bundle.digest)
     try:
         write_aside(run.script(number), prepared.kernel.script)
         address = backend.push(prepared.kernel)

@@ -62,7 +62,13 @@ def status(run_id: str | None, *, as_json: bool) -> None:
     run = book.run(run_id)
     session = book.sessions(run.run_id)[-1]
     backend = target.of_run(run).connect()
-    values: dict[str, Any] = {"run_id": run.run_id, "session": session.number, "slug": run.slug(session.number)}
+    values: dict[str, Any] = {
+        "run_id": run.run_id,
+        "session": session.number,
+        "slug": run.slug(session.number),
+        "code_digest": session.code_digest,
+        "config_digest": session.config_digest or run.config.digest,
+    }
     try:
         state = backend.state(run.slug(session.number))
         values |= {"status": state.status.value, "message": state.message}
@@ -74,6 +80,8 @@ def status(run_id: str | None, *, as_json: bool) -> None:
     else:
         message = f" {values['message']}" if values["message"] else ""
         typer.echo(f"Session {session.number} of run {run.run_id}: {values['status']}.{message}")
+        code = values["code_digest"][:12] or "unknown here"
+        typer.echo(f"  code {code}, configuration {values['config_digest'][:12]} (sha256)")
 
 
 def logs(run_id: str | None, *, session: int | None) -> None:

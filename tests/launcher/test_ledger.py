@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
+import sqlite3
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from kernel.config import RunConfig
+from launcher import ledger
 from launcher.errors import LauncherError, UnknownRun
-from launcher.ledger import Ledger, Run, SessionTaken, new_run
+from launcher.ledger import Ledger, Relay, Run, SessionTaken, new_run
 
 
 @pytest.fixture
@@ -91,3 +98,91 @@ def test_a_damaged_ledger_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "ledger.sqlite").write_bytes(b"not a database" * 100)
     with pytest.raises(LauncherError, match=r"ledger\.sqlite"):
         Ledger(tmp_path / "ledger.sqlite").runs()
+
+
+def test_a_ledger_of_the_first_version_keeps_what_it_knows(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        ledger._m001_initial(db)
+        db.execute("PRAGMA user_version = 1")
+        db.execute("INSERT INTO runs VALUES ('quick-old', 'kaggle', 'alice', 1.0, '/x', '{}')")
+        db.execute(
+            "INSERT INTO sessions (run_id, number, device, accelerator, max_seconds, max_timesteps_at_risk,"
+            " publish_interval_seconds, pushed, published_timesteps)"
+            " VALUES ('quick-old', 1, 'cpu', '', 60, 0, 1, 2, 40)"
+        )
+    book = Ledger(path)
+    assert book.run().username == "alice"
+    (session,) = book.sessions("quick-old")
+    assert (session.published_timesteps, session.target, session.code_digest) == (40, "kaggle", "")
+
+
+def test_a_relay_is_remembered_as_it_was_asked_for(book: Ledger, tmp_path: Path) -> None:
+    run = _run(book, tmp_path)
+    assert book.relay(run.run_id) is None
+    book.begin_relay(run.run_id, device="cpu", accelerator="", max_hours=0.5)
+    book.update_relay(run.run_id, note="waits for the quota")
+    asked = Ledger(tmp_path / "ledger.sqlite").relay(run.run_id)
+    assert asked == Relay(run.run_id, "cpu", "", 0.5, "on", "waits for the quota")
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from kernel.config import RunConfig
+from launcher.ledger import Ledger, new_run
+folder, writer = Path(sys.argv[1]), sys.argv[2]
+for number in range(10_000):
+    book = Ledger(folder / "ledger.sqlite")
+    name = f"run-{writer}-{number}"
+    run = new_run(name, "local", "local", RunConfig(name, 100, 10), folder)
+    book.add_run(run)
+    print("run", name, flush=True)
+    for after in range(3):
+        book.begin_session(run, device="cpu", accelerator=None, max_seconds=60, max_timesteps_at_risk=0,
+                           publish_interval_seconds=1, after=after)
+        print("session", name, after + 1, flush=True)
+        book.update_session(name, after + 1, published_timesteps=10 * number + after, submission="pushed")
+        print("published", name, after + 1, 10 * number + after, flush=True)
+    if number % 3 == 0:
+        book.begin_relay(name, device="cpu", accelerator="", max_hours=1.0)
+        print("relay", name, flush=True)
+"""
+
+
+def test_what_was_written_survives_a_sigkill_at_any_instant(tmp_path: Path) -> None:
+    chance = random.Random(7)
+    path = tmp_path / "ledger.sqlite"
+    said: list[list[str]] = []
+    for attempt in range(12):
+        writers = [
+            subprocess.Popen(
+                [sys.executable, "-c", WRITER, str(tmp_path), f"{attempt}-{one}"], stdout=subprocess.PIPE, text=True
+            )
+            for one in range(2)
+        ]
+        assert writers[0].stdout is not None
+        said.append(writers[0].stdout.readline().split())
+        time.sleep(chance.uniform(0, 0.05))
+        for writer in writers:
+            writer.kill()
+        for writer in writers:
+            out, _ = writer.communicate()
+            # A line that was torn by the kill is no acknowledgement.
+            said += [line.split() for line in out.splitlines(keepends=True) if line.endswith("\n")]
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            assert db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+    book = Ledger(path)
+    known = {run.run_id: {s.number: s for s in book.sessions(run.run_id)} for run in book.runs()}
+    assert len(said) > 50
+    for kind, name, *rest in said:
+        assert name in known
+        if kind == "session":
+            assert int(rest[0]) in known[name]
+        elif kind == "published":
+            assert known[name][int(rest[0])].published_timesteps == int(rest[1])
+            assert known[name][int(rest[0])].submission == "pushed"
+        elif kind == "relay":
+            assert book.relay(name) is not None
+    for sessions in known.values():
+        assert sorted(sessions) == list(range(1, len(sessions) + 1))
