@@ -9,6 +9,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
+from launcher.transfers import OnBytes
+
 
 class Status(Enum):
     """The platform's own states of a session."""
@@ -125,8 +127,8 @@ class Backend(Protocol):
     def output_files(self, slug: str) -> list[RemoteFile]:
         """What the kernel's newest session left in its working folder."""
 
-    def download_output(self, slug: str, name: str, to: Path) -> None:
-        """Write one output file to `to`, aside and renamed; an interrupted download is continued."""
+    def download_output(self, slug: str, name: str, to: Path, on_bytes: OnBytes | None = None) -> None:
+        """Write one output file to `to`, aside (`to` with `.part`) and renamed; what was broken off is continued."""
 
     def dataset_versions(self, dataset: str) -> list[DatasetVersion]:
         """Ready versions of `owner/slug`, newest first; empty when there is no such dataset."""
@@ -134,5 +136,7 @@ class Backend(Protocol):
     def dataset_files(self, dataset: str, version: int) -> list[RemoteFile]:
         """Files of one version."""
 
-    def download_dataset_file(self, dataset: str, version: int, name: str, to: Path) -> None:
-        """Write one file of a version to `to`, aside and renamed; an interrupted download is continued."""
+    def download_dataset_file(
+        self, dataset: str, version: int, name: str, to: Path, on_bytes: OnBytes | None = None
+    ) -> None:
+        """Write one file of a version to `to`, as `download_output` does."""

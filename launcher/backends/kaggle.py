@@ -35,6 +35,7 @@ from launcher.errors import (
     QuotaError,
     SubmissionUnknown,
 )
+from launcher.transfers import OnBytes
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -43,6 +44,8 @@ CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 60.0
 STREAM_SILENCE_S = 330.0
 """Kaggle's load balancer cuts an idle log stream after about 180 s; a longer silence is a dead connection."""
+CHUNK_BYTES = 1 << 14
+"""What is lost of a download when its connection is cut."""
 _END_OF_LOG = "END_OF_LOG"
 _import_lock = threading.Lock()
 
@@ -180,11 +183,11 @@ class KaggleBackend:
     def output_files(self, slug: str) -> list[RemoteFile]:
         return [RemoteFile(name) for name in self._output_urls(slug)]
 
-    def download_output(self, slug: str, name: str, to: Path) -> None:
+    def download_output(self, slug: str, name: str, to: Path, on_bytes: OnBytes | None = None) -> None:
         urls = self._output_urls(slug)
         if name not in urls:
             raise NotFound(f"The session {slug} left no output file {name!r}; it left {', '.join(urls) or 'none'}.")
-        self._download(urls[name], to)
+        self._download(urls[name], to, on_bytes)
 
     def dataset_versions(self, dataset: str) -> list[DatasetVersion]:
         from kagglesdk.datasets.types.dataset_api_service import ApiGetDatasetRequest
@@ -217,7 +220,9 @@ class KaggleBackend:
                 return files
             request.page_token = answer.next_page_token
 
-    def download_dataset_file(self, dataset: str, version: int, name: str, to: Path) -> None:
+    def download_dataset_file(
+        self, dataset: str, version: int, name: str, to: Path, on_bytes: OnBytes | None = None
+    ) -> None:
         from kagglesdk.datasets.types.dataset_api_service import ApiDownloadDatasetRequest
 
         request = ApiDownloadDatasetRequest()
@@ -227,7 +232,7 @@ class KaggleBackend:
         with response:
             # The answer redirects to a storage address that needs, and must get, no credentials.
             address = response.url
-        self._download(address, to)
+        self._download(address, to, on_bytes)
         if urlsplit(address).path.rsplit("/", 1)[-1] == f"{name.rsplit('/', 1)[-1]}.zip":
             _unwrap(to)
 
@@ -276,7 +281,7 @@ class KaggleBackend:
                 return urls
             request.page_token = answer.next_page_token
 
-    def _download(self, address: str, to: Path) -> None:
+    def _download(self, address: str, to: Path, on_bytes: OnBytes | None) -> None:
         """Fetch `address` into `to` through a part file beside it, which a later call continues."""
         to.parent.mkdir(parents=True, exist_ok=True)
         part = to.with_name(to.name + ".part")
@@ -293,15 +298,22 @@ class KaggleBackend:
                         raise BackendUnavailable(f"The rest of {to.name} was refused; it starts anew.")
                     response.raise_for_status()
                     continued = response.status_code == 206
+                    here = done if continued else 0
+                    header = response.headers.get("Content-Length")
+                    told = header is not None and "Content-Encoding" not in response.headers
+                    total = here + int(header) if told and header is not None else -1
                     with part.open("ab" if continued else "wb") as file:
-                        for chunk in response.iter_content(1 << 18):
+                        if on_bytes:
+                            on_bytes(here, total)
+                        for chunk in response.iter_content(CHUNK_BYTES):
                             file.write(chunk)
+                            here += len(chunk)
+                            if on_bytes:
+                                on_bytes(here, total)
                         file.flush()
                         os.fsync(file.fileno())
-                    expected = response.headers.get("Content-Length")
-                    got = part.stat().st_size - (done if continued else 0)
-                    if expected is not None and "Content-Encoding" not in response.headers and got != int(expected):
-                        raise BackendUnavailable(f"{to.name} broke off after {got:,} of {int(expected):,} bytes.")
+                    if total >= 0 and here != total:
+                        raise BackendUnavailable(f"{to.name} broke off after {here:,} of {total:,} bytes.")
 
         self._retry(fetch)
         os.replace(part, to)

@@ -6,7 +6,7 @@ import json
 
 import typer
 
-from launcher import fetching, reporting, target
+from launcher import fetching, reporting, target, transfers
 from launcher.errors import CheckpointError
 from launcher.fetching import Fetched
 from launcher.ledger import Ledger, Run
@@ -23,8 +23,8 @@ def fetch_checkpoints(run_id: str | None, *, everything: bool, step: int | None,
     book = Ledger()
     run = book.run(run_id)
     backend = target.of_run(run).connect()
-    note = (lambda text: typer.echo(text, err=True)) if as_json else typer.echo
-    results = fetching.fetch(run, backend, book, everything=everything, step=step, note=note)
+    shown = transfers.PlainTransfers(_to_stderr) if as_json else transfers.for_terminal(typer.echo)
+    results = fetching.fetch(run, backend, book, everything=everything, step=step, transfers=shown)
     typer.echo(json.dumps([_plain(result) for result in results], indent=2) if as_json else table(run, results))
     if not any(result.path for result in results):
         asked = (
@@ -40,10 +40,20 @@ def fetch_checkpoints(run_id: str | None, *, everything: bool, step: int | None,
 
 def table(run: Run, results: list[Fetched]) -> str:
     """What came, a row a checkpoint."""
-    header = ["step", "from", "bytes", "verdict", "metrics"]
-    body = [[f"t{r.num_timesteps:,}", r.origin, f"{r.size:,}", r.verdict.split(":")[0], _metrics(r)] for r in results]
+    header = ["step", "version", "bytes", "verified", "metrics"]
+    body = [[f"t{r.num_timesteps:,}", r.origin, f"{r.size:,}", _verdict(r), _metrics(r)] for r in results]
     lines = [f"Checkpoints of run {run.run_id}, in {run.checkpoints}:"] if results else []
     return "\n".join([*lines, *(reporting.columns(header, body) if body else [])])
+
+
+def _to_stderr(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def _verdict(result: Fetched) -> str:
+    if result.path is None:
+        return "no, " + result.verdict.split(":")[0]
+    return "verified" if result.verdict == "verified" else f"verified, {result.verdict}"
 
 
 def _metrics(result: Fetched) -> str:

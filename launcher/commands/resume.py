@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from launcher import config, fetching, pushing, reporting, target
+from launcher import config, fetching, pushing, reporting, target, transfers
 from launcher.backends.base import Backend, Status
 from launcher.commands import push, watch
 from launcher.config import Settings
@@ -31,7 +31,8 @@ def resume(run_id: str | None, *, flags: Mapping[str, Any], watch_it: bool) -> N
     last = _settled(run, backend, book)
     settings = _settings(flags, last)
 
-    newest = next((r for r in fetching.fetch(run, backend, book, note=typer.echo) if r.path), None)
+    shown = transfers.for_terminal(typer.echo)
+    newest = next((r for r in fetching.fetch(run, backend, book, transfers=shown) if r.path), None)
     total = run.config.total_timesteps
     if newest is not None and newest.num_timesteps >= total:
         typer.echo(f"Run {run.run_id} is finished: {total:,} of {total:,} timesteps, in {newest.path}.")

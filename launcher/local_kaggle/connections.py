@@ -7,8 +7,9 @@ import socket
 import struct
 from typing import Any
 
+from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 _open: dict[tuple[str, int], asyncio.Transport] = {}
@@ -53,3 +54,35 @@ class Hanging(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
+
+
+class Spoilt(Response):
+    """Another response, reset once `cut_after` bytes of its body have gone, or with byte `wrong_at` altered."""
+
+    def __init__(self, response: Response, cut_after: int | None, wrong_at: int | None) -> None:
+        self._response, self._cut_after, self._wrong_at = response, cut_after, wrong_at
+
+    @property
+    def headers(self) -> MutableHeaders:
+        return self._response.headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        gone, over = 0, False
+
+        async def spoilt(message: Message) -> None:
+            nonlocal gone, over
+            body = bytearray(message.get("body", b""))
+            if over:
+                return
+            if self._wrong_at is not None and gone <= self._wrong_at < gone + len(body):
+                body[self._wrong_at - gone] ^= 1
+            if self._cut_after is not None and gone + len(body) > self._cut_after:
+                over = True
+                await send({**message, "body": bytes(body[: self._cut_after - gone]), "more_body": True})
+                await asyncio.sleep(0.05)  # what has gone is to arrive
+                await cut(scope)
+                return
+            gone += len(body)
+            await send({**message, "body": bytes(body)} if body else message)
+
+        await self._response(scope, receive, spoilt)

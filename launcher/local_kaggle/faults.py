@@ -113,6 +113,20 @@ KINDS: tuple[Kind, ...] = (
         1,
         {"bytes": 100000},
     ),
+    Kind(
+        "download_cut",
+        "The download of a file whose name matches is reset once this many of its bytes have gone.",
+        {"bytes": 0, "pattern": ""},
+        1,
+        {"bytes": 100000, "pattern": "checkpoint_"},
+    ),
+    Kind(
+        "download_wrong",
+        "The download of a file whose name matches has this byte altered.",
+        {"bytes": 0, "pattern": ""},
+        1,
+        {"bytes": 5000, "pattern": "replay_"},
+    ),
     Kind("dataset_stuck", "Dataset versions stay where they are in their processing.", {"on": True}, None, True),
     Kind("dataset_failed", "The next dataset version to be processed ends FAILED.", {"on": True}, 1, {"times": 2}),
     Kind(
@@ -220,14 +234,16 @@ class Faults:
         )
         return None if row is None else {**json.loads(row["value"]), "set_at": row["set_at"]}
 
-    def take(self, name: str, method: str | None = None) -> dict[str, Any] | None:
-        """Use up one occasion of `name` (for `method`): the rule if it works this time, else None."""
+    def take(self, name: str, method: str | None = None, file: str | None = None) -> dict[str, Any] | None:
+        """Use up one occasion of `name` (for `method`, for `file`): the rule if it works this time, else None."""
         if self._store.row("SELECT 1 FROM faults WHERE name = ?", name) is None:
             return None
         with self._store.transaction():
             for row in self._store.rows("SELECT * FROM faults WHERE name = ? ORDER BY id", name):
                 rule: dict[str, Any] = json.loads(row["value"])
                 if method is not None and rule["method"] not in (ANY_METHOD, method):
+                    continue
+                if file is not None and not re.search(rule["pattern"], file):
                     continue
                 if row["times"] == 0:
                     continue

@@ -27,7 +27,7 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainT
 from starlette.routing import Route
 
 from launcher.local_kaggle import accounts_api, admin_api, blobs_api, datasets_api, errors, kernels_api, logs_api
-from launcher.local_kaggle.connections import Dropped, Hanging, Protocol
+from launcher.local_kaggle.connections import Dropped, Hanging, Protocol, Spoilt
 from launcher.local_kaggle.files import Layout, md5_header, write_atomically
 from launcher.local_kaggle.installation import Caller, Installation
 from launcher.local_kaggle.store import Store
@@ -86,7 +86,13 @@ async def storage(request: Request) -> Response:
         if stored is None:
             raise errors.not_found()
         headers = {"ETag": f'"{stored.md5}"', "x-goog-hash": f"md5={md5_header(stored.md5)}"}
-        return FileResponse(stored.path, media_type="application/octet-stream", headers=headers)
+        name = request.path_params["name"]
+        cut = await run_in_threadpool(kaggle.faults.take, "download_cut", file=name)
+        wrong = await run_in_threadpool(kaggle.faults.take, "download_wrong", file=name)
+        response = FileResponse(stored.path, media_type="application/octet-stream", headers=headers)
+        if not cut and not wrong:
+            return response
+        return Spoilt(response, cut["bytes"] if cut else None, wrong["bytes"] if wrong else None)
 
     return await _with_faults(kaggle, "Storage", answer)
 

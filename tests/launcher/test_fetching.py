@@ -16,6 +16,7 @@ from launcher.backends.base import DatasetVersion, RemoteFile
 from launcher.errors import NotFound
 from launcher.fetching import Fetched
 from launcher.ledger import Ledger, Run, new_run
+from launcher.transfers import OnBytes
 
 RUN_ID = "quick-abcdef"
 CONFIG = RunConfig(RUN_ID, 100, 10)
@@ -55,7 +56,9 @@ class Shelf:
     def dataset_files(self, dataset: str, version: int) -> list[RemoteFile]:
         return [RemoteFile(name, len(data)) for name, data in self.versions[version].items()]
 
-    def download_dataset_file(self, dataset: str, version: int, name: str, to: Path) -> None:
+    def download_dataset_file(
+        self, dataset: str, version: int, name: str, to: Path, on_bytes: OnBytes | None = None
+    ) -> None:
         self.downloads.append(name)
         to.parent.mkdir(parents=True, exist_ok=True)
         to.write_bytes(self.versions[version][name])
@@ -65,7 +68,7 @@ class Shelf:
             raise NotFound("Permission 'kernels.get' was denied")
         return [RemoteFile(name) for name in self.outputs[slug]]
 
-    def download_output(self, slug: str, name: str, to: Path) -> None:
+    def download_output(self, slug: str, name: str, to: Path, on_bytes: OnBytes | None = None) -> None:
         self.downloads.append(name)
         to.parent.mkdir(parents=True, exist_ok=True)
         to.write_bytes(self.outputs[slug][name])
