@@ -16,7 +16,9 @@ Wall-clock times are no part of it, so that equal runs have equal states.
 from __future__ import annotations
 
 import random
+import weakref
 from collections import deque
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -49,8 +51,7 @@ def capture(model: Any, training: Any) -> dict[str, Any]:
         "scalars": {name: getattr(model, name) for name in SCALARS if hasattr(model, name)},
         "arrays": {name: _copied(getattr(model, name)) for name in ARRAYS},
         "episodes": {name: [_plain(item) for item in getattr(model, name) or ()] for name in EPISODES},
-        "policy": {name: _to_numpy(tensor) for name, tensor in model.policy.state_dict().items()},
-        "optimizer": _to_numpy(model.policy.optimizer.state_dict()),
+        **_capture_tensors(model.policy),
         "rollout": _capture_rollout(model, model.collected_steps),
         "collected": [model.collected_steps, model.collected_episodes],
         "environments": environments.capture(model.env),
@@ -104,14 +105,56 @@ def to_tensors(tree: Any) -> Any:
     return tree
 
 
-def _to_numpy(tree: Any) -> Any:
+_named: weakref.WeakKeyDictionary[Any, Mapping[str, th.Tensor]] = weakref.WeakKeyDictionary()
+"""The parameters and buffers of each policy by name: they stay the same objects, and walking its modules is slow."""
+
+
+def _capture_tensors(policy: Any) -> dict[str, Any]:
+    """Copies of weights and of the optimizer's state, which must not share memory with what training goes on with."""
+    if policy not in _named:
+        _named[policy] = dict(policy.state_dict(keep_vars=True))
+    weights, optimizer = _named[policy], policy.optimizer.state_dict()
+    tensors = [*weights.values(), *_tensors_in(optimizer)]
+    copies = iter(_copies(tensors))
+    return {"policy": {name: next(copies) for name in weights}, "optimizer": _filled(optimizer, copies)}
+
+
+def _copies(tensors: list[th.Tensor]) -> list[np.ndarray]:
+    """A copy of each; one call for all of a type, because dozens of small ones cost more than their bytes."""
+    groups: dict[Any, list[int]] = {}
+    for index, tensor in enumerate(tensors):
+        groups.setdefault((tensor.dtype, tensor.device), []).append(index)
+    found: dict[int, np.ndarray] = {}
+    with th.no_grad():
+        for indices in groups.values():
+            flat = th.cat([tensors[i].reshape(-1) for i in indices]).cpu().numpy()
+            at = 0
+            for i in indices:
+                count = tensors[i].numel()
+                found[i] = flat[at : at + count].reshape(tensors[i].shape)
+                at += count
+    return [found[i] for i in range(len(tensors))]
+
+
+def _tensors_in(tree: Any) -> Iterator[th.Tensor]:
     if isinstance(tree, th.Tensor):
-        # A copy even where tensor and array could share memory: training goes on while this is written.
-        return np.array(tree.detach().cpu().numpy(), copy=True)
+        yield tree
+    elif isinstance(tree, dict):
+        for value in tree.values():
+            yield from _tensors_in(value)
+    elif type(tree) in (list, tuple):
+        for value in tree:
+            yield from _tensors_in(value)
+
+
+def _filled(tree: Any, copies: Iterator[np.ndarray]) -> Any:
+    """`tree` with the next of `copies` in the place of each tensor."""
+    if isinstance(tree, th.Tensor):
+        return next(copies)
     if isinstance(tree, dict):
-        return {k: _to_numpy(v) for k, v in tree.items()}
+        return {k: _filled(v, copies) for k, v in tree.items()}
     if type(tree) in (list, tuple):
-        return type(tree)(_to_numpy(v) for v in tree)
+        return type(tree)(_filled(v, copies) for v in tree)
     return tree
 
 
@@ -161,13 +204,13 @@ def _capture_random(model: Any) -> dict[str, Any]:
     return {
         "python": {"version": version, "numbers": np.array(numbers, np.uint32), "gauss": gauss},
         "numpy": {
-            "key": legacy["state"]["key"].copy(),
+            "key": legacy["state"]["key"],  # numpy hands out a copy, and so does torch
             "pos": int(legacy["state"]["pos"]),
             "has_gauss": int(legacy["has_gauss"]),
             "gauss": float(legacy["gauss"]),
         },
-        "torch": th.get_rng_state().numpy().copy(),
-        "cuda": [s.numpy().copy() for s in th.cuda.get_rng_state_all()] if model.device.type == "cuda" else None,
+        "torch": th.get_rng_state().numpy(),
+        "cuda": [s.numpy() for s in th.cuda.get_rng_state_all()] if model.device.type == "cuda" else None,
     }
 
 

@@ -19,6 +19,8 @@ from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 
+from kernel import records
+
 Row = tuple[int, str]
 """A row's timestep and its line."""
 FILE = "metrics.jsonl"
@@ -200,8 +202,5 @@ class MetricsFile:
         """Add the rows that are newer than what is there."""
         fresh = [row for row in rows if row[0] > self.newest]
         if fresh:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write("".join(text for _, text in fresh))
-                file.flush()
-                os.fsync(file.fileno())
+            records.append_lines(self.path, "".join(text for _, text in fresh))
             self.newest = fresh[-1][0]

@@ -5,19 +5,48 @@ Standard library only.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 DIGESTS = "digests.jsonl"
+LONGEST_LINE = 1 << 16
+
+
+def append_lines(path: Path, text: str) -> None:
+    """Add whole lines to a file, on the disk when this returns; a torn last line of a killed writer goes first.
+
+    Raises
+    ------
+    OSError
+        No space, a read-only disk: the file is as it was.
+    """
+    with path.open("ab+") as file:
+        size = _whole_lines(file)
+        try:
+            file.truncate(size)
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(file.fileno(), size)
+            raise
+
+
+def _whole_lines(file: BinaryIO) -> int:
+    """How many bytes of `file` are lines with their end."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - LONGEST_LINE))
+    tail = file.read()
+    return size if not tail or tail.endswith(b"\n") else size - len(tail) + tail.rfind(b"\n") + 1
 
 
 def append_digest(folder: Path, num_timesteps: int, digest: str) -> None:
     """Record one more."""
-    with (folder / DIGESTS).open("a", encoding="utf-8") as file:
-        file.write(_line(num_timesteps, digest))
-        file.flush()
-        os.fsync(file.fileno())
+    append_lines(folder / DIGESTS, _line(num_timesteps, digest))
 
 
 def read_digests(folder: Path) -> dict[int, str]:

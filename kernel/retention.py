@@ -35,7 +35,10 @@ def kept(timesteps: list[int], newest: int, best: int | None = None, published: 
 
 def _prune_segments(folder: Path, scores: Scores, checkpoints: list[Path]) -> None:
     """Delete the replay segments that no checkpoint lists any more."""
-    needed = {name for path in checkpoints for name in scores.segments(path)}
+    try:
+        needed = {name for path in checkpoints for name in scores.segments(path)}
+    except OSError:
+        return  # what cannot be read now may list any of them
     for path in (folder / segments.FOLDER).glob("*.bin"):
         if path.name not in needed:
             with contextlib.suppress(OSError):
@@ -48,17 +51,24 @@ class Scores:
     def __init__(self) -> None:
         self._known: dict[Path, tuple[float | None, tuple[str, ...]]] = {}
 
+    def add(self, path: Path, manifest: Manifest) -> None:
+        """The checkpoint at `path` was just written with `manifest`: it need not be read for this."""
+        self._known[path] = _knowledge(manifest)
+
     def best(self, paths: list[Path]) -> int | None:
         """Timestep of the checkpoint with the best evaluation, if any has one."""
         scored = [(score, num_timesteps_of(p.name)) for p in paths if (score := self._score(p)) is not None]
         return max(scored)[1] if scored else None
 
     def segments(self, path: Path) -> tuple[str, ...]:
-        """Names of the replay segments that the checkpoint at `path` needs."""
+        """Names of the replay segments that the checkpoint at `path` needs; OSError where it cannot be read."""
         return self._read(path)[1]
 
     def _score(self, path: Path) -> float | None:
-        return self._read(path)[0]
+        try:
+            return self._read(path)[0]
+        except OSError:
+            return None
 
     def _read(self, path: Path) -> tuple[float | None, tuple[str, ...]]:
         if path not in self._known:
@@ -69,11 +79,14 @@ class Scores:
 def _read_manifest(path: Path) -> tuple[float | None, tuple[str, ...]]:
     try:
         with zipfile.ZipFile(path) as archive:
-            manifest = Manifest.from_json(archive.read(MANIFEST))
-        score: Any = manifest.metrics.get(BEST_KEY)
-        names = tuple(str(entry["name"]) for entry in segments.listed(manifest))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile):
+            return _knowledge(Manifest.from_json(archive.read(MANIFEST)))
+    except (ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile):
         return None, ()
+
+
+def _knowledge(manifest: Manifest) -> tuple[float | None, tuple[str, ...]]:
+    score: Any = manifest.metrics.get(BEST_KEY)
+    names = tuple(str(entry["name"]) for entry in segments.listed(manifest))
     return (float(score) if isinstance(score, (int, float)) else None), names
 
 

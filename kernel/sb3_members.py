@@ -17,7 +17,7 @@ _OURS = ("at_consistent_point", "collected_steps", "collected_episodes", "resume
 
 
 def constant_data(model: Any) -> dict[str, Any]:
-    """Attributes of `model` that never change in a run, as member `data` writes them; made once, for it is slow."""
+    """Attributes of `model` that never change in a run, as member `data` has them; made once, for it is slow."""
     torch_names = {name.partition(".")[0] for names in model._get_torch_save_params() for name in names}
     left_out = {*model._excluded_save_params(), *torch_names, *ARRAYS, *EPISODES, *_OURS, "_episodes_before_rollout"}
     return json.loads(data_to_json({k: v for k, v in vars(model).items() if k not in left_out}))
@@ -29,7 +29,7 @@ def members(constant: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, 
     # Observations and episode records are not needed to load; None is what a model begins with.
     data.update(dict.fromkeys((*ARRAYS, *EPISODES)))
     return {
-        "data": json.dumps(data, indent=4).encode(),
+        "data": json.dumps(data).encode(),
         "policy.pth": _saved(to_tensors(state["policy"])),
         "policy.optimizer.pth": _saved(to_tensors(state["optimizer"])),
         "_stable_baselines3_version": stable_baselines3.__version__.encode(),

@@ -76,6 +76,8 @@ class CheckpointWriter:
         self._write = write
         self._replay = replay
         self._scores = retention.Scores()
+        self._run_values = dataclasses.asdict(lineage.run)
+        self._config_digest = lineage.run.digest
         self._queue: queue.Queue[Snapshot | None] = queue.Queue(IN_FLIGHT - 1)
         self._thread = threading.Thread(target=self._run, name="checkpoint writer", daemon=True)
         self._thread.start()
@@ -132,9 +134,11 @@ class CheckpointWriter:
             checkpoint.STATE: state,
             checkpoint.METRICS: "".join(text for _, text in snapshot.recent_rows).encode(),
         }
-        data = checkpoint.to_bytes(self._manifest(snapshot, digest, details), members)
+        manifest = self._manifest(snapshot, digest, details)
+        data = checkpoint.to_bytes(manifest, members)
         path = self.folder / checkpoint_name(t)
         self._create(path, data, digest)
+        self._scores.add(path, manifest)
         self.lineage.known_digests[t] = digest
         records.append_digest(self.folder, t, digest)
         self._metrics.append(snapshot.recent_rows)
@@ -150,6 +154,10 @@ class CheckpointWriter:
                 return  # executed again, and the same came out
             checkpoint.refuse(path)
             self._write(path, data)
+        # Older ones are deleted after this, so it must be there and not only be said to be.
+        if path.read_bytes() != data:
+            checkpoint.refuse(path)
+            raise OSError(f"{path.name} does not read back as it was written")
 
     def _manifest(self, snapshot: Snapshot, digest: str, details: Mapping[str, Any]) -> Manifest:
         lineage = self.lineage
@@ -158,7 +166,7 @@ class CheckpointWriter:
             session=lineage.session.session,
             num_timesteps=snapshot.num_timesteps,
             total_timesteps=lineage.total_timesteps,
-            config_digest=lineage.run.digest,
+            config_digest=self._config_digest,
             members={},
             metrics=snapshot.metrics,
             state_digest=digest,
@@ -169,7 +177,7 @@ class CheckpointWriter:
                 **lineage.details,
                 **details,
                 "finished": snapshot.finished,
-                "run": dataclasses.asdict(lineage.run),
+                "run": self._run_values,
             },
         )
 

@@ -18,7 +18,7 @@ from harness import Ear, configuration, digests, learn
 from stable_baselines3 import PPO
 from tests_kernel_support import HERE, environment
 
-from kernel import checkpoint, codec, retention, train, writer
+from kernel import checkpoint, codec, records, retention, segments, train, writer
 from kernel.manifest import CheckpointInvalid, checkpoints_in, verify
 
 CALLS = "openat,write,pwrite64,fsync,fdatasync,linkat,link,unlinkat,unlink,renameat,renameat2,rename,close,lseek"
@@ -213,6 +213,58 @@ def test_retention_never_deletes_the_last_two(tmp_path: Path, small: Path) -> No
         shutil.copy(small / f"checkpoint_t{t}.zip", tmp_path)
     assert retention.prune(tmp_path, 1, retention.Scores()) == []
     assert len(checkpoints_in(tmp_path)) == 2
+
+
+def test_a_checkpoint_that_does_not_read_back_costs_none_of_the_older_ones(tmp_path: Path, monkeypatch: Any) -> None:
+    def worn_disk(path: Path, data: bytes) -> None:
+        checkpoint.write_new(path, data if "_t8." in path.name or "_t16." in path.name else data[:-1] + b"?")
+
+    def make(*args: Any, **kwargs: Any) -> writer.CheckpointWriter:
+        return writer.CheckpointWriter(*args, **{**kwargs, "write": worn_disk})
+
+    monkeypatch.setattr(train, "CheckpointWriter", make)
+    ear = Ear()
+    assert learn(configuration(keep_checkpoints=2), tmp_path, ear)[0] == "finished"
+    assert [verify(path).num_timesteps for path in checkpoints_in(tmp_path / "checkpoints")] == [16, 8]
+    assert [event["num_timesteps"] for event in ear.of("checkpoint")] == [8, 16]
+    assert "does not read back" in ear.of("checkpoint_failed")[0]["reason"]
+
+
+def test_no_replay_segment_is_deleted_while_a_checkpoint_cannot_be_read(tmp_path: Path, monkeypatch: Any) -> None:
+    run = {"algorithm": "DQN", "hyperparameters": {"learning_starts": 2000}}
+    learn(configuration(run, keep_checkpoints=20), tmp_path)
+    folder = tmp_path / "checkpoints"
+    before = sorted((folder / segments.FOLDER).iterdir())
+    newest = checkpoints_in(folder)[0]
+    original = zipfile.ZipFile
+
+    def failing(path: Any, *args: Any) -> Any:
+        if path == newest:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return original(path, *args)
+
+    monkeypatch.setattr(retention.zipfile, "ZipFile", failing)
+    retention.prune(folder, 2, retention.Scores())
+    assert sorted((folder / segments.FOLDER).iterdir()) == before
+    monkeypatch.undo()
+    retention.prune(folder, 2, retention.Scores())
+    segments.verify(newest, verify(newest))
+
+
+def test_lines_are_added_whole_or_not_at_all(tmp_path: Path, monkeypatch: Any) -> None:
+    path = tmp_path / records.DIGESTS
+    path.write_bytes(b'{"num_timesteps": 1, "state_digest": "a"}\n{"num_times')  # a writer was killed
+    records.append_digest(tmp_path, 2, "b")
+    assert records.read_digests(tmp_path) == {1: "a", 2: "b"}
+    whole = path.read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        records.append_digest(tmp_path, 3, "c")
+    assert path.read_bytes() == whole
 
 
 def test_disk_does_not_grow_with_the_length_of_a_run(tmp_path: Path) -> None:
