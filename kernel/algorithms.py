@@ -128,7 +128,7 @@ def make_model(run: RunConfig, venv: VecEnv, device: str) -> Any:
             hyperparameters[name] = _schedule(name, hyperparameters[name])
     if isinstance(hyperparameters.get("train_freq"), list):
         hyperparameters["train_freq"] = tuple(hyperparameters["train_freq"])
-    hyperparameters.setdefault("policy", "MlpPolicy")
+    hyperparameters.setdefault("policy", run.policy)
     try:
         return ALGORITHMS[run.algorithm](env=venv, seed=run.seed, device=device, **hyperparameters)
     except TypeError as error:

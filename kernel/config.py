@@ -16,6 +16,7 @@ import collections.abc
 import dataclasses
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ DEVICES = ("auto", "cpu", "cuda")
 FLOOD_ACTIONS = ("stop", "throttle")
 HEALTH_ACTIONS = ("warn", "stop")
 ALGORITHMS = ("PPO", "A2C", "DQN")
+POLICIES = ("MlpPolicy", "CnnPolicy", "MultiInputPolicy")
 
 T = TypeVar("T")
 
@@ -46,6 +48,8 @@ class RunConfig:
     """Timesteps between two checkpoints."""
     algorithm: str = "PPO"
     """Which stable-baselines3 algorithm learns: one of ALGORITHMS."""
+    policy: str = "MlpPolicy"
+    """Its policy: one of POLICIES."""
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of that algorithm's constructor, as JSON values."""
     env: str = "arz_model:TrafficSignal-v0"
@@ -70,6 +74,7 @@ class RunConfig:
             )
         _require_positive(self, "total_timesteps", "checkpoint_freq", "n_envs", "eval_episodes")
         _require_one_of(self, "algorithm", ALGORITHMS)
+        _require_one_of(self, "policy", POLICIES)
         _require_not_negative(self, "seed", "eval_freq")
 
     @property
@@ -193,6 +198,8 @@ def _require_type(name: str, value: Any, hint: Any) -> None:
     accepted, wanted = _JSON_TYPES[get_origin(hint) or hint]
     if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
         raise ConfigurationError(f"{name} must be {wanted}; got {value!r}.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigurationError(f"{name} must be a finite number; got {value!r}.")
 
 
 def _require_positive(config: object, *names: str) -> None:

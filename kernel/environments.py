@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from types import FunctionType, MethodType, ModuleType
@@ -25,7 +26,7 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
-from kernel import codec
+from kernel import codec, isolation
 from kernel.config import RunConfig
 
 MAX_REPLAYED_ACTIONS = 100_000
@@ -119,6 +120,10 @@ def make_environment(run: RunConfig, device: str) -> gymnasium.Env:
     if run.env.startswith("arz_model:"):
         kwargs.setdefault("device", device)
     env = _factory(run.env)(**kwargs)
+    if not isinstance(env, gymnasium.Env):
+        raise UnknownEnvironment(
+            f"env is {run.env!r}, and what it returned is {type(env).__qualname__}, no gymnasium environment."
+        )
     if not hasattr(env.unwrapped, "state_dict"):
         env = ActionLog(env)
     return Episodes(env)
@@ -159,9 +164,11 @@ def _imported(module_name: str) -> ModuleType:
 
 
 def source_modules(run: RunConfig) -> list[str]:
-    """Top-level modules that the environment of `run` comes from."""
+    """Top-level modules that the environment of `run` comes from, and what else the researcher packed."""
     module_name = run.env.partition(":")[0] if ":" in run.env else ""
-    return [module_name.partition(".")[0]] if module_name else []
+    bundle = os.environ.get("KAGLAUNCH_BUNDLE")
+    packed = isolation.project_modules(bundle) if bundle else []
+    return sorted({*packed, *([module_name.partition(".")[0]] if module_name else [])})
 
 
 def capture(venv: VecEnv) -> dict[str, Any]:

@@ -79,12 +79,13 @@ def code_digests(module_names: Iterable[str]) -> dict[str, str]:
     """sha256, shortened, of each source file that a changed training would come from."""
     files: dict[str, Path] = {f"kernel/{name}": Path(__file__).with_name(name) for name in OWN_MODULES}
     for name in module_names:
-        source = getattr(importlib.import_module(name), "__file__", None)
-        if source is None:
+        spec = importlib.util.find_spec(name)
+        if spec is None:
             continue
-        origin = Path(source)
-        found = sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
-        files.update({f"{name}/{path.relative_to(origin.parent).as_posix()}": path for path in found})
+        for folder in map(Path, spec.submodule_search_locations or ()):
+            files |= {f"{name}/{path.relative_to(folder).as_posix()}": path for path in sorted(folder.rglob("*.py"))}
+        if spec.submodule_search_locations is None and spec.origin is not None:
+            files[f"{name}/{Path(spec.origin).name}"] = Path(spec.origin)
     return {
         key: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for key, path in sorted(files.items()) if path.is_file()
     }

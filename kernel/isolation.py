@@ -43,6 +43,12 @@ class BundleFinder(MetaPathFinder):
         return spec
 
 
+def project_modules(folder: str | Path) -> list[str]:
+    """Modules of the researcher's own that the bundle in `folder` brings along."""
+    listed = Path(folder) / PACKAGES_FILE
+    return json.loads(listed.read_text("utf-8")) if listed.is_file() else []
+
+
 def isolate(folder: str | Path) -> None:
     """From now on import PACKAGES, and those that `packages.json` in `folder` lists, only from `folder`.
 
@@ -52,9 +58,7 @@ def isolate(folder: str | Path) -> None:
         One of them was imported before, from elsewhere.
     """
     root = Path(folder).resolve()
-    listed = root / PACKAGES_FILE
-    further = json.loads(listed.read_text("utf-8")) if listed.is_file() else []
-    names = frozenset(PACKAGES) | frozenset(further)
+    names = frozenset(PACKAGES) | frozenset(project_modules(root))
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, BundleFinder)]
     sys.meta_path.insert(0, BundleFinder(root, names))
     for name, module in list(sys.modules.items()):

@@ -10,21 +10,25 @@ import base64
 import functools
 import hashlib
 import io
+import json
 import lzma
 import tarfile
 import zipfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kernel.config import Configuration, canonical_json
 from launcher import paths, wheels
 from launcher.checks import secrets
 from launcher.errors import BundleError
+from launcher.project import Project, largest
 
 MAX_SCRIPT_BYTES = 900_000
 PACKAGES = ("arz_model", "kernel")
 CONFIGURATION = "run.json"
+PACKAGES_FILE = "packages.json"
+"""Lists the modules of the project: like our own, they are imported from the bundle and from nowhere else."""
 _SUFFIXES = (".py", ".toml")
 
 _SCRIPT = '''\
@@ -66,10 +70,29 @@ class Bundle:
     """A kernel script and what went into it."""
 
     script: bytes
-    files: Mapping[str, int]
-    """Size [bytes] of each member before compression, by its name."""
-    code_digest: str
-    """sha256 over names and contents of all members but the configuration: equal digests run equal code."""
+    members: Mapping[str, bytes] = field(repr=False)
+    """Content of each member by its name."""
+    project: tuple[str, ...] = ()
+    """Names of those that are the researcher's own."""
+
+    @property
+    def files(self) -> dict[str, int]:
+        """Size [bytes] of each member before compression, by its name."""
+        return {name: len(content) for name, content in self.members.items()}
+
+    def unpack(self, folder: Path) -> None:
+        """Write the members below `folder`, as the script does in its session."""
+        for name, content in self.members.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+
+    @property
+    def code_digest(self) -> str:
+        """sha256 over names and contents of all members but the configuration: equal digests run equal code."""
+        members = self.members.items()
+        listed = {name: hashlib.sha256(content).hexdigest() for name, content in members if name != CONFIGURATION}
+        return hashlib.sha256(canonical_json(listed).encode()).hexdigest()
 
     @property
     def digest(self) -> str:
@@ -82,8 +105,14 @@ def kernel_script(config: Configuration, *, cache: Path | None = None, own_secre
     return build(config, cache=cache, own_secrets=own_secrets).script
 
 
-def build(config: Configuration, *, cache: Path | None = None, own_secrets: Iterable[str] = ()) -> Bundle:
-    """Pack our sources, the stable-baselines3 wheel and `config` into one script of at most MAX_SCRIPT_BYTES.
+def build(
+    config: Configuration,
+    project: Project | None = None,
+    *,
+    cache: Path | None = None,
+    own_secrets: Iterable[str] = (),
+) -> Bundle:
+    """Pack our sources, the stable-baselines3 wheel, `project` and `config` into one script of MAX_SCRIPT_BYTES.
 
     Raises
     ------
@@ -92,21 +121,22 @@ def build(config: Configuration, *, cache: Path | None = None, own_secrets: Iter
     BundleError
         The script would be too large, or the wheel cannot be had.
     """
-    members = sources()
+    own = project or Project()
+    members = {**own.files, **sources()}
+    if own.modules:
+        members[PACKAGES_FILE] = json.dumps(own.modules).encode()
     members[CONFIGURATION] = config.to_json().encode()
     secrets.refuse(members, own_secrets)
     library = _unpacked(wheels.fetch(wheels.STABLE_BASELINES3, cache or paths.cache_dir()))
-    script = _script(config, {**library, **members})
+    members = {**library, **members}
+    script = _script(config, members)
     if len(script) > MAX_SCRIPT_BYTES:
-        sizes = sorted(((len(content), name) for name, content in {**library, **members}.items()), reverse=True)
-        largest = "\n".join(f"  {size:>10,} bytes  {name}" for size, name in sizes[:5])
         raise BundleError(
             f"The kernel script would have {len(script):,} bytes; Kaggle takes {MAX_SCRIPT_BYTES:,}.\n"
-            f"The largest members, before compression:\n{largest}\n"
-            "Leave out what the training does not import, or attach large data as a dataset."
+            f"{largest({name: len(content) for name, content in members.items()})}\n"
+            "Leave out what the training does not import (.kaglaunchignore), or attach large data as a dataset."
         )
-    everything = {**library, **members}
-    return Bundle(script, {name: len(content) for name, content in sorted(everything.items())}, _digest(everything))
+    return Bundle(script, dict(sorted(members.items())), tuple(sorted(own.files)))
 
 
 def sources() -> dict[str, bytes]:
@@ -118,11 +148,6 @@ def sources() -> dict[str, bytes]:
             if path.suffix in _SUFFIXES and path.is_file() and "__pycache__" not in path.parts:
                 found[path.relative_to(root).as_posix()] = path.read_bytes()
     return found
-
-
-def _digest(members: Mapping[str, bytes]) -> str:
-    listed = {name: hashlib.sha256(content).hexdigest() for name, content in members.items() if name != CONFIGURATION}
-    return hashlib.sha256(canonical_json(listed).encode()).hexdigest()
 
 
 def _script(config: Configuration, members: Mapping[str, bytes]) -> bytes:
@@ -141,7 +166,7 @@ def _script(config: Configuration, members: Mapping[str, bytes]) -> bytes:
 def _packed(members: tuple[tuple[str, bytes], ...]) -> bytes:
     """xz of a tar whose every header is a function of name and content alone."""
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for name, content in members:
             info = tarfile.TarInfo(name)
             info.size, info.mode = len(content), 0o644

@@ -88,6 +88,14 @@ def push(
     accelerator: Accelerator = None,
     max_hours: MaxHours = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the training.")] = None,
+    env: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:FACTORY", help="Your own gymnasium environment; or an id of gymnasium."),
+    ] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATH", help="File or folder that goes with it; again for more. Default: env's module."),
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Follow the session to its end.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show exactly what would be pushed; push nothing.")
@@ -101,7 +109,13 @@ def push(
     from launcher.commands.push import push as command
 
     flags = {
-        "run": {"timesteps": timesteps, "checkpoint_freq": checkpoint_freq, "seed": seed},
+        "run": {
+            "timesteps": timesteps,
+            "checkpoint_freq": checkpoint_freq,
+            "seed": seed,
+            "env": env,
+            "include": include or None,
+        },
         "session": {"device": _value(device), "accelerator": accelerator, "max_hours": max_hours},
     }
     command(quick=quick, forced=_target(target), flags=flags, dry_run=dry_run, watch_it=watch)

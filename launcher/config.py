@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import secrets
 import tomllib
@@ -11,13 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from kernel.config import DEVICES, ConfigurationError, RunConfig, SessionConfig, from_mapping
+from kernel.config import DEVICES, ConfigurationError, RunConfig, SessionConfig, canonical_json, from_mapping
 from launcher.errors import ConfigError
 
 FILE = "kaglaunch.toml"
 PREFIX = "KAGLAUNCH_"
 ACCELERATORS = ("NvidiaTeslaT4", "NvidiaL4", "NvidiaL4X1", "NvidiaTeslaA100", "NvidiaH100", "NvidiaRtxPro6000")
 RETIRED_ACCELERATORS = ("NvidiaTeslaP100", "TpuV38", "Tpu1VmV38", "TpuV232", "TpuV2256")
+
+TRAFFIC = "arz_model:TrafficSignal-v0"
 
 T = TypeVar("T")
 
@@ -30,14 +33,19 @@ class RunSettings:
     """Timesteps of the whole run."""
     checkpoint_freq: int = 2_000
     """Timesteps between two checkpoints."""
-    env: str = "arz_model:TrafficSignal-v0"
-    """Environment id for `gymnasium.make`, or `module:factory`."""
+    env: str = TRAFFIC
+    """Environment id for `gymnasium.make`, or `module:factory` of a function that returns one."""
     env_kwargs: Mapping[str, Any] = field(default_factory=lambda: {"scenario": "quick"})
-    """Keyword arguments of the environment."""
+    """Keyword arguments of the environment; none by default for another `env` than the traffic one."""
+    include: tuple[str, ...] = ()
+    """Files and folders of this folder that go into the bundle, each under its own name; what .gitignore and
+    .kaglaunchignore name stays here. Without any: the module that `env` names, where it lies in this folder."""
     algorithm: str = "PPO"
-    """stable-baselines3 algorithm."""
+    """stable-baselines3 algorithm: PPO, A2C or DQN."""
+    policy: str = "MlpPolicy"
+    """Its policy: MlpPolicy, CnnPolicy or MultiInputPolicy."""
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
-    """Keyword arguments of the algorithm."""
+    """Keyword arguments of the algorithm; a linear schedule is written "lin_3e-4"."""
     n_envs: int = 1
     """Environments stepped together."""
     normalize: bool = False
@@ -48,6 +56,11 @@ class RunSettings:
     """Episodes of one evaluation."""
     seed: int = 0
     """Seed of the training."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "include", tuple(self.include))
+        if wrong := [path for path in self.include if not isinstance(path, str)]:
+            raise ConfigurationError(f"include must be a list of paths; got {wrong[0]!r} in it.")
 
 
 @dataclass(frozen=True)
@@ -100,7 +113,7 @@ class Settings:
 
     def run_config(self, run_id: str) -> RunConfig:
         """What the kernel is told about the run."""
-        values = {f.name: getattr(self.run, f.name) for f in dataclasses.fields(self.run)}
+        values = {f.name: getattr(self.run, f.name) for f in dataclasses.fields(self.run) if f.name != "include"}
         return _checked(lambda: RunConfig(run_id=run_id, total_timesteps=values.pop("timesteps"), **values))
 
     def session_config(self, number: int, dataset: str) -> SessionConfig:
@@ -127,12 +140,47 @@ class Settings:
 
 
 QUICK: Mapping[str, Mapping[str, Any]] = {
-    "run": {"timesteps": 100, "checkpoint_freq": 10, "hyperparameters": {"n_steps": 10, "batch_size": 10}},
+    "run": {"timesteps": 100, "checkpoint_freq": 10},
     "session": {"max_hours": 0.25, "publish_interval_s": 0.0, "max_timesteps_at_risk": 20, "keep_checkpoints": 10},
 }
 """`--quick`: 100 timesteps, a checkpoint every 10, and training never more than 20 ahead of what is published."""
 
+QUICK_HYPERPARAMETERS: Mapping[str, Mapping[str, Any]] = {
+    "PPO": {"n_steps": 10, "batch_size": 10},
+    "A2C": {"n_steps": 10},
+    "DQN": {"learning_starts": 20},
+}
+"""By algorithm, over the run's own: an update must come within 100 timesteps."""
+
 _SECTIONS = {"run": RunSettings, "session": SessionSettings, "watch": WatchSettings}
+_QUICK_SOURCE = "--quick"
+
+
+@dataclass(frozen=True)
+class Effective:
+    """The configuration that holds, and where each value of it comes from."""
+
+    settings: Settings
+    sources: Mapping[str, Mapping[str, str]]
+    """section -> key -> `flag`, `--quick`, `environment`, the file's name, or `default`."""
+
+    def plain(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """section -> key -> `{"value": …, "source": …}`, for JSON."""
+        return {
+            name: {
+                key: {"value": value, "source": self.sources[name][key]}
+                for key, value in dataclasses.asdict(getattr(self.settings, name)).items()
+            }
+            for name in _SECTIONS
+        }
+
+    def lines(self) -> list[str]:
+        """One line a key, as a person reads it."""
+        shown = []
+        for name, keys in self.plain().items():
+            shown.append(f"[{name}]")
+            shown += [f"  {key} = {json.dumps(item['value'])}  ({item['source']})" for key, item in keys.items()]
+        return shown
 
 
 def load(
@@ -142,6 +190,17 @@ def load(
     folder: Path | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Settings:
+    """The settings of `resolve`."""
+    return resolve(flags, quick=quick, folder=folder, environ=environ).settings
+
+
+def resolve(
+    flags: Mapping[str, Mapping[str, Any]],
+    *,
+    quick: bool = False,
+    folder: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Effective:
     """Merge file, environment, `--quick` and flags (section -> key -> value; None means not given).
 
     Raises
@@ -150,22 +209,40 @@ def load(
         An unknown section or key, or an impossible value, with where it stands and what is valid.
     """
     file = (folder or Path.cwd()) / FILE
-    layers: list[tuple[str, Mapping[str, Mapping[str, Any]]]] = [(str(file), _from_file(file))]
-    layers.append(("the environment", _from_environment(os.environ if environ is None else environ)))
+    layers: list[tuple[str, str, Mapping[str, Mapping[str, Any]]]] = [(FILE, str(file), _from_file(file))]
+    layers.append(("environment", "the environment", _from_environment(os.environ if environ is None else environ)))
     if quick:
-        layers.append(("--quick", QUICK))
-    layers.append(("the command line", flags))
+        layers.append((_QUICK_SOURCE, _QUICK_SOURCE, QUICK))
+    layers.append(("flag", "the command line", flags))
     sections: dict[str, Any] = {}
+    sources: dict[str, dict[str, str]] = {}
     for name, cls in _SECTIONS.items():
         values: dict[str, Any] = {}
-        for source, layer in layers:
+        sources[name] = {f.name: "default" for f in dataclasses.fields(cls)}
+        for source, where, layer in layers:
             given = {key: value for key, value in layer.get(name, {}).items() if value is not None}
-            _checked(lambda cls=cls, given=given: from_mapping(cls, given), f"In {source}, section [{name}]: ")
+            _checked(lambda cls=cls, given=given: from_mapping(cls, given), f"In {where}, section [{name}]: ")
             values |= given
+            sources[name] |= dict.fromkeys(given, source)
+        if name == "run":
+            _complete_run(values, sources[name], quick)
         sections[name] = cls(**values)
     settings = Settings(**sections)
     _validate(settings)
-    return settings
+    return Effective(settings, sources)
+
+
+def _complete_run(values: dict[str, Any], sources: dict[str, str], quick: bool) -> None:
+    """What follows from other values: the traffic scenario is no argument of another environment."""
+    if values.get("env", TRAFFIC) != TRAFFIC:
+        values.setdefault("env_kwargs", {})
+    if quick and sources["hyperparameters"] != "flag":
+        values["hyperparameters"] = {
+            **values.get("hyperparameters", {}),
+            **QUICK_HYPERPARAMETERS.get(values.get("algorithm", "PPO"), {}),
+        }
+        before = sources["hyperparameters"]
+        sources["hyperparameters"] = _QUICK_SOURCE if before == "default" else f"{_QUICK_SOURCE} over {before}"
 
 
 def new_run_id(prefix: str) -> str:
@@ -175,8 +252,15 @@ def new_run_id(prefix: str) -> str:
 
 
 def _validate(settings: Settings) -> None:
-    settings.session_config(1, "")
-    settings.run_config("check-values")
+    try:
+        canonical_json(
+            [settings.session_config(1, "").__dict__, dataclasses.asdict(settings.run_config("check-values"))]
+        )
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"The configuration holds a value that JSON has no form for: {error}.\n"
+            "Write numbers, strings, true, false, lists and tables; no dates, no nan, no inf."
+        ) from error
     if settings.session.accelerator in RETIRED_ACCELERATORS:
         raise ConfigError(
             f"The accelerator {settings.session.accelerator} is retired; Kaggle would run on another machine.\n"
@@ -209,10 +293,15 @@ def _from_environment(environ: Mapping[str, str]) -> Mapping[str, Mapping[str, A
     found: dict[str, dict[str, Any]] = {}
     for name, cls in _SECTIONS.items():
         hints = get_type_hints(cls)
-        for key in hints:
-            variable = f"{PREFIX}{name}_{key}".upper()
-            if variable in environ:
-                found.setdefault(name, {})[key] = _parsed(variable, environ[variable], hints[key])
+        prefix = f"{PREFIX}{name}_".upper()
+        for variable in sorted(environ):
+            if not variable.startswith(prefix):
+                continue
+            key = variable.removeprefix(prefix).lower()
+            if key not in hints:
+                valid = ", ".join(f"{prefix}{known.upper()}" for known in sorted(hints))
+                raise ConfigError(f"Unknown environment variable {variable}. The valid ones: {valid}.")
+            found.setdefault(name, {})[key] = _parsed(variable, environ[variable], hints[key])
     return found
 
 
@@ -232,4 +321,4 @@ def _checked(build: Any, where: str = "") -> Any:
         raise ConfigError(f"{where}{error}") from error
 
 
-__all__ = ["ACCELERATORS", "DEVICES", "QUICK", "Settings", "load", "new_run_id"]
+__all__ = ["ACCELERATORS", "DEVICES", "QUICK", "Effective", "Settings", "load", "new_run_id", "resolve"]

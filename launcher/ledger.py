@@ -53,6 +53,11 @@ class Run:
         """Folder of the checkpoints that were brought back."""
         return self.folder / "checkpoints"
 
+    @property
+    def project(self) -> Path:
+        """Folder of the researcher's own files, as the first session packed them."""
+        return self.folder / "project"
+
     def slug(self, session: int) -> str:
         """The kernel of one session; never pushed twice."""
         return f"{self.run_id}-s{session}"

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from kernel.config import Configuration, RunConfig
 from launcher import bundle
@@ -15,7 +13,9 @@ from launcher.bundle import Bundle
 from launcher.checks import quota
 from launcher.config import Settings
 from launcher.errors import Refused, SubmissionUnknown, TrainingMissing
+from launcher.files import write_aside
 from launcher.ledger import Ledger, Run, Session
+from launcher.project import Project
 from launcher.target import Target, TargetName
 
 logger = logging.getLogger(__name__)
@@ -31,6 +31,11 @@ class Prepared:
     bundle: Bundle
     kernel: Kernel
 
+    def keep(self, run: Run) -> None:
+        """Write the script, and the researcher's own files, into the run's folder."""
+        write_aside(run.script(self.configuration.session.session), self.kernel.script)
+        Project({name: self.bundle.members[name] for name in self.bundle.project}).save(run.project)
+
 
 def require_training(target: Target) -> None:
     """Raise TrainingMissing when sessions of `target` run on this machine and it cannot train."""
@@ -45,8 +50,16 @@ def require_training(target: Target) -> None:
         )
 
 
-def prepare(run: Run, config: RunConfig, number: int, settings: Settings, target: Target, resumes: bool) -> Prepared:
-    """Everything that a push of session `number` would send.
+def prepare(
+    run: Run,
+    config: RunConfig,
+    number: int,
+    settings: Settings,
+    target: Target,
+    resumes: bool,
+    project: Project | None = None,
+) -> Prepared:
+    """Everything that a push of session `number` would send; without `project`, what earlier sessions packed.
 
     Raises
     ------
@@ -55,7 +68,8 @@ def prepare(run: Run, config: RunConfig, number: int, settings: Settings, target
     """
     configuration = Configuration(config, settings.session_config(number, run.dataset))
     secrets = target.credentials.secrets if target.credentials else ()
-    built = bundle.build(configuration, own_secrets=secrets)
+    own = Project.saved(run.project) if project is None else project
+    built = bundle.build(configuration, own, own_secrets=secrets)
     kernel = Kernel(
         slug=run.slug(number),
         script=built.script,
@@ -93,7 +107,7 @@ def start(run: Run, prepared: Prepared, settings: Settings, backend: Backend, le
         config_digest=prepared.configuration.run.digest,
     )
     try:
-        write_aside(run.script(number), prepared.kernel.script)
+        prepared.keep(run)
         address = backend.push(prepared.kernel)
     except Refused:
         ledger.forget_session(run.run_id, number)
@@ -112,14 +126,3 @@ def start(run: Run, prepared: Prepared, settings: Settings, backend: Backend, le
 def session_of(ledger: Ledger, run: Run, number: int) -> Session:
     """Session `number` of `run` as the ledger has it."""
     return next(session for session in ledger.sessions(run.run_id) if session.number == number)
-
-
-def write_aside(path: Path, content: bytes) -> None:
-    """Write `path` whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.aside")
-    with aside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ FORBIDDEN_NAMES = re.compile(
     re.IGNORECASE,
 )
 KAGGLE_TOKEN = re.compile(r"KGAT_[A-Za-z0-9_-]{16,}")
+KAGGLE_TOKEN_BYTES = re.compile(KAGGLE_TOKEN.pattern.encode())
 KAGGLE_KEY = re.compile(r"""["']?key["']?\s*[:=]\s*["'][0-9a-f]{32}["']""", re.IGNORECASE)
 PLUGINS = (
     "ArtifactoryDetector",
@@ -68,8 +70,12 @@ def scan(files: Mapping[str, bytes], own_secrets: Iterable[str] = ()) -> list[Fi
         for secret in own:
             if (at := content.find(secret)) >= 0:
                 findings.append(Finding(name, content.count(b"\n", 0, at) + 1, "this machine's own Kaggle credential"))
-        if b"\0" not in content[:8192]:
+        if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            texts[name] = content.decode("utf-16", "replace")
+        elif b"\0" not in content[:8192]:
             texts[name] = content.decode("utf-8", "replace")
+        elif (token := KAGGLE_TOKEN_BYTES.search(content)) is not None:
+            findings.append(Finding(name, content.count(b"\n", 0, token.start()) + 1, "Kaggle credential"))
     return findings + _scan_texts(texts)
 
 
@@ -91,7 +97,8 @@ def _scan_texts(texts: Mapping[str, str]) -> list[Finding]:
     findings = []
     with transient_settings({"plugins_used": [{"name": name} for name in PLUGINS]}):
         for name, text in texts.items():
-            for number, line in enumerate(text.splitlines(), start=1):
+            for number, written in enumerate(text.splitlines(), start=1):
+                line = written.replace('\\"', '"')  # source inside a notebook is a JSON string
                 if "pragma: allowlist secret" in line:
                     continue
                 if KAGGLE_TOKEN.search(line) or KAGGLE_KEY.search(line):

@@ -12,8 +12,9 @@ from typing import Any
 
 import typer
 
-from launcher import config, pushing
+from launcher import config
 from launcher.errors import ConfigError
+from launcher.files import write_aside
 
 
 def init(*, force: bool) -> None:
@@ -29,7 +30,7 @@ def init(*, force: bool) -> None:
         raise ConfigError(
             f"{path} is there already. Edit it, or write a fresh one over it with `kaglaunch init --force`."
         )
-    pushing.write_aside(path, template().encode())
+    write_aside(path, template().encode())
     typer.echo(
         f"Wrote {path}: every key with its default, commented out. `kaglaunch push --dry-run` shows what it makes."
     )

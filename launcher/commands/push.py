@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from launcher import config, ledger, pushing, target
+from launcher import config, ledger, project, pushing, target
 from launcher.commands import watch
 from launcher.ledger import Ledger, Run
 from launcher.pushing import Prepared
@@ -31,7 +31,8 @@ def push(
     run_id = config.new_run_id("quick" if quick else "run")
     run_config = settings.run_config(run_id)
     run = ledger.new_run(run_id, chosen.name.value, backend.username, run_config, Path.cwd())
-    prepared = pushing.prepare(run, run_config, 1, settings, chosen, resumes=False)
+    own = project.collect(settings.run, Path.cwd())
+    prepared = pushing.prepare(run, run_config, 1, settings, chosen, resumes=False, project=own)
     if dry_run:
         typer.echo(describe(run, prepared))
         return

@@ -41,6 +41,13 @@ def test_quick_is_a_hundred_timesteps_with_a_checkpoint_every_ten(tmp_path: Path
         ("[session]\ndevice = 'quantum'\n", "auto, cpu, cuda"),
         ("[session]\nmax_hours = 40\n", "at most 12"),
         ("[session]\naccelerator = 'NvidiaTeslaP100'\n", "retired"),
+        ("[session]\npublish_interval_s = nan\n", "finite"),
+        ("[run]\nenv_kwargs = {since = 2026-01-01}\n", "JSON"),
+        ("[run]\nhyperparameters = {gamma = inf}\n", "JSON"),
+        ("[run]\npolicy = 'LstmPolicy'\n", "MlpPolicy, CnnPolicy"),
+        ("[run]\nalgorithm = 'SAC'\n", "PPO, A2C, DQN"),
+        ("[run]\ninclude = 'signals'\n", "include must be a list"),
+        ("[run]\ninclude = [1]\n", "list of paths"),
         ("[run\n", "cannot be read"),
     ],
 )
@@ -52,6 +59,38 @@ def test_what_cannot_be_is_refused_with_what_can(tmp_path: Path, toml: str, name
 def test_a_bad_variable_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="KAGLAUNCH_RUN_TIMESTEPS"):
         _load(tmp_path, environ={"KAGLAUNCH_RUN_TIMESTEPS": "lots of"})
+
+
+def test_an_unknown_variable_of_ours_is_refused_with_the_valid_ones(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"KAGLAUNCH_RUN_TIMESTEP\. .*KAGLAUNCH_RUN_TIMESTEPS"):
+        _load(tmp_path, environ={"KAGLAUNCH_RUN_TIMESTEP": "5"})
+
+
+def test_each_value_knows_where_it_comes_from(tmp_path: Path) -> None:
+    (tmp_path / config.FILE).write_text("[run]\nseed = 1\ntimesteps = 9\n[session]\ndevice = 'cpu'\n")
+    environ = {"KAGLAUNCH_RUN_SEED": "2"}
+    found = config.resolve({"run": {"env": "x:y"}}, quick=True, folder=tmp_path, environ=environ).plain()
+    assert found["run"]["seed"] == {"value": 2, "source": "environment"}
+    assert found["run"]["timesteps"] == {"value": 100, "source": "--quick"}
+    assert found["run"]["env"] == {"value": "x:y", "source": "flag"}
+    assert found["session"]["device"] == {"value": "cpu", "source": "kaglaunch.toml"}
+    assert found["watch"]["silence_s"]["source"] == "default"
+
+
+def test_the_traffic_scenario_is_no_argument_of_another_environment(tmp_path: Path) -> None:
+    assert _load(tmp_path).run.env_kwargs == {"scenario": "quick"}
+    assert _load(tmp_path, flags={"run": {"env": "CartPole-v1"}}).run.env_kwargs == {}
+    toml = "[run]\nenv = 'a:b'\nenv_kwargs = {length = 3}\n"
+    assert _load(tmp_path, toml).run.env_kwargs == {"length": 3}
+
+
+@pytest.mark.parametrize("algorithm", ["PPO", "A2C", "DQN"])
+def test_quick_keeps_the_recipe_and_asks_the_algorithm_only_for_what_it_takes(tmp_path: Path, algorithm: str) -> None:
+    toml = f"[run]\nalgorithm = '{algorithm}'\nhyperparameters = {{gamma = 0.9, learning_rate = 'lin_1e-3'}}\n"
+    found = dict(_load(tmp_path, toml, quick=True).run.hyperparameters)
+    assert (found.pop("gamma"), found.pop("learning_rate")) == (0.9, "lin_1e-3")
+    assert found == config.QUICK_HYPERPARAMETERS[algorithm]
+    assert "batch_size" not in found or algorithm == "PPO"
 
 
 def test_kernel_reads_what_the_launcher_writes(tmp_path: Path) -> None:
