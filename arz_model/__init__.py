@@ -6,4 +6,8 @@ load when the environment is made.
 
 from gymnasium.envs.registration import register
 
-register(id="TrafficSignal-v0", entry_point="arz_model.control.env:TrafficSignalEnv")
+register(
+    id="TrafficSignal-v0",
+    entry_point="arz_model.control.env:TrafficSignalEnv",
+    vector_entry_point="arz_model.control.vector:TrafficSignalVectorEnv",
+)

@@ -238,12 +238,14 @@ class Solver:
             )
         self.momentum(s)[...] = target * properties
 
-    def clear(self) -> None:
-        """Empty roads and queues, time zero."""
-        self._q[...] = 0
-        self._waiting[...] = 0
-        self._totals[...] = 0
-        self.time = 0.0
+    def clear(self, which: ArrayLike | None = None) -> None:
+        """Empty roads and queues; of the networks `which` only, where given. Time zero when all are cleared."""
+        networks = slice(None) if which is None else np.asarray(which)
+        self._q[networks] = 0
+        self._waiting[networks] = 0
+        self._totals[networks] = 0
+        if which is None:
+            self.time = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of everything that the next sub-step depends on; arrays and numbers only."""

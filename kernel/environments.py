@@ -29,6 +29,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 from kernel import codec, isolation
 from kernel.config import RunConfig
 
+TRAFFIC = "arz_model:TrafficSignal-v0"
 MAX_REPLAYED_ACTIONS = 100_000
 _GENERATOR = "$generator"
 _CONSTANT = (FunctionType, MethodType, ModuleType, type, spaces.Space)
@@ -130,12 +131,23 @@ def make_environment(run: RunConfig, device: str) -> gymnasium.Env:
 
 
 def make_environments(run: RunConfig, device: str) -> VecEnv:
-    """All environments of `run`, stepped together in this process."""
-    venv: VecEnv = DummyVecEnv([lambda: make_environment(run, device)] * run.n_envs)
+    """All environments of `run`, stepped together in this process; traffic in one kernel call."""
+    venv: VecEnv
+    if is_batched(run) and run.n_envs > 1:
+        from arz_model.control.sb3 import TrafficSignalVecEnv  # compiles: only for who asks for traffic
+
+        venv = TrafficSignalVecEnv(run.n_envs, **{"device": device, **run.env_kwargs})
+    else:
+        venv = DummyVecEnv([lambda: make_environment(run, device)] * run.n_envs)
     if run.normalize:
         gamma = float(run.hyperparameters.get("gamma", 0.99))
         venv = VecNormalize(venv, norm_obs=False, norm_reward=True, gamma=gamma)
     return venv
+
+
+def is_batched(run: RunConfig) -> bool:
+    """Whether many environments of `run` cost little more than one."""
+    return run.env == TRAFFIC
 
 
 def _factory(name: str) -> Callable[..., gymnasium.Env]:
@@ -180,7 +192,11 @@ def capture(venv: VecEnv) -> dict[str, Any]:
         No way to the state; the message says why.
     """
     base = base_of(venv)
-    state: dict[str, Any] = {"envs": [_capture_env(env) for env in base.envs], "normalize": None}
+    state: dict[str, Any] = {"envs": [], "batch": None, "normalize": None}
+    if isinstance(base, DummyVecEnv):
+        state["envs"] = [_capture_env(env) for env in base.envs]
+    else:
+        state["batch"] = {"state": base.state_dict(), "spaces": _spaces_of(base)}  # type: ignore[attr-defined]
     if isinstance(venv, VecNormalize):
         rms = venv.ret_rms
         state["normalize"] = {
@@ -195,8 +211,13 @@ def capture(venv: VecEnv) -> dict[str, Any]:
 def restore(venv: VecEnv, state: dict[str, Any]) -> None:
     """Put back what `capture` took, into environments that `make_environments` made of the same run."""
     base = base_of(venv)
-    for env, saved in zip(base.envs, state["envs"], strict=True):
-        _restore_env(env, saved)
+    if isinstance(base, DummyVecEnv):
+        for env, saved in zip(base.envs, state["envs"], strict=True):
+            _restore_env(env, saved)
+    else:
+        base.load_state_dict(state["batch"]["state"])  # type: ignore[attr-defined]
+        _set_space_state(base.action_space, state["batch"]["spaces"][0])
+        _set_space_state(base.observation_space, state["batch"]["spaces"][1])
     restore_normalisation(venv, state)
     # Seeds and options count for the first reset of a run only.
     base._reset_seeds()
@@ -212,17 +233,11 @@ def restore_normalisation(venv: VecEnv, state: dict[str, Any]) -> None:
         venv.returns = saved["returns"].copy()
 
 
-def base_of(venv: VecEnv) -> DummyVecEnv:
-    """The vectorised environment under all wrappers."""
+def base_of(venv: VecEnv) -> VecEnv:
+    """The vectorised environment under all wrappers: a DummyVecEnv, or one that has `state_dict` itself."""
     while hasattr(venv, "venv"):
         venv = venv.venv
-    assert isinstance(venv, DummyVecEnv)
     return venv
-
-
-def how_captured(venv: VecEnv) -> str:
-    """`contract`, `attributes` or `actions`: the way that `capture` takes for this environment."""
-    return str(_capture_env(base_of(venv).envs[0])["layers"][-1]["how"])
 
 
 def _layers(env: gymnasium.Env) -> Iterator[gymnasium.Env]:
@@ -248,7 +263,7 @@ def _capture_env(env: gymnasium.Env) -> dict[str, Any]:
             layers.append({"how": "contract", "state": state, "np_random": _generator_of(layer)})
         else:
             layers.append({"how": "attributes", "state": _attributes(layer)})
-    return {"layers": layers, "spaces": [_space_state(env.action_space), _space_state(env.observation_space)]}
+    return {"layers": layers, "spaces": _spaces_of(env)}
 
 
 def _restore_env(env: gymnasium.Env, saved: dict[str, Any]) -> None:
@@ -340,7 +355,7 @@ def _set_generator(layer: gymnasium.Env, state: Any) -> None:
 def _generators(env: gymnasium.Env) -> Any:
     return {
         "np_random": _generator_of(env.unwrapped),
-        "spaces": [_space_state(env.action_space), _space_state(env.observation_space)],
+        "spaces": _spaces_of(env),
     }
 
 
@@ -357,6 +372,10 @@ def _space_tree(space: spaces.Space) -> Iterator[spaces.Space]:
         yield from _space_tree(part)
 
 
+def _spaces_of(env: gymnasium.Env | VecEnv) -> list[Any]:
+    return [_space_state(env.action_space), _space_state(env.observation_space)]
+
+
 def _space_state(space: spaces.Space) -> list[Any]:
     return [None if s._np_random is None else s._np_random.bit_generator.state for s in _space_tree(space)]
 
@@ -368,7 +387,9 @@ def _set_space_state(space: spaces.Space, saved: list[Any]) -> None:
             part.np_random.bit_generator.state = state
 
 
-def reward_source(env: gymnasium.Env) -> str:
+def reward_source(venv: VecEnv) -> str:
     """What the environment says its reward is: its `reward_specification`, or nothing."""
-    specification = getattr(env.unwrapped, "reward_specification", "")
+    base = base_of(venv)
+    owner = base.envs[0].unwrapped if isinstance(base, DummyVecEnv) else base
+    specification = getattr(owner, "reward_specification", "")
     return str(specification() if inspect.isroutine(specification) else specification)

@@ -1,15 +1,17 @@
-"""Evaluate a policy on an environment of its own, leaving no trace in the training."""
+"""Evaluate a policy on environments of its own, leaving no trace in the training."""
 
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch as th
+from stable_baselines3.common.vec_env import VecEnv
 
 from kernel.config import RunConfig
-from kernel.environments import make_environment
+from kernel.environments import is_batched, make_environments
 
 SEED_OFFSET = 1_000_000
 """Evaluation episodes begin from seeds that training never uses."""
@@ -18,11 +20,13 @@ SEED_OFFSET = 1_000_000
 def evaluate(model: Any, run: RunConfig, device: str) -> dict[str, float]:
     """Mean and spread of the return over `eval_episodes` deterministic episodes, the same ones each time."""
     generators = random.getstate(), np.random.get_state(), th.get_rng_state()
-    env = make_environment(run, device)
+    venv = make_environments(_for_evaluation(run), device)
     try:
-        episodes = [_episode(model, env, run.seed + SEED_OFFSET + i) for i in range(run.eval_episodes)]
+        episodes: list[tuple[float, int]] = []
+        while len(episodes) < run.eval_episodes:
+            episodes += _episodes(model, venv, run.seed + SEED_OFFSET + len(episodes))
     finally:
-        env.close()
+        venv.close()
         random.setstate(generators[0])
         np.random.set_state(generators[1])
         th.set_rng_state(generators[2])
@@ -34,13 +38,22 @@ def evaluate(model: Any, run: RunConfig, device: str) -> dict[str, float]:
     }
 
 
-def _episode(model: Any, env: Any, seed: int) -> tuple[float, int]:
-    obs, _ = env.reset(seed=seed)
-    total, length, over = 0.0, 0, False
-    while not over:
-        action, _ = model.policy.predict(obs, deterministic=True)
-        obs, reward, terminated, truncated, _ = env.step(action)
-        total += float(reward)
-        length += 1
-        over = terminated or truncated
-    return total, length
+def _for_evaluation(run: RunConfig) -> RunConfig:
+    """All episodes side by side where that is cheap, else one after the other; whole ones, with their own rewards."""
+    kwargs = {key: value for key, value in run.env_kwargs.items() if key != "random_start" or not is_batched(run)}
+    n_envs = run.eval_episodes if is_batched(run) else 1
+    return replace(run, n_envs=n_envs, env_kwargs=kwargs, normalize=False)
+
+
+def _episodes(model: Any, venv: VecEnv, seed: int) -> list[tuple[float, int]]:
+    """Return and length of one episode of each environment, from `seed` on."""
+    venv.seed(seed)
+    obs: Any = venv.reset()
+    found: list[tuple[float, int] | None] = [None] * venv.num_envs
+    while None in found:
+        actions, _ = model.policy.predict(obs, deterministic=True)
+        obs, _, over, infos = venv.step(actions)
+        for place in np.nonzero(over)[0]:
+            episode = infos[place]["episode"]
+            found[place] = found[place] or (float(episode["r"]), int(episode["l"]))
+    return [episode for episode in found if episode is not None]

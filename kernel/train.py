@@ -159,12 +159,11 @@ def make_lineage(
         `require_exact`, and it cannot be promised.
     """
     run, session = configuration.run, configuration.session
-    env = environments.base_of(venv).envs[0]
     details: dict[str, Any] = {
         "code": fingerprint.code_digests(environments.source_modules(run)),
         "observation_space": str(venv.observation_space),
         "action_space": str(venv.action_space),
-        "reward": environments.reward_source(env),
+        "reward": environments.reward_source(venv),
     }
     now = fingerprint.fingerprint(device)
     lineage = Lineage(run, session, total, now, details)

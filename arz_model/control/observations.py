@@ -1,61 +1,115 @@
-"""What an agent sees: densities near the stop lines, queues, and the signal, each in [0, 1]."""
+"""What an agent sees: densities near the stop lines, queues, and the signals, each in [0, 1]."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
-from arz_model.control.scenarios import Scenario
-from arz_model.control.signals import Signal
+from arz_model.control.signals import Signals
+from arz_model.network import Network
 from arz_model.solver import Solver
 from arz_model.state import Observables
 
+KM_PER_H = 1.0 / 3.6
+
+
+@dataclass(frozen=True)
+class ObservationPlan:
+    """How roads and queues become numbers."""
+
+    n_bins: int = 10
+    bin_length: float = 30.0
+    """[m]"""
+    queue_speed: float = 5.0 * KM_PER_H
+    """Vehicles slower than this are queued [m/s]."""
+    entrance_scale: float = 20.0
+    """Entrance queue that reads 0.5 [veh]."""
+
 
 class Observer:
-    """Writes the observation vector; by approach `n_bins` densities, queue, entrance queue; then the signal.
+    """Writes observation vectors (B, size): by observed road, then by intersection.
 
-    density  = vehicles per metre in a bin / those of a full road, the bin nearest the stop line first, at most 1
-    queue    = vehicles slower than the queue speed, mean over the interval / vehicles of a full approach, at most 1
-    entrance = n / (n + entrance_scale) for n vehicles waiting to enter
+    Observed are the roads with a stop line and those with an entrance, in the scenario's order. A road gives
+    density  = vehicles per metre in a bin / those of a full road, the bin nearest its end first, at most 1;
+               as many bins as fit on the road, at most `n_bins`
+    queue    = vehicles slower than the queue speed, mean over the interval / vehicles of a full road, at most 1
+    entrance = n / (n + entrance_scale) for n vehicles waiting to enter, where the road has an entrance
+    An intersection gives its phase one-hot, whether a change is under way, and seconds of green / the maximum green.
     """
 
-    def __init__(self, scenario: Scenario, solver: Solver) -> None:
-        plan = scenario.observation
-        self._n_approaches = len(scenario.approaches)
-        self._per_approach = plan.n_bins + 2
-        self._n_phases = len(scenario.signal.phases)
-        self._max_green = scenario.signal.max_green
-        self._entrance_scale = plan.entrance_scale
-        self.size = self._n_approaches * self._per_approach + self._n_phases + 2
-        """Length of the observation vector."""
-        self._bins = np.zeros((self._n_approaches * plan.n_bins, solver.layout.n))
-        """Cell densities to bin densities over that of a full road; overlaps are shared by length."""
-        for i, approach in enumerate(scenario.approaches):
-            cells = solver.layout.real_cells(i)
-            segment = approach.segment
+    def __init__(
+        self, plan: ObservationPlan, network: Network, solver: Solver, signals: Signals, interval: int
+    ) -> None:
+        full = solver.parameters.rho_full
+        layout = solver.layout
+        entrance = {segment: e for e, segment in enumerate(layout.entrances)}
+        self.roads = [s for s in range(len(network.segments)) if signals.owner[s] >= 0 or s in entrance]
+        """Segments that are observed."""
+        columns: list[tuple[int, int, int]] = []
+        bins: list[tuple[int, int, int, int]] = []
+        overlaps: list[float] = []
+        self.names: list[str] = []
+        """What each number of the observation is."""
+        for s in self.roads:
+            segment, cells = network.segments[s], layout.real_cells(s)
             edges = segment.length - segment.dx * np.arange(segment.n_cells + 1)
-            for k in range(plan.n_bins):
-                near, far = k * plan.bin_length, (k + 1) * plan.bin_length
-                overlap = np.clip(np.minimum(edges[:-1], far) - np.maximum(edges[1:], near), 0.0, None)
-                self._bins[i * plan.n_bins + k, cells] = overlap / plan.bin_length / scenario.parameters.rho_full
-        storage = [a.segment.length * scenario.parameters.rho_full for a in scenario.approaches]
-        self._full_queue = np.array(storage) * scenario.signal.decision_interval
+            n_bins = max(1, min(plan.n_bins, int(segment.length // plan.bin_length)))
+            for k in range(n_bins):
+                near, far = k * plan.bin_length, min((k + 1) * plan.bin_length, segment.length)
+                part = np.clip(np.minimum(edges[:-1], far) - np.maximum(edges[1:], near), 0.0, None) / (far - near)
+                inside = np.nonzero(part)[0]
+                begin, end = cells.start + int(inside[0]), cells.start + int(inside[-1]) + 1
+                bins.append((len(self.names), begin, end, len(overlaps)))
+                overlaps += list(part[inside] / full)
+                self.names.append(f"{segment.name} {near:g}-{far:g} m")
+            self.names.append(f"{segment.name} queue")
+            columns.append((len(self.names) - 1, s, entrance.get(s, -1)))
+            if s in entrance:
+                self.names.append(f"{segment.name} entrance")
+        for plan_of_signal in signals.plans:
+            self.names += [f"{plan_of_signal.name} {name}" for name, _ in plan_of_signal.phases]
+            self.names += [f"{plan_of_signal.name} changing", f"{plan_of_signal.name} green time"]
+        self.size = len(self.names)
+        """Length of an observation."""
+        self._bins, self._columns = np.array(bins, np.int64), np.array(columns, np.int64)
+        self._overlaps = np.array(overlaps)
+        self._full_queue = np.array([network.segments[s].length * full * interval for s in self.roads])
+        self._entrance_scale = plan.entrance_scale
+        self._max_green = np.array([float(p.max_green * signals.steps_per_second) for p in signals.plans])
 
-    def observe(self, solver: Solver, measured: Observables, signal: Signal) -> NDArray[np.float32]:
-        """The observation of road 0, float32 (size,)."""
-        obs = np.empty(self.size, np.float32)
-        n = self._n_approaches
-        approaches = obs[: n * self._per_approach].reshape(n, self._per_approach)
-        total = solver.total_density()[0]
-        np.minimum((self._bins @ total).reshape(n, -1), 1.0, out=approaches[:, :-2], casting="same_kind")
-        queue, waiting = measured.queue[0], solver.waiting[0]
-        np.minimum((queue[:, 0] + queue[:, 1]) / self._full_queue, 1.0, out=approaches[:, -2], casting="same_kind")
-        outside = waiting[:, 0] + waiting[:, 1]
-        approaches[:, -1] = outside / (outside + self._entrance_scale)
-        np.maximum(approaches, 0.0, out=approaches)
-        lights = obs[n * self._per_approach :]
-        lights[:] = 0.0
-        lights[signal.phase] = 1.0
-        lights[-2] = signal.changing
-        lights[-1] = min(1.0, signal.time_in_phase / self._max_green)
+    def observe(self, solver: Solver, measured: Observables, signals: Signals) -> NDArray[np.float32]:
+        """Observations of all networks, float32 (B, size), in an array of their own."""
+        obs = np.zeros((solver.n_roads, self.size), np.float32)
+        _observe(
+            obs, solver.total_density(), measured.queue, solver.waiting, signals.phase, signals.clock,
+            self._bins, self._overlaps, self._columns, self._full_queue, self._entrance_scale,
+            signals.n_phases, self._max_green,
+        )  # fmt: skip
         return obs
+
+
+@njit(cache=False, nogil=True)
+def _observe(
+    obs, density, queue, waiting, phase, clock, bins, overlaps, columns, full_queue, entrance_scale, n_phases, max_green
+):
+    for b in range(obs.shape[0]):
+        for k in range(bins.shape[0]):
+            total = 0.0
+            for i in range(bins[k, 2] - bins[k, 1]):
+                total += density[b, bins[k, 1] + i] * overlaps[bins[k, 3] + i]
+            obs[b, bins[k, 0]] = min(1.0, max(0.0, total))
+        for r in range(columns.shape[0]):
+            column, s, e = columns[r]
+            obs[b, column] = min(1.0, max(0.0, (queue[b, s, 0] + queue[b, s, 1]) / full_queue[r]))
+            if e >= 0:
+                outside = max(0.0, waiting[b, e, 0] + waiting[b, e, 1])
+                obs[b, column + 1] = outside / (outside + entrance_scale)
+        column = obs.shape[1]
+        for j in range(phase.shape[1] - 1, -1, -1):
+            column -= n_phases[j] + 2
+            obs[b, column + phase[b, j]] = 1.0
+            obs[b, column + n_phases[j]] = 1.0 if clock[b, j] < 0 else 0.0
+            obs[b, column + n_phases[j] + 1] = min(1.0, max(0, clock[b, j]) / max_green[j])

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 
 import gymnasium
 import numpy as np
@@ -19,6 +20,12 @@ ENV = "arz_model:TrafficSignal-v0"
 
 def make(**kwargs):
     return gymnasium.make(ENV, **{"scenario": "quick", "device": "cpu", **kwargs})
+
+
+def with_signal(**times):
+    """`quick` with other signal times."""
+    quick = scenarios.load("quick")
+    return replace(quick, intersections=(replace(quick.intersections[0], **times),))
 
 
 def run(env, policy, seed, n=10**9):
@@ -81,7 +88,7 @@ def test_demand_depends_on_the_seed_alone():
 def test_arrivals_have_the_mean_and_variance_of_a_poisson_process():
     env = make(duration_s=3600)
     counts = [run(env, lambda k, obs: k // 8 % 2, seed)[1]["arrivals"] for seed in range(6)]
-    assert np.mean(counts) == pytest.approx(env.unwrapped.scenario.expected_arrivals(), rel=0.06)
+    assert np.mean(counts) == pytest.approx(env.unwrapped.scenario.expected_arrivals, rel=0.06)
     assert len(set(counts)) == 6
 
 
@@ -122,8 +129,7 @@ def test_changes_cost_yellow_and_all_red_and_nothing_passes_meanwhile():
 
 
 def test_actions_within_the_minimum_green_are_held():
-    signal = scenarios.load("quick").signal
-    env = make(scenario=scenarios.replace(scenarios.load("quick"), signal=scenarios.replace(signal, min_green=15)))
+    env = make(scenario=with_signal(min_green=15))
     env.reset(seed=0)
     phases = [env.step(1)[4]["phase"] for _ in range(5)]
     assert phases == [0, 0, 0, 1, 1]
@@ -160,12 +166,11 @@ def test_return_is_minus_the_mean_delay_per_expected_vehicle():
     env = make()
     total, sums, _, _ = run(env, lambda k, obs: k // 8 % 2, 5)
     scenario = env.unwrapped.scenario
-    assert total == pytest.approx(-sums["delay"] / scenario.expected_arrivals() / scenario.delay_scale, rel=1e-12)
+    assert total == pytest.approx(-sums["delay"] / scenario.expected_arrivals / scenario.delay_scale, rel=1e-12)
 
 
 def test_entrance_queue_counts_in_reward_and_observation():
-    signal = scenarios.load("quick").signal
-    env = make(scenario=scenarios.replace(scenarios.load("quick"), signal=scenarios.replace(signal, max_green=3600)))
+    env = make(scenario=with_signal(max_green=3600))
     _, _, seen, info = run(env, lambda k, obs: 1, 0, n=240)
     assert info["entrance_queue"] > 10.0
     assert seen[-1][11] > 0.3
@@ -214,7 +219,7 @@ def test_no_vehicle_vanishes_in_an_episode():
 
 
 def edited(old, new):
-    text = (scenarios.files("arz_model") / "scenarios" / "quick.toml").read_text()
+    text = (scenarios.FOLDER / "quick.toml").read_text()
     assert old in text
     return text.replace(old, new, 1)
 
@@ -225,15 +230,15 @@ def edited(old, new):
         (
             "demand_veh_per_h = 900.0",
             "demand = 900.0",
-            r"unknown key demand; valid keys are cell_length_m, demand_veh_per_h",
+            r"unknown key demand; valid keys are cell_length_m, demand_factor, demand_veh_per_h",
         ),
         ("yellow_s = 3\n", "", "missing key yellow_s"),
-        ('green = ["main"]', 'green = ["north"]', r"green must name approaches \(main, side\); got north"),
-        ('green = ["side"]', 'green = ["main"]', "no phase gives green to side"),
+        ('green = ["main"]', 'green = ["north"]', r"green must name roads \(main, side\); got north"),
+        ('green = ["side"]', 'green = ["main", "side"]', "road 'side' has signals|gives green to every road at once"),
         ("max_green_s = 90", "max_green_s = 2", "max_green_s must be at least"),
         ("motorcycle_share = 0.5", "motorcycle_share = 1.5", "motorcycle_share must be in"),
         ("length_m = 400.0", "length_m = 403.0", "whole number of cell_length_m"),
-        ("[signal]", "[signal", "not valid TOML"),
+        ("[traffic]", "[traffic", "not valid TOML"),
     ],
 )
 def test_scenario_mistakes_are_named(old, new, message):
@@ -242,7 +247,7 @@ def test_scenario_mistakes_are_named(old, new, message):
 
 
 def test_unknown_scenario_lists_those_there_are():
-    with pytest.raises(ScenarioError, match="no scenario 'quik'; there are quick"):
+    with pytest.raises(ScenarioError, match="no scenario 'quik'; there are corridor, crossing"):
         make(scenario="quik")
 
 

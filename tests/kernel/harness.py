@@ -64,11 +64,14 @@ def learn(wanted: Configuration, folder: Path, ear: Ear | None = None) -> tuple[
 
 
 def learn_until(wanted: Configuration, folder: Path, steps: int, monkeypatch: Any) -> None:
-    """Train and end without warning in the `steps`-th step of an environment."""
+    """Train and end without warning in the `steps`-th step of an environment, or of a batch of them."""
     import toy_environments
 
+    from arz_model.control.vector import TrafficSignalVectorEnv
+
     left = [steps]
-    original: Callable[..., Any] = toy_environments.Queue.step
+    stepped: Any = TrafficSignalVectorEnv if wanted.run.env.startswith("arz_model:") else toy_environments.Queue
+    original: Callable[..., Any] = stepped.step
 
     def step(self: Any, action: Any) -> Any:
         left[0] -= 1
@@ -77,7 +80,7 @@ def learn_until(wanted: Configuration, folder: Path, steps: int, monkeypatch: An
         return original(self, action)
 
     with monkeypatch.context() as patch:
-        patch.setattr(toy_environments.Queue, "step", step)
+        patch.setattr(stepped, "step", step)
         try:
             learn(wanted, folder)
         except Killed:

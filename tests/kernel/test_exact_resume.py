@@ -26,6 +26,15 @@ RUNS: dict[str, dict[str, Any]] = {
     "a2c": {"algorithm": "A2C", "hyperparameters": {"n_steps": 8}},
     "dqn": {"algorithm": "DQN", "hyperparameters": SMALL_DQN, "env": "toy_environments:Queue"},
     "opaque": {"env": "toy_environments:OpaqueQueue"},
+    "traffic-batch": {
+        "env": environments.TRAFFIC,
+        "env_kwargs": {"scenario": "quick", "duration_s": 60, "random_start": True, "device": "cpu"},
+        "n_envs": 3,
+        "normalize": True,
+        "total_timesteps": 240,
+        "eval_freq": 60,
+        "eval_episodes": 2,
+    },
 }
 
 
