@@ -1,11 +1,10 @@
 """The verbs of `kaglaunch`: declared here, done in `launcher.commands`; errors are caught once, in `main`."""
 
-from __future__ import annotations
+# Annotations are not postponed here: typer would have to compile each of them again at every start.
 
 import enum
 import logging
 import sys
-import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,9 +13,10 @@ from typer.exceptions import Abort, Exit, TyperException
 
 from launcher import __version__
 from launcher.errors import LauncherError
+from launcher.light_start import LightGroup
 
 # Rich help would cost more to import than everything else that `--help` needs.
-_PLAIN = {"rich_markup_mode": None, "pretty_exceptions_enable": False, "no_args_is_help": True}
+_PLAIN = {"rich_markup_mode": None, "pretty_exceptions_enable": False, "no_args_is_help": True, "cls": LightGroup}
 app = typer.Typer(
     name="kaglaunch",
     help="Long RL training on Kaggle's free accelerators, with nothing ever lost.",
@@ -197,9 +197,9 @@ def runs(json: Json = False) -> None:
 
     Example: kaglaunch runs --json
     """
-    from launcher.commands import listings
+    from launcher.commands.runs import runs as command
 
-    listings.runs(as_json=json)
+    command(as_json=json)
 
 
 @app.command()
@@ -208,9 +208,9 @@ def status(run: RunArgument = None, json: Json = False) -> None:
 
     Example: kaglaunch status
     """
-    from launcher.commands import listings
+    from launcher.commands.status import status as command
 
-    listings.status(run, as_json=json)
+    command(run, as_json=json)
 
 
 @app.command()
@@ -222,9 +222,9 @@ def logs(
 
     Example: kaglaunch logs
     """
-    from launcher.commands import listings
+    from launcher.commands.logs import logs as command
 
-    listings.logs(run, session=session)
+    command(run, session=session)
 
 
 @app.command()
@@ -233,9 +233,9 @@ def quota(target: Target = None, json: Json = False) -> None:
 
     Example: kaglaunch quota
     """
-    from launcher.commands import listings
+    from launcher.commands.quota import quota as command
 
-    listings.quota(_target(target), as_json=json)
+    command(_target(target), as_json=json)
 
 
 @app.command()
@@ -349,6 +349,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _failed(message: str, code: int, verbose: bool) -> int:
     if verbose:
+        import traceback
+
         sys.stderr.write(traceback.format_exc())
     sys.stderr.write(f"error: {message}\n")
     return code

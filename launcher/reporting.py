@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from launcher.ledger import Ledger, Run, Session
-from launcher.screen import duration
 
 
 @dataclass(frozen=True)
@@ -127,3 +126,12 @@ def columns(header: list[str], body: list[list[str]]) -> list[str]:
     widths = [max(len(row[at]) for row in [header, *body]) for at in range(len(header))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [header, *body]]
     return [lines[0].rstrip(), "  ".join("-" * width for width in widths), *(line.rstrip() for line in lines[1:])]
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    seconds = max(0, round(seconds))
+    hours, minutes = divmod(seconds // 60, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {seconds % 60:02d} s" if minutes else f"{seconds} s"

@@ -12,6 +12,7 @@ from launcher.alerts import Alert
 from launcher.backends.base import LogLine, SessionState
 from launcher.ledger import Run, Session
 from launcher.progress import Progress
+from launcher.reporting import duration
 
 SPARKS = "▁▂▃▄▅▆▇█"
 SAID_EVENTS = (
@@ -236,15 +237,6 @@ def sparkline(values: list[float]) -> str:
     if high == low:
         return SPARKS[0] * len(values)
     return "".join(SPARKS[min(7, int((value - low) / (high - low) * 8))] for value in values)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them."""
-    seconds = max(0, round(seconds))
-    hours, minutes = divmod(seconds // 60, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {seconds % 60:02d} s" if minutes else f"{seconds} s"
 
 
 def _aged(timesteps: int | None, when: float | None, now_s: float) -> str:

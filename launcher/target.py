@@ -6,13 +6,16 @@ import logging
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from launcher import credentials, paths
-from launcher.backends.base import Backend
 from launcher.credentials import Credentials
 from launcher.errors import BackendUnavailable, CredentialsError
-from launcher.ledger import Run
-from launcher.local_kaggle.service import LocalKaggle, ServiceError
+
+if TYPE_CHECKING:
+    from launcher.backends.base import Backend, SessionState
+    from launcher.ledger import Run
+    from launcher.local_kaggle.service import Endpoint, LocalKaggle
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +44,7 @@ class Target:
     def connect(self) -> Backend:
         """A backend that talks to this target; the embedded Kaggle is started when it does not run."""
         from launcher.backends.kaggle import KaggleBackend
+        from launcher.local_kaggle.service import ServiceError
 
         if self.name is TargetName.kaggle:
             assert self.credentials is not None
@@ -49,10 +53,23 @@ class Target:
             endpoint = local_kaggle().ensure_running()
         except ServiceError as error:
             raise BackendUnavailable(str(error)) from error
-        return KaggleBackend(endpoint.url, Credentials("the embedded Kaggle", endpoint.token, endpoint.username))
+        return KaggleBackend(endpoint.url, _local_credentials(endpoint))
+
+    def state(self, run: Run, slug: str) -> SessionState:
+        """Where the kernel `slug` of `run` stands: asked the quick way first, through the backend where that fails."""
+        from launcher.backends import quick_look
+
+        if self.credentials is not None:
+            found = quick_look.state(KAGGLE_URL, self.credentials, run.username, slug)
+        else:
+            endpoint = local_kaggle().find()
+            found = endpoint and quick_look.state(endpoint.url, _local_credentials(endpoint), run.username, slug)
+        return found or self.connect().state(slug)
 
     def revive(self) -> None:
         """Start the embedded Kaggle again where it has died; its address stays the same. Nothing for kaggle.com."""
+        from launcher.local_kaggle.service import ServiceError
+
         if self.name is TargetName.local:
             try:
                 local_kaggle().ensure_running()
@@ -86,7 +103,13 @@ def local_kaggle_dir() -> Path:
 
 def local_kaggle() -> LocalKaggle:
     """The embedded Kaggle of this user."""
+    from launcher.local_kaggle.service import LocalKaggle
+
     return LocalKaggle(local_kaggle_dir())
+
+
+def _local_credentials(endpoint: Endpoint) -> Credentials:
+    return Credentials("the embedded Kaggle", endpoint.token, endpoint.username)
 
 
 def of_run(run: Run) -> Target:

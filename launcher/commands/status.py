@@ -1,0 +1,39 @@
+"""`kaglaunch status`: where the newest session of a run stands on its target."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import typer
+
+from launcher import target
+from launcher.errors import NotFound
+from launcher.ledger import Ledger
+
+
+def status(run_id: str | None, *, as_json: bool) -> None:
+    """Where the newest session of a run stands, asked on the target now."""
+    book = Ledger()
+    run = book.run(run_id)
+    session = book.sessions(run.run_id)[-1]
+    values: dict[str, Any] = {
+        "run_id": run.run_id,
+        "session": session.number,
+        "slug": run.slug(session.number),
+        "code_digest": session.code_digest,
+        "config_digest": session.config_digest or run.config.digest,
+    }
+    try:
+        state = target.of_run(run).state(run, run.slug(session.number))
+        values |= {"status": state.status.value, "message": state.message}
+        book.update_session(run.run_id, session.number, status=state.status.value, message=state.message)
+    except NotFound as error:
+        values |= {"status": "NOT_FOUND", "message": str(error)}
+    if as_json:
+        typer.echo(json.dumps(values, indent=2))
+    else:
+        message = f" {values['message']}" if values["message"] else ""
+        typer.echo(f"Session {session.number} of run {run.run_id}: {values['status']}.{message}")
+        code = values["code_digest"][:12] or "unknown here"
+        typer.echo(f"  code {code}, configuration {values['config_digest'][:12]} (sha256)")
