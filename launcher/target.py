@@ -59,11 +59,11 @@ class Target:
         """Where the kernel `slug` of `run` stands: asked the quick way first, through the backend where that fails."""
         from launcher.backends import quick_look
 
+        found = None
         if self.credentials is not None:
             found = quick_look.state(KAGGLE_URL, self.credentials, run.username, slug)
-        else:
-            endpoint = local_kaggle().find()
-            found = endpoint and quick_look.state(endpoint.url, _local_credentials(endpoint), run.username, slug)
+        elif endpoint := local_kaggle().find():
+            found = quick_look.state(endpoint.url, _local_credentials(endpoint), run.username, slug)
         return found or self.connect().state(slug)
 
     def revive(self) -> None:
