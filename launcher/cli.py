@@ -157,6 +157,9 @@ def resume(
     device: DeviceOption = None,
     accelerator: Accelerator = None,
     max_hours: MaxHours = None,
+    here: Annotated[
+        bool, typer.Option("--here", help="On this machine; Ctrl-C writes a last checkpoint and ends it.")
+    ] = False,
     watch: Annotated[bool, typer.Option(help="Follow the session to its end.")] = True,
 ) -> None:
     """Go on from the newest verified checkpoint in a new session, and follow it.
@@ -166,7 +169,7 @@ def resume(
     from launcher.commands.resume import resume as command
 
     flags = {"session": {"device": _value(device), "accelerator": accelerator, "max_hours": max_hours}}
-    command(run, flags=flags, watch_it=watch)
+    command(run, flags=flags, watch_it=watch, here=here)
 
 
 @app.command()

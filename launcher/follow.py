@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kernel import events
-from launcher.backends.base import Backend, LogLine, SessionState, Status
+from launcher.backends.base import LogLine, Sessions, SessionState, Status
 from launcher.errors import BackendUnavailable, LauncherError, NotFound
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Follower:
 
     def __init__(
         self,
-        backend: Backend,
+        backend: Sessions,
         slug: str,
         *,
         wait: Callable[[float], object] | None = None,

@@ -70,6 +70,30 @@ class Run:
         """The kernel script of one session, as it was pushed."""
         return self.folder / f"session-{session}.py"
 
+    def output(self, session: int) -> Path:
+        """What a session on this machine prints, as it prints it."""
+        return self.folder / f"session-{session}.output"
+
+    @property
+    def result(self) -> Path:
+        """How the last session on this machine says that it ended."""
+        return self.folder / "result.json"
+
+    @property
+    def here_lock(self) -> Path:
+        """Held by the session that runs on this machine."""
+        return self.folder / "here.lock"
+
+    @property
+    def relay_lock(self) -> Path:
+        """Held by the relay that is at work."""
+        return self.folder / "relay.lock"
+
+    @property
+    def temporary(self) -> Path:
+        """Where a session on this machine unpacks itself."""
+        return self.folder / "here-temporary"
+
 
 @dataclass(frozen=True)
 class Session:

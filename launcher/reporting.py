@@ -43,6 +43,8 @@ def report(run: Run, ledger: Ledger) -> list[SessionReport]:
 
 def bound(session: Session) -> str:
     """The publish interval of a session, which is what a kill can cost."""
+    if session.here:
+        return "one checkpoint interval"
     if session.max_timesteps_at_risk:
         return f"{session.max_timesteps_at_risk:,} timesteps"
     return f"{duration(session.publish_interval_seconds)} and one upload"
@@ -58,6 +60,7 @@ def ended(session: Session) -> str:
         return f"submission {session.submission}"
     return {
         "CANCEL_ACKNOWLEDGED": "killed or cancelled",
+        "DELETED": "deleted",
         "ERROR": "failed",
         "COMPLETE": "ended without a result",
         "RUNNING": "running",
@@ -71,7 +74,7 @@ def as_table(run: Run, rows: list[SessionReport]) -> str:
     body = [
         [
             str(row.session.number),
-            row.session.device,
+            row.session.device + (", here" if row.session.here else ""),
             f"t{row.began:,}",
             "unknown" if row.reached is None else f"t{row.reached:,}",
             f"t{row.published:,}",
@@ -107,6 +110,7 @@ def as_json(run: Run, rows: list[SessionReport]) -> dict[str, Any]:
                 "session": row.session.number,
                 "slug": run.slug(row.session.number),
                 "device": row.session.device,
+                "target": row.session.target,
                 "status": row.session.status,
                 "result": row.session.result,
                 "from_timesteps": row.began,

@@ -52,7 +52,8 @@ class PlainScreen:
         self._every_s, self._clock, self._shown = every_s, clock, -1e9
 
     def begin(self, run: Run, session: Session) -> None:
-        self._say(f"Watching session {session.number} of run {run.run_id} on {run.target}. Ctrl-C leaves it running.")
+        where = "this machine." if session.here else f"{run.target}. Ctrl-C leaves it running."
+        self._say(f"Watching session {session.number} of run {run.run_id} on {where}")
 
     def state(self, state: SessionState) -> None:
         self._say(f"[{state.status.value}]{' ' + state.message if state.message else ''}")

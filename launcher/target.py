@@ -13,8 +13,8 @@ from launcher.credentials import Credentials
 from launcher.errors import BackendUnavailable, CredentialsError
 
 if TYPE_CHECKING:
-    from launcher.backends.base import Backend, SessionState
-    from launcher.ledger import Run
+    from launcher.backends.base import Backend, Sessions, SessionState
+    from launcher.ledger import Run, Session
     from launcher.local_kaggle.service import Endpoint, LocalKaggle
 
 logger = logging.getLogger(__name__)
@@ -124,3 +124,12 @@ def of_run(run: Run) -> Target:
     if run.target == TargetName.local:
         return Target(TargetName.local, reason)
     return replace(choose(TargetName.kaggle), reason=reason)
+
+
+def of_session(run: Run, session: Session) -> Sessions:
+    """Where a session runs: this machine, or the target of its run."""
+    if session.here:
+        from launcher.backends.here import HereBackend
+
+        return HereBackend(run)
+    return of_run(run).connect()

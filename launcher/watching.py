@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from launcher.alerts import Alert, Alerts, Level
-from launcher.backends.base import Backend, LogLine, SessionState, Status
+from launcher.backends.base import LogLine, Sessions, SessionState, Status
 from launcher.cancelling import cancel_session
 from launcher.config import WatchSettings
 from launcher.errors import AlertStop, KernelFailed, SessionCut
@@ -27,7 +27,7 @@ class Watch:
 
     run: Run
     session: Session
-    backend: Backend
+    backend: Sessions
     ledger: Ledger
     screen: Screen
     limits: WatchSettings
@@ -108,6 +108,10 @@ class Watch:
 
     def _on_line(self, line: LogLine) -> None:
         event = self.progress.observe(line)
+        if self.session.here:
+            # What lies on the disk of this machine outlives the session as what is published does.
+            self.progress.published_timesteps = self.progress.checkpoint_timesteps
+            self.progress.published_time = self.progress.checkpoint_time
         self.screen.line(line, event, self.progress)
         self._raise(self.alerts.on_line(line, event))
         if event is not None and event["event"] in ("session", "result", "training"):
@@ -120,7 +124,7 @@ class Watch:
                 self._stopped_by = alert
                 self._remember()
                 self.ledger.update_session(self.run.run_id, self.session.number, alert=str(alert))
-                self.screen.note(cancel_session(self.backend, self.run, self.session, self.progress.session_id))
+                self.screen.note(str(cancel_session(self.backend, self.run, self.session, self.progress.session_id)))
 
     def _on_end(self, state: SessionState) -> None:
         values = {"status": state.status.value, "message": state.message}

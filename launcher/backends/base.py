@@ -91,17 +91,12 @@ class RemoteFile:
     size: int = -1
 
 
-class Backend(Protocol):
-    """A target that runs kernels and keeps datasets.
+class Sessions(Protocol):
+    """Whatever runs sessions: a target, or this machine.
 
-    Every method raises `BackendUnavailable` when the target gives no usable answer, `NotFound` for what is missing
-    or another's, `CredentialsError` when it refuses who asks, and `BackendError` for the rest.
+    Every method raises `BackendUnavailable` when there is no usable answer, `NotFound` for what is missing or
+    another's, `CredentialsError` when the target refuses who asks, and `BackendError` for the rest.
     """
-
-    username: str
-
-    def push(self, kernel: Kernel) -> str:
-        """Start a session; returns its page's address. PushRefused with the target's words; SubmissionUnknown."""
 
     def state(self, slug: str) -> SessionState:
         """Where the kernel's newest session stands."""
@@ -117,6 +112,15 @@ class Backend(Protocol):
 
     def delete(self, slug: str) -> None:
         """Delete the kernel, its running session included."""
+
+
+class Backend(Sessions, Protocol):
+    """A target that runs kernels and keeps datasets; it raises what `Sessions` raise."""
+
+    username: str
+
+    def push(self, kernel: Kernel) -> str:
+        """Start a session; returns its page's address. PushRefused with the target's words; SubmissionUnknown."""
 
     def quota(self) -> Quota | None:
         """GPU hours of this week; None where the target does not tell."""

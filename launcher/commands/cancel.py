@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import typer
 
-from launcher import target
-from launcher.cancelling import cancel_session
-from launcher.errors import NotFound
-from launcher.ledger import Ledger
-from launcher.progress import Progress
+from launcher import cancelling, continuing, pushing, target
+from launcher.backends.here import HereBackend
+from launcher.cancelling import DELETED
+from launcher.errors import BackendError, NotFound
+from launcher.ledger import Ledger, Run, Session
 
 
 def cancel(run_id: str | None) -> None:
     """End the newest session of `run_id`, or of the newest run."""
     book = Ledger()
     run = book.run(run_id)
-    backend = target.of_run(run).connect()
     session = book.sessions(run.run_id)[-1]
+    backend = target.of_session(run, session)
     slug = run.slug(session.number)
     try:
         state = backend.state(slug)
@@ -26,16 +29,37 @@ def cancel(run_id: str | None) -> None:
     if state.status.final:
         typer.echo(f"Session {session.number} of run {run.run_id} is over already ({state.status.value}).")
         return
-    progress = Progress(session_id=session.session_id)
-    if progress.session_id is None:
-        # The first line of the log tells the number that cancels the session.
-        for line in backend.log_lines(slug):
-            progress.observe(line)
-            if progress.session_id is not None or line.time > 30:
-                break
-    typer.echo(cancel_session(backend, run, session, progress.session_id))
-    book.update_session(run.run_id, session.number, status="CANCEL_ACKNOWLEDGED", message="cancelled from here")
-    typer.echo(
-        f"Kept: what was published ({run.dataset}) and what was fetched ({run.checkpoints}). "
-        f"Go on with `kaglaunch resume {run.run_id}`."
-    )
+    log: Path | None = None
+    if isinstance(backend, HereBackend):
+        session_id = backend.alive(session.number)
+    else:
+        log, session_id = cancelling.save_log(backend, run, session)
+    done = cancelling.cancel_session(backend, run, session, session_id)
+    typer.echo(str(done))
+    message = "deleted from here" if done.status == DELETED else "cancelled from here"
+    book.update_session(run.run_id, session.number, status=done.status, message=message)
+    if session.here:
+        continuing.here(run, book)
+    typer.echo("\n".join(["Kept:", *(f"  {line}" for line in kept(run, book, session, log))]))
+    typer.echo(f"Go on with `kaglaunch resume {run.run_id}`.")
+
+
+def kept(run: Run, book: Ledger, session: Session, log: Path | None) -> list[str]:
+    """What a cancelled session leaves behind."""
+    lines = []
+    here = [path.name for path in run.checkpoints.glob("checkpoint_t*.zip")]
+    if not session.here:
+        try:
+            versions = target.of_run(run).connect().dataset_versions(run.dataset)
+            newest = next((found[1] for v in versions if (found := re.match(r"t=(\d+)", v.notes))), None)
+            step = f", the newest at t{int(newest):,}" if newest else ""
+            lines.append(f"published  {len(versions)} versions of {run.dataset}{step}")
+        except BackendError as error:
+            lines.append(f"published  {run.dataset}, which cannot be listed now ({str(error).splitlines()[0]})")
+    else:
+        safe = pushing.session_of(book, run, session.number).published_timesteps or 0
+        lines.append(f"safe here  up to t{safe:,}")
+    lines.append(f"here       {len(here)} checkpoints in {run.checkpoints}")
+    if log is not None:
+        lines.append(f"log        {log}")
+    return lines

@@ -20,12 +20,14 @@ def status(run_id: str | None, *, as_json: bool) -> None:
     values: dict[str, Any] = {
         "run_id": run.run_id,
         "session": session.number,
+        "target": session.target or run.target,
         "slug": run.slug(session.number),
         "code_digest": session.code_digest,
         "config_digest": session.config_digest or run.config.digest,
     }
     try:
-        state = target.of_run(run).state(run, run.slug(session.number))
+        slug = run.slug(session.number)
+        state = target.of_session(run, session).state(slug) if session.here else target.of_run(run).state(run, slug)
         values |= {"status": state.status.value, "message": state.message}
         book.update_session(run.run_id, session.number, status=state.status.value, message=state.message)
     except NotFound as error:

@@ -33,7 +33,8 @@ def watch_session(
         The session did not end well.
     """
     session = book.sessions(run.run_id)[-1]
-    watched = Watch(run, session, backend, book, screen.for_terminal(json_lines), limits, revive=chosen.revive)
+    place = target.of_session(run, session) if session.here else backend
+    watched = Watch(run, session, place, book, screen.for_terminal(json_lines), limits, revive=chosen.revive)
     try:
         state = watched.to_the_end()
     except KeyboardInterrupt as error:
