@@ -1,0 +1,266 @@
+"""Signal controllers to compare an agent with: fixed time, Webster, actuated, max-pressure, longest queue, random.
+
+A controller decides for a whole batch: `begin` once the episodes have begun, then `act` before every interval. It
+states the decision interval that it needs. It reads the exact traffic state, as a perfect detector would see it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arz_model.control.batch import TrafficBatch
+
+Actions = NDArray[np.int64]
+
+
+class Controller(Protocol):
+    """Chooses a phase for each intersection of each episode."""
+
+    name: str
+    interval: int | None
+    """Decision interval that it needs [s]; None takes the scenario's."""
+
+    def begin(self, batch: TrafficBatch) -> None:
+        """New episodes have begun."""
+
+    def act(self, batch: TrafficBatch, obs: NDArray[np.float32]) -> Actions:
+        """Phases (B, J) to ask for."""
+
+
+class FixedTime:
+    """Greens of fixed length in a fixed order.
+
+    greens : seconds of green of each phase, the same at every intersection, (P,); or (J, P).
+    offsets : seconds by which each intersection lags, (J,).
+    """
+
+    interval: int | None = 1
+
+    def __init__(
+        self, greens: Sequence[float] | NDArray[Any], offsets: Sequence[float] = (), name: str = "fixed time"
+    ) -> None:
+        self.name = name
+        self._greens = np.asarray(greens, np.float64)
+        self._offsets = offsets
+
+    def begin(self, batch: TrafficBatch) -> None:
+        n, n_intersections = batch.signals.phase.shape
+        self.plan(np.broadcast_to(self._greens, (n, 1, n_intersections, self._greens.shape[-1])), batch)
+
+    def plan(self, greens: NDArray[np.float64], batch: TrafficBatch) -> None:
+        """Follow `greens` (B, periods, J, P) from the beginning; the episode is cut into equal periods."""
+        signals = batch.signals
+        self.greens = greens
+        self._phase = np.zeros_like(signals.phase)
+        intergreen = np.array([plan.intergreen for plan in batch.scenario.intersections], np.float64)
+        self._spans = greens + intergreen[:, None]
+        self._period = -(-batch.scenario.duration // greens.shape[1])
+        self._elapsed = np.broadcast_to(intergreen, signals.phase.shape).copy()
+        for j, offset in enumerate(self._offsets):
+            self._elapsed[:, j] -= offset
+
+    def act(self, batch: TrafficBatch, obs: NDArray[np.float32]) -> Actions:
+        n, n_intersections = self._phase.shape
+        period = np.minimum(batch.seconds // self._period, self.greens.shape[1] - 1)
+        spans = self._spans[np.arange(n)[:, None], period[:, None], np.arange(n_intersections), self._phase]
+        over = self._elapsed >= spans - 1e-9
+        self._phase = np.where(over, (self._phase + 1) % batch.signals.n_phases, self._phase)
+        self._elapsed = np.where(over, 0.0, self._elapsed) + batch.interval
+        return self._phase
+
+
+class Webster(FixedTime):
+    """Webster's cycle and splits for the flows that each episode really brings, which no plan can know beforehand.
+
+    C = (1.5 L + 5) / (1 - Y), at most `max_cycle_s`; greens in proportion to critical flow ratios. L is the lost time
+    of a cycle, Y the sum of the phases' largest flow ratios. With `n_periods` above 1 the plan changes with the time of
+    day. With `offset_s` each intersection lags so much behind the one before (a green wave), and all share the longest
+    of their cycles.
+
+    Webster (1958), Traffic signal settings, Road Research Technical Paper 39.
+    """
+
+    def __init__(
+        self, n_periods: int = 1, max_cycle_s: float = 180.0, offset_s: float = 0.0, name: str = "Webster"
+    ) -> None:
+        super().__init__(())
+        self.name, self._n_periods, self._max_cycle, self._offset = name, n_periods, max_cycle_s, offset_s
+
+    def begin(self, batch: TrafficBatch) -> None:
+        plans = batch.scenario.intersections
+        flows = road_flows(batch, self._n_periods)
+        saturation = np.array([segment.saturation_flow for segment in batch.scenario.network.segments])
+        ratios = flows / saturation
+        n, n_phases = len(ratios), int(batch.signals.n_phases.max())
+        greens = np.zeros((n, self._n_periods, len(plans), n_phases))
+        cycles = np.zeros((n, self._n_periods, len(plans)))
+        shares = np.zeros_like(greens)
+        for j, plan in enumerate(plans):
+            for p in range(len(plan.phases)):
+                critical = ratios[:, :, batch.signals.green[j, p]].max(axis=2)
+                shares[:, :, j, p] = np.maximum(critical, 0.01)
+            total = shares[:, :, j].sum(axis=2)
+            lost = plan.lost_time * len(plan.phases)
+            cycle = (1.5 * lost + 5.0) / np.maximum(1.0 - total, 1e-3)
+            shortest = plan.intergreen * len(plan.phases) + len(plan.phases) * max(plan.min_green, 1)
+            cycles[:, :, j] = np.clip(cycle, shortest, self._max_cycle)
+        if self._offset:
+            cycles[...] = cycles.max(axis=2, keepdims=True)
+        for j, plan in enumerate(plans):
+            available = cycles[:, :, j] - plan.intergreen * len(plan.phases)
+            share = shares[:, :, j] / shares[:, :, j].sum(axis=2, keepdims=True)
+            greens[:, :, j] = np.clip(np.rint(share * available[:, :, None]), plan.min_green, plan.max_green)
+        self._offsets = [self._offset * j for j in range(len(plans))]
+        self.plan(greens, batch)
+
+
+class Actuated:
+    """Gap-out: a green ends when fewer than `gap_veh` are within `detector_m` of its stop lines, or at `max_green_s`.
+
+    The next phase in order with a vehicle before its stop lines follows; where nobody waits elsewhere the green stays.
+    """
+
+    def __init__(
+        self,
+        detector_m: float = 40.0,
+        gap_veh: float = 0.6,
+        max_green_s: float = 60.0,
+        interval: int | None = 1,
+        name: str = "actuated",
+    ) -> None:
+        self.name, self.interval = name, interval
+        self._detector, self._gap, self._max_green = detector_m, gap_veh, max_green_s
+
+    def begin(self, batch: TrafficBatch) -> None:
+        self._near = near_matrix(batch, self._detector)
+
+    def act(self, batch: TrafficBatch, obs: NDArray[np.float32]) -> Actions:
+        signals = batch.signals
+        near = batch.solver.total_density() @ self._near
+        wanted = signals.phase.copy()
+        for j, n_phases in enumerate(signals.n_phases):
+            at_lines = np.stack([near[:, signals.green[j, p]].max(axis=1) for p in range(n_phases)], axis=1)
+            present = signals.phase[:, j]
+            gap = at_lines[np.arange(batch.n), present] < self._gap
+            ends = gap | (signals.time_in_phase[:, j] >= self._max_green)
+            following = present.copy()
+            for step in range(n_phases - 1, 0, -1):
+                candidate = (present + step) % n_phases
+                waits = at_lines[np.arange(batch.n), candidate] > 0.1
+                following = np.where(waits, candidate, following)
+            wanted[:, j] = np.where(ends, following, present)
+        return wanted
+
+
+class LongestQueue:
+    """Every `slot_s` seconds the phase with most vehicles before its stop lines, if it leads by `hysteresis_veh`.
+
+    Counted are the vehicles on the road and those waiting to enter it; with `pressure`, less those downstream by
+    turning ratio (max-pressure: Varaiya (2013), Transp. Res. C 36:177-195).
+    """
+
+    interval: int | None = 1
+
+    def __init__(
+        self, slot_s: int = 20, hysteresis_veh: float = 6.0, pressure: bool = False, name: str = "longest queue"
+    ) -> None:
+        self.name = name
+        self._slot, self._hysteresis, self._pressure = slot_s, hysteresis_veh, pressure
+
+    def begin(self, batch: TrafficBatch) -> None:
+        self._count = near_matrix(batch, np.inf)
+        network, signals = batch.scenario.network, batch.signals
+        n = len(network.segments)
+        self._upstream = np.eye(n)
+        if self._pressure:
+            for node in network.nodes:
+                for row, inlet in zip(node.turning_ratios, node.inlets, strict=True):
+                    for ratio, outlet in zip(row, node.outlets, strict=True):
+                        self._upstream[network.index[outlet], network.index[inlet]] -= ratio
+        self._entrances = np.zeros((len(batch.solver.layout.entrances), n))
+        self._entrances[np.arange(len(self._entrances)), list(batch.solver.layout.entrances)] = 1.0
+        self._since = np.full(signals.phase.shape, self._slot)
+
+    def act(self, batch: TrafficBatch, obs: NDArray[np.float32]) -> Actions:
+        signals = batch.signals
+        vehicles = batch.solver.total_density() @ self._count + batch.solver.waiting.sum(axis=2) @ self._entrances
+        pressure = vehicles @ self._upstream
+        wanted = signals.phase.copy()
+        rows = np.arange(batch.n)
+        for j, n_phases in enumerate(signals.n_phases):
+            by_phase = np.stack([pressure[:, signals.green[j, p]].sum(axis=1) for p in range(n_phases)], axis=1)
+            best, present = by_phase.argmax(axis=1), signals.phase[:, j]
+            leads = by_phase[rows, best] > by_phase[rows, present] + self._hysteresis
+            due = (self._since[:, j] >= self._slot) & ~signals.changing[:, j]
+            change = leads & due
+            wanted[:, j] = np.where(change, best, present)
+            self._since[:, j] = np.where(change, 0, self._since[:, j]) + batch.interval
+        return wanted
+
+
+class RandomPhase:
+    """A phase at random at every decision."""
+
+    interval: int | None = None
+
+    def __init__(self, seed: int = 0, name: str = "random") -> None:
+        self.name, self._seed = name, seed
+
+    def begin(self, batch: TrafficBatch) -> None:
+        self._generator = np.random.default_rng(self._seed)
+
+    def act(self, batch: TrafficBatch, obs: NDArray[np.float32]) -> Actions:
+        return self._generator.integers(0, batch.signals.n_phases, batch.signals.phase.shape)
+
+
+class Policy:
+    """A stable-baselines3 model, acting deterministically.
+
+    shuffled : give it another episode's observation instead of its own: a control that must fail.
+    """
+
+    def __init__(self, model: Any, name: str = "agent", interval: int | None = None, shuffled: bool = False) -> None:
+        self.name, self.interval, self._model, self._shuffled = name, interval, model, shuffled
+
+    def begin(self, batch: TrafficBatch) -> None:
+        self._shape = batch.signals.phase.shape
+        self._generator = np.random.default_rng(0)
+
+    def act(self, batch: TrafficBatch, obs: NDArray[np.float32]) -> Actions:
+        if self._shuffled:
+            obs = self._generator.permuted(obs, axis=1)
+        actions, _ = self._model.predict(obs, deterministic=True)
+        return np.asarray(actions, np.int64).reshape(self._shape)
+
+
+def near_matrix(batch: TrafficBatch, distance: float) -> NDArray[np.float64]:
+    """(n, S): cell densities to vehicles within `distance` metres of the end of each segment."""
+    layout, segments = batch.solver.layout, batch.scenario.network.segments
+    matrix = np.zeros((layout.n, len(segments)))
+    for s, segment in enumerate(segments):
+        edges = segment.length - segment.dx * np.arange(segment.n_cells + 1)
+        within = np.clip(np.minimum(edges[:-1], distance) - edges[1:], 0.0, None)
+        matrix[layout.real_cells(s), s] = within
+    return matrix
+
+
+def road_flows(batch: TrafficBatch, n_periods: int = 1) -> NDArray[np.float64]:
+    """(B, periods, S) flow that each segment has to carry [veh/s]: arrivals of the episodes, carried on by turning."""
+    network = batch.scenario.network
+    n, seconds = batch.arrivals.shape[:2]
+    length = -(-seconds // n_periods)
+    flows = np.zeros((n, n_periods, len(network.segments)))
+    for period in range(n_periods):
+        part = batch.arrivals[:, period * length : (period + 1) * length]
+        flows[:, period, list(batch.solver.layout.entrances)] = part.sum(axis=(1, 3)) / part.shape[1]
+    turning = np.zeros((len(network.segments), len(network.segments)))
+    for node in network.nodes:
+        for row, inlet in zip(node.turning_ratios, node.inlets, strict=True):
+            for ratio, outlet in zip(row, node.outlets, strict=True):
+                turning[network.index[inlet], network.index[outlet]] = ratio
+    carried: NDArray[np.float64] = flows @ np.linalg.inv(np.eye(len(turning)) - turning)
+    return carried
