@@ -50,6 +50,7 @@ class Alerts:
     _burst: collections.deque[float] = field(default_factory=collections.deque)
     _sustained: collections.deque[float] = field(default_factory=collections.deque)
     _raised: set[str] = field(default_factory=set)
+    _findings: collections.Counter[str] = field(default_factory=collections.Counter)
     _began: float = 0.0
 
     def on_line(self, line: LogLine, event: dict[str, Any] | None) -> list[Alert]:
@@ -59,7 +60,9 @@ class Alerts:
             found += self._flood(line)
         elif event["event"] == "flood":
             found += self._raise(Level.STOP, "flood", str(event.get("message", "the kernel saw a log flood")))
-        elif event["event"] in ("health", "publish_failed", "write_failed", "checkpoint_failed", "restart"):
+        elif event["event"] == "health":
+            found += self._unhealthy(event)
+        elif event["event"] in ("publish_failed", "write_failed", "checkpoint_failed", "restart"):
             message = event.get("message") or event.get("reason") or "no message"
             found.append(Alert(Level.WARN, event["event"].replace("_", " "), str(message)))
         elif event["event"] == "training":
@@ -69,8 +72,11 @@ class Alerts:
             found += self._slow(float(speed)) if isinstance(speed, (int, float)) else []
         return found
 
-    def on_time(self, *, silent_s: float, progress: Progress, now_s: float) -> list[Alert]:
-        """Alerts that time alone raises: `silent_s` since the last line, `now_s` since the session began."""
+    def on_time(self, *, silent_s: float, progress: Progress, now_s: float, limit_s: float = 0.0) -> list[Alert]:
+        """Alerts that time alone raises.
+
+        `silent_s` since the last line, `now_s` since the session began, `limit_s` of the session (0: none known) [s].
+        """
         found = self._held(
             "silent",
             silent_s > self.limits.silence_s,
@@ -83,7 +89,36 @@ class Alerts:
             progress.at_risk > 0 and unpublished_s > self.limits.publish_silence_s,
             f"{progress.at_risk:,} timesteps at risk; nothing was published for {unpublished_s:.0f} s",
         )
-        return found
+        return found + self._clock(progress, now_s, limit_s) + self._quota(progress, now_s)
+
+    def _clock(self, progress: Progress, now_s: float, limit_s: float) -> list[Alert]:
+        left_s, to_go_s = limit_s - now_s, progress.seconds_to_go(now_s)
+        late = now_s > limit_s / 2 if to_go_s is None else to_go_s > left_s
+        return self._held(
+            "clock",
+            limit_s > 0 and left_s < self.limits.min_session_left_s and late and progress.result is None,
+            f"{max(0.0, left_s):.0f} s of the session are left (limit {self.limits.min_session_left_s:.0f} s) and the "
+            f"run needs {'more' if to_go_s is None else f'{to_go_s:.0f} s'}; `kaglaunch resume` goes on after it",
+        )
+
+    def _quota(self, progress: Progress, now_s: float) -> list[Alert]:
+        left_h, to_go_s = progress.quota_left_h, progress.seconds_to_go(now_s)
+        if left_h is None or progress.result is not None:
+            return []
+        needed_h = (to_go_s or 0.0) / 3600
+        return self._held(
+            "quota",
+            left_h < max(self.limits.min_quota_left_h, needed_h),
+            f"{left_h:.2f} GPU hours are left this week (limit {self.limits.min_quota_left_h:g} h)"
+            + (f" and the run needs {needed_h:.2f} h" if needed_h else ""),
+        )
+
+    def _unhealthy(self, event: dict[str, Any]) -> list[Alert]:
+        rule = f"unhealthy ({event.get('rule') or 'no rule'})"
+        self._findings[rule] += 1
+        if self._findings[rule] < self.limits.health_reports:
+            return []
+        return self._raise(Level.WARN, rule, str(event.get("message") or "the kernel found the training unhealthy"))
 
     def _flood(self, line: LogLine) -> list[Alert]:
         limits, found = self.limits, []

@@ -3,6 +3,7 @@
 # Annotations are not postponed here: typer would have to compile each of them again at every start.
 
 import enum
+import io
 import logging
 import sys
 from pathlib import Path
@@ -322,6 +323,7 @@ def version() -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the only place where an error becomes an exit code."""
     arguments = sys.argv[1:] if argv is None else argv
+    _accept_every_character()
     verbose = "--verbose" in arguments or "-v" in arguments
     try:
         result = app(args=arguments, standalone_mode=False)
@@ -348,6 +350,13 @@ def main(argv: list[str] | None = None) -> int:
             1,
             verbose,
         )
+
+
+def _accept_every_character() -> None:
+    """Let a terminal that lacks a character show its escape, where Python would end with an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _failed(message: str, code: int, verbose: bool) -> int:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import secrets
+import shlex
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -101,6 +102,32 @@ class WatchSettings:
     """No line for this long: WARN."""
     publish_silence_s: float = 1_800.0
     """Training goes on and nothing was published for this long: WARN."""
+    health_reports: int = 1
+    """So many health findings of one kind by the kernel (constant reward, one action, NaN, memory): WARN."""
+    min_session_left_s: float = 900.0
+    """Less than this left of the session, and the run will not be done by then: WARN."""
+    min_quota_left_h: float = 1.0
+    """Fewer GPU hours than this left of the week, or fewer than the run still needs: WARN."""
+    quota_poll_s: float = 300.0
+    """How often the quota is asked for while a GPU session is watched; 0 never asks."""
+    notify_command: str = ""
+    """Run for each alert, without a shell: its text on standard input and in KAGLAUNCH_ALERT_TEXT, its parts in
+    KAGLAUNCH_ALERT_LEVEL, _RULE, _MESSAGE, _RUN and _SESSION."""
+    notify_webhook: str = field(default="", repr=False)
+    """Address that gets each alert as a JSON POST. It is kept as a secret: set it in the environment, as
+    KAGLAUNCH_WATCH_NOTIFY_WEBHOOK, rather than in a file."""
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, (int, float)) and not value >= 0:
+                raise ConfigurationError(f"{item.name} must not be negative; got {value}.")
+        if self.notify_webhook and not self.notify_webhook.startswith(("http://", "https://")):
+            raise ConfigurationError("notify_webhook must be an http:// or https:// address; what it holds is none.")
+        try:
+            shlex.split(self.notify_command)
+        except ValueError as error:
+            raise ConfigurationError(f"notify_command cannot be split into words: {error}.") from error
 
 
 @dataclass(frozen=True)
@@ -134,6 +161,11 @@ class Settings:
         )
 
     @property
+    def secrets(self) -> tuple[str, ...]:
+        """Literal values of this configuration that must never leave in a bundle."""
+        return (self.watch.notify_webhook,) if self.watch.notify_webhook else ()
+
+    @property
     def accelerator(self) -> str | None:
         """The machine shape to ask for; None on the cpu."""
         return None if self.session.device == "cpu" else self.session.accelerator
@@ -154,6 +186,8 @@ QUICK_HYPERPARAMETERS: Mapping[str, Mapping[str, Any]] = {
 
 _SECTIONS = {"run": RunSettings, "session": SessionSettings, "watch": WatchSettings}
 _QUICK_SOURCE = "--quick"
+SECRET_KEYS = ("notify_webhook",)
+"""Keys whose values are never shown and never leave in a bundle."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +202,7 @@ class Effective:
         """section -> key -> `{"value": …, "source": …}`, for JSON."""
         return {
             name: {
-                key: {"value": value, "source": self.sources[name][key]}
+                key: {"value": "(hidden)" if value and key in SECRET_KEYS else value, "source": self.sources[name][key]}
                 for key, value in dataclasses.asdict(getattr(self.settings, name)).items()
             }
             for name in _SECTIONS

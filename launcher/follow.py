@@ -13,13 +13,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kernel import events
-from launcher.backends.base import LogLine, Sessions, SessionState, Status
-from launcher.errors import BackendUnavailable, LauncherError, NotFound
+from launcher.backends.base import LogLine, Quota, Sessions, SessionState, Status
+from launcher.errors import BackendError, BackendUnavailable, LauncherError, NotFound
 
 logger = logging.getLogger(__name__)
 
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 60.0
+LONGEST_QUIET_WAIT_S = 10.0
+"""Between two looks at a session that is queued, or whose stream ends without a word; Kaggle limits requests."""
+ODD_ANSWERS = 5
+"""So many answers in a row that make no sense end the following; a single one does not."""
 FINAL_LOOKS = 8
 """How often the log is asked for again after a final state, when it tells no result: it may come a little later."""
 
@@ -47,7 +51,14 @@ class Ended:
     error: LauncherError | None = None
 
 
-Happening = LogLine | StateSeen | Cut | Ended
+@dataclass(frozen=True)
+class QuotaSeen:
+    """The platform was asked for the quota, and said this."""
+
+    quota: Quota
+
+
+Happening = LogLine | StateSeen | Cut | QuotaSeen | Ended
 
 
 class Follower:
@@ -79,6 +90,11 @@ class Follower:
         """Follow in a thread of its own, which ends with the process."""
         threading.Thread(target=self._run, name=f"follow-{self._slug}", daemon=True).start()
 
+    def ask_quota_every(self, period_s: float, quota: Callable[[], Quota | None]) -> None:
+        """Call `quota` too, in another thread; a target that does not tell it is asked again later."""
+        arguments = (period_s, quota)
+        threading.Thread(target=self._ask_quota, args=arguments, name=f"quota-{self._slug}", daemon=True).start()
+
     def stop(self) -> None:
         """Follow no more."""
         self._stop.set()
@@ -88,10 +104,21 @@ class Follower:
             self.happenings.put(Ended(self._follow()))
         except LauncherError as error:
             self.happenings.put(Ended(None, error))
+        except Exception as error:  # noqa: BLE001 - the thread ends here, and whoever waits must hear of it
+            self.happenings.put(Ended(None, LauncherError(f"Following failed: {type(error).__name__}: {error}")))
+
+    def _ask_quota(self, period_s: float, quota: Callable[[], Quota | None]) -> None:
+        while not self._stop.is_set():
+            try:
+                if found := quota():
+                    self.happenings.put(QuotaSeen(found))
+            except LauncherError as error:
+                logger.debug("no quota: %s", error)
+            self._wait(period_s)
 
     def _follow(self) -> SessionState | None:
         """Read the stream again and again until the state is final and the log is told to its end."""
-        wait_s, missing, looks = FIRST_WAIT_S, 0, 0
+        wait_s, missing, looks, odd = FIRST_WAIT_S, 0, 0, 0
         while not self._stop.is_set():
             before = self.seen
             try:
@@ -112,14 +139,21 @@ class Follower:
                 missing += 1
                 if missing >= self._unknown_looks:
                     raise
-            except BackendUnavailable as error:
-                wait_s = min(LONGEST_WAIT_S, max(error.retry_after_s or 0.0, wait_s * 2))
+            except BackendError as error:
+                odd = 0 if isinstance(error, BackendUnavailable) else odd + 1
+                if odd >= ODD_ANSWERS:
+                    raise
+                asked_s = error.retry_after_s if isinstance(error, BackendUnavailable) else None
+                wait_s = min(LONGEST_WAIT_S, max(asked_s or 0.0, wait_s * 2))
                 self.happenings.put(Cut(str(error), wait_s))
                 self._wait(wait_s)
                 self._revive()
                 continue
-            if self.seen > before:
+            odd = 0
+            if self.seen > before or self._state.status.final:
                 wait_s = FIRST_WAIT_S
+            else:
+                wait_s = min(LONGEST_QUIET_WAIT_S, wait_s * 1.5)
             self._wait(wait_s)
         return None
 

@@ -67,7 +67,7 @@ def prepare(
         The bundle is too large or holds a secret.
     """
     configuration = Configuration(config, settings.session_config(number, run.dataset))
-    secrets = target.credentials.secrets if target.credentials else ()
+    secrets = (*settings.secrets, *(target.credentials.secrets if target.credentials else ()))
     own = Project.saved(run.project) if project is None else project
     built = bundle.build(configuration, own, own_secrets=secrets)
     kernel = Kernel(

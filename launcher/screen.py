@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TextIO
 
-from launcher.alerts import Alert
+from launcher.alerts import Alert, Level
 from launcher.backends.base import LogLine, SessionState
 from launcher.ledger import Run, Session
 from launcher.progress import Progress
 from launcher.reporting import duration
 
 SPARKS = "▁▂▃▄▅▆▇█"
+DRAW_S = 0.1
+"""Shortest time between two pictures that log lines ask for."""
+_CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 SAID_EVENTS = (
     "session",
     "training",
@@ -61,7 +65,7 @@ class PlainScreen:
     def line(self, line: LogLine, event: dict[str, Any] | None, progress: Progress) -> None:
         if event is None:
             if line.stream == "stderr":
-                self._say(f"{line.time:8.1f} s  {line.text}")
+                self._say(f"{line.time:8.1f} s  {printable(line.text)}")
             return
         kind = event["event"]
         if kind in SAID_EVENTS:
@@ -71,7 +75,7 @@ class PlainScreen:
             self._say(f"{line.time:8.1f} s  {summary(progress)}")
 
     def alert(self, alert: Alert) -> None:
-        self._say(str(alert))
+        self._say(printable(str(alert)))
 
     def note(self, text: str) -> None:
         self._say(text)
@@ -124,7 +128,7 @@ class JsonScreen:
 class LiveScreen:
     """A picture that is drawn anew in place, with alerts and events above it."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         from rich.console import Console
         from rich.live import Live
 
@@ -134,6 +138,8 @@ class LiveScreen:
         self._state = "QUEUED"
         self._alerts: list[str] = []
         self._session: Session | None = None
+        self._clock, self._drawn = clock, -1e9
+        self._newest: tuple[Progress, float] | None = None
 
     def begin(self, run: Run, session: Session) -> None:
         self._session = session
@@ -147,12 +153,15 @@ class LiveScreen:
         if event is not None and event["event"] in SAID_EVENTS:
             self._console.print(f"{line.time:8.1f} s  {describe(event)}", markup=False)
         elif event is None and line.stream == "stderr":
-            self._console.print(f"{line.time:8.1f} s  {line.text}", markup=False)
-        self.tick(progress, line.time)
+            self._console.print(f"{line.time:8.1f} s  {printable(line.text)}", markup=False)
+        self._newest = progress, line.time
+        if self._clock() - self._drawn >= DRAW_S:
+            self.tick(progress, line.time)
 
     def alert(self, alert: Alert) -> None:
-        self._alerts = [*self._alerts, str(alert)][-3:]
-        self._console.print(str(alert), style="bold red" if alert.level.value == "STOP" else "yellow", markup=False)
+        said, style = printable(str(alert)), "bold red" if alert.level is Level.STOP else "yellow"
+        self._alerts = [*self._alerts, said][-3:]
+        self._console.print(said, style=style, markup=False)
 
     def note(self, text: str) -> None:
         self._console.print(text, markup=False)
@@ -160,10 +169,13 @@ class LiveScreen:
     def tick(self, progress: Progress, now_s: float) -> None:
         from rich.text import Text
 
+        self._drawn, self._newest = self._clock(), (progress, now_s)
         limit_s = self._session.max_seconds if self._session else 0.0
-        self._live.update(Text(picture(self._title, self._state, progress, now_s, limit_s)))
+        self._live.update(Text(picture(self._title, self._state, progress, now_s, limit_s, self._alerts)))
 
     def end(self) -> None:
+        if self._newest is not None:
+            self.tick(*self._newest)
         self._live.stop()
 
 
@@ -183,7 +195,8 @@ def describe(event: dict[str, Any]) -> str:
     ]
     said = [str(event[key]) for key in ("message", "reason") if event.get(key)]
     details = ", ".join(parts)
-    return f"{event['event'].replace('_', ' ')}: {' '.join(said)}{f' ({details})' if said and details else details}"
+    words = f"{' '.join(said)}{f' ({details})' if said and details else details}"
+    return printable(f"{event['event'].replace('_', ' ')}: {words}")
 
 
 _HIDDEN = {
@@ -204,8 +217,15 @@ def summary(progress: Progress) -> str:
     )
 
 
-def picture(title: str, state: str, progress: Progress, now_s: float, limit_s: float) -> str:
-    """The whole picture of a session, as text."""
+def printable(text: str) -> str:
+    """`text` without what would move a terminal's cursor or change its colours."""
+    return _CONTROL.sub("", text.rsplit("\r", 1)[-1])
+
+
+def picture(
+    title: str, state: str, progress: Progress, now_s: float, limit_s: float, alerts: Sequence[str] = ()
+) -> str:
+    """The whole picture of a session, as text: `now_s` since it began, of its limit `limit_s` [s]."""
     total = max(progress.total_timesteps, 1)
     share = min(1.0, progress.num_timesteps / total)
     done = round(share * 30)
@@ -213,23 +233,36 @@ def picture(title: str, state: str, progress: Progress, now_s: float, limit_s: f
     timesteps = f"{progress.num_timesteps:,} of {progress.total_timesteps:,} timesteps"
     rows.append(f"  {'█' * done}{'░' * (30 - done)} {share:4.0%}  {timesteps}")
     speed = "?" if not progress.steps_per_s else f"{progress.steps_per_s:,.1f} steps/s"
-    left_s = (total - progress.num_timesteps) / progress.steps_per_s if progress.steps_per_s else None
-    eta = "?" if left_s is None else duration(left_s)
-    fits = ""
-    if left_s is not None and limit_s and now_s + left_s > limit_s:
-        fits = "  (the session ends before: resume goes on)"
-    rows.append(f"  speed {speed}   to go {eta}{fits}   session {duration(now_s)} of {duration(limit_s)}")
+    rows.append(
+        f"  speed {speed}   session {duration(now_s)} of {duration(limit_s)}   {prospect(progress, now_s, limit_s)}"
+    )
     rows.append(
         f"  checkpoint {_aged(progress.checkpoint_timesteps, progress.checkpoint_time, now_s)}   "
         f"published {_aged(progress.published_timesteps, progress.published_time, now_s)}   "
-        f"at risk {progress.at_risk:,} timesteps"
+        f"at risk {progress.at_risk:,} timesteps, {duration(progress.at_risk_s(now_s))}"
     )
     if progress.rewards:
         rows.append(f"  reward {sparkline(list(progress.rewards))} {progress.rewards[-1]:.3g}")
     if progress.queues:
         rows.append(f"  queue  {sparkline(list(progress.queues))} {progress.queues[-1]:.3g}")
-    rows.append(f"  log    {progress.log_lines:,} lines, {progress.log_lines / max(now_s, 1.0):.2f} per s")
+    rows.append(f"  log    {progress.log_lines:,} lines, {progress.lines_per_s(now_s):.1f} per s")
+    rows += [f"  {alert}" for alert in alerts]
     return "\n".join(rows)
+
+
+def prospect(progress: Progress, now_s: float, limit_s: float) -> str:
+    """When the run will be done, and what ends before: the session's clock, or the week's quota."""
+    to_go_s = progress.seconds_to_go(now_s)
+    if progress.result is not None or to_go_s is None:
+        return "" if progress.result is not None else "to go ?"
+    said = f"to go {duration(to_go_s)}"
+    left_s = limit_s - now_s if limit_s else None
+    quota_s = progress.quota_left_h * 3600 if progress.quota_left_h is not None else None
+    if quota_s is not None and quota_s < min(to_go_s, left_s if left_s is not None else to_go_s):
+        return f"{said}, but the week's quota ends in {duration(quota_s)}"
+    if left_s is not None and left_s < to_go_s:
+        return f"{said}, but the session ends in {duration(left_s)}: resume goes on"
+    return f"{said}, within this session" if left_s is not None else said
 
 
 def sparkline(values: list[float]) -> str:

@@ -9,16 +9,19 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from launcher.alerts import Alert, Alerts, Level
-from launcher.backends.base import LogLine, Sessions, SessionState, Status
+from launcher.backends.base import LogLine, Quota, Sessions, SessionState, Status
 from launcher.cancelling import cancel_session
 from launcher.config import WatchSettings
-from launcher.errors import AlertStop, KernelFailed, SessionCut
-from launcher.follow import Cut, Ended, Follower, StateSeen
+from launcher.errors import AlertStop, BackendError, KernelFailed, NotFound, SessionCut
+from launcher.follow import Cut, Ended, Follower, QuotaSeen, StateSeen
 from launcher.ledger import Ledger, Run, Session
+from launcher.notifying import Notice, Notifier
 from launcher.progress import Progress
 from launcher.screen import Screen
 
 TICK_S = 1.0
+RETRY_S = 15.0
+"""Between two tries to end a session."""
 
 
 @dataclass
@@ -33,11 +36,16 @@ class Watch:
     limits: WatchSettings
     clock: Callable[[], float] = time.monotonic
     revive: Callable[[], object] = lambda: None
+    quota: Callable[[], Quota | None] | None = None
+    """Asks the target for its quota, where the session spends any."""
 
     def __post_init__(self) -> None:
         self.progress = Progress(total_timesteps=self.run.config.total_timesteps)
         self.alerts = Alerts(self.limits)
+        self.notifier = Notifier(self.limits)
         self._stopped_by: Alert | None = None
+        self._ended = False
+        self._next_try = 0.0
 
     def to_the_end(self) -> SessionState:
         """Follow until the session is over; returns its final state.
@@ -54,15 +62,21 @@ class Watch:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.screen.begin(self.run, self.session)
         follower.start()
+        if self.quota is not None and self.session.accelerator and self.limits.quota_poll_s:
+            follower.ask_quota_every(self.limits.quota_poll_s, self.quota)
         try:
             # The stream begins at the first line each time, and so does the file; an older one may hold lines that
-            # the platform has lost since, so it goes only when the new one has caught up.
-            with path.with_name(path.name + ".part").open("w", encoding="utf-8") as log:
+            # the platform has lost since, so it goes only when the new one has caught up. A log may hold what UTF-8
+            # has no bytes for (half a surrogate pair): it is written as an escape.
+            with path.with_name(path.name + ".part").open(
+                "w", encoding="utf-8", errors="backslashreplace", newline="\n"
+            ) as log:
                 state = self._consume(follower, log)
         finally:
             follower.stop()
             self.screen.end()
             self._remember()
+            self.notifier.close()
         if self._stopped_by is not None:
             raise AlertStop(
                 f"{self._stopped_by}\nThe session was ended. Its checkpoints are kept: `kaglaunch fetch-checkpoints "
@@ -72,6 +86,7 @@ class Watch:
 
     def _consume(self, follower: Follower, log: TextIO) -> SessionState:
         last_line = last_tick = self.clock()
+        queued = True
         while True:
             try:
                 happening = follower.happenings.get(timeout=TICK_S)
@@ -80,18 +95,23 @@ class Watch:
             now = self.clock()
             match happening:
                 case LogLine():
-                    last_line = now
+                    last_line, queued = now, False
                     log.write(f"{happening.time:.3f} {happening.stream} {happening.text}\n")
                     self._on_line(happening)
                 case StateSeen():
                     self.screen.state(happening.state)
-                    if happening.state.status is Status.QUEUED:
-                        last_line = now
+                    queued, last_line = happening.state.status is Status.QUEUED, now
+                case QuotaSeen():
+                    # The hours that this session has reserved are hours that it may still use.
+                    self.progress.quota_left_h = max(0.0, happening.quota.allowed_h - happening.quota.used_h)
                 case Cut():
                     self.screen.note(f"{happening.reason} Trying again in {happening.wait_s:.0f} s.")
                 case Ended():
                     log.flush()
                     self._keep_log()
+                    if self._stopped_by is not None and isinstance(happening.error, NotFound):
+                        # It was ended by deleting its kernel.
+                        return SessionState(Status.CANCEL_ACKNOWLEDGED, "ended from here")
                     if happening.error is not None:
                         raise happening.error
                     assert happening.state is not None
@@ -100,10 +120,18 @@ class Watch:
             if now - last_tick >= TICK_S:
                 last_tick = now
                 log.flush()
-                session_s = self.progress.last_time + (now - last_line)
+                silent_s = 0.0 if queued else now - last_line
+                session_s = self.progress.last_time + silent_s
                 self.screen.tick(self.progress, session_s)
-                silent_s = now - last_line
-                self._raise(self.alerts.on_time(silent_s=silent_s, progress=self.progress, now_s=session_s))
+                self._raise(
+                    self.alerts.on_time(
+                        silent_s=silent_s,
+                        progress=self.progress,
+                        now_s=session_s,
+                        limit_s=self.session.max_seconds,
+                    )
+                )
+                self._end_session(now)
                 self._remember()
 
     def _on_line(self, line: LogLine) -> None:
@@ -120,11 +148,24 @@ class Watch:
     def _raise(self, alerts: list[Alert]) -> None:
         for alert in alerts:
             self.screen.alert(alert)
+            self.notifier.send(Notice(self.run.run_id, self.session.number, alert))
             if alert.level is Level.STOP and self._stopped_by is None and self.progress.result is None:
                 self._stopped_by = alert
                 self._remember()
                 self.ledger.update_session(self.run.run_id, self.session.number, alert=str(alert))
-                self.screen.note(str(cancel_session(self.backend, self.run, self.session, self.progress.session_id)))
+                self._end_session(self.clock())
+
+    def _end_session(self, now: float) -> None:
+        """End a session that an alert condemned, again and again until the target has done it."""
+        if self._stopped_by is None or self._ended or now < self._next_try:
+            return
+        try:
+            said = cancel_session(self.backend, self.run, self.session, self.progress.session_id)
+            self._ended = True
+            self.screen.note(str(said))
+        except BackendError as error:
+            self._next_try = now + RETRY_S
+            self.screen.note(f"{error}\nThe session could not be ended yet; trying again in {RETRY_S:.0f} s.")
 
     def _on_end(self, state: SessionState) -> None:
         values = {"status": state.status.value, "message": state.message}

@@ -10,6 +10,7 @@ import contextlib
 import io
 import json
 import logging
+import math
 import os
 import tempfile
 import threading
@@ -471,8 +472,9 @@ def _line(payload: Any) -> LogLine:
         event = {"data": str(event)}
     try:
         seconds = float(event.get("time") or 0.0)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         seconds = 0.0
+    seconds = seconds if math.isfinite(seconds) else 0.0
     return LogLine(seconds, str(event.get("stream_name", "stdout")), str(event.get("data", "")).rstrip("\n"))
 
 

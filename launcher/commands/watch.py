@@ -1,25 +1,71 @@
-"""`kaglaunch watch`: follow the newest session of a run to its end."""
+"""`kaglaunch watch`: follow the newest session of a run to its end, and a relay from session to session."""
 
 from __future__ import annotations
+
+import time
+from collections.abc import Callable
 
 import typer
 
 from launcher import config, pushing, reporting, screen, target
 from launcher.backends.base import Backend
 from launcher.config import WatchSettings
-from launcher.errors import Interrupted, NotFound, UnknownRun
+from launcher.errors import Interrupted, KernelFailed, NotFound, SessionCut, UnknownRun
 from launcher.ledger import Ledger, Run
 from launcher.target import Target
 from launcher.watching import Watch, outcome
 
+RELAY_POLL_S = 2.0
+
 
 def watch(run_id: str | None, *, json_lines: bool) -> None:
-    """Follow the newest session of `run_id`, or of the newest run."""
+    """Follow the newest session of `run_id`, or of the newest run; in a relay, session after session."""
     settings = config.load({})
     book = Ledger()
     run = book.run(run_id)
     chosen = target.of_run(run)
-    watch_session(run, chosen, chosen.connect(), book, settings.watch, json_lines=json_lines)
+    backend = chosen.connect()
+    while True:
+        number = book.sessions(run.run_id)[-1].number
+        try:
+            watch_session(run, chosen, backend, book, settings.watch, json_lines=json_lines)
+        except (KernelFailed, SessionCut) as ended:
+            if not _relayed(run, book):
+                raise
+            typer.echo(f"{ended}\nA relay of this run is on: waiting for its next session.", err=json_lines)
+            if not next_session(run, book, after=number):
+                raise
+        else:
+            return
+
+
+def next_session(run: Run, book: Ledger, *, after: int, wait: Callable[[float], object] = time.sleep) -> bool:
+    """Wait until the relay of `run` has begun the session after session `after`; False when it will not.
+
+    Raises
+    ------
+    Interrupted
+        Ctrl-C; the relay goes on.
+    """
+    try:
+        while True:
+            # The relay is asked first: it may end right after it has begun its last session.
+            on, newest = _relayed(run, book), book.sessions(run.run_id)[-1]
+            if newest.number > after and newest.submission != "pushing":
+                return True
+            if not on:
+                return False
+            wait(RELAY_POLL_S)
+    except KeyboardInterrupt as error:
+        raise Interrupted(
+            f"Stopped watching; the relay of run {run.run_id} goes on. Watch it again with "
+            f"`kaglaunch watch {run.run_id}`."
+        ) from error
+
+
+def _relayed(run: Run, book: Ledger) -> bool:
+    relay = book.relay(run.run_id)
+    return relay is not None and relay.state == "on"
 
 
 def watch_session(
@@ -34,7 +80,8 @@ def watch_session(
     """
     session = book.sessions(run.run_id)[-1]
     place = target.of_session(run, session) if session.here else backend
-    watched = Watch(run, session, place, book, screen.for_terminal(json_lines), limits, revive=chosen.revive)
+    shown, quota = screen.for_terminal(json_lines), None if session.here else backend.quota
+    watched = Watch(run, session, place, book, shown, limits, revive=chosen.revive, quota=quota)
     try:
         state = watched.to_the_end()
     except KeyboardInterrupt as error:
