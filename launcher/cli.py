@@ -98,6 +98,9 @@ def push(
         typer.Option(metavar="PATH", help="File or folder that goes with it; again for more. Default: env's module."),
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Follow the session to its end.")] = False,
+    relay: Annotated[
+        bool, typer.Option("--relay", help="Chain sessions until all timesteps are done, as `kaglaunch relay` does.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show exactly what would be pushed; push nothing.")
     ] = False,
@@ -119,7 +122,7 @@ def push(
         },
         "session": {"device": _value(device), "accelerator": accelerator, "max_hours": max_hours},
     }
-    command(quick=quick, forced=_target(target), flags=flags, dry_run=dry_run, watch_it=watch)
+    command(quick=quick, forced=_target(target), flags=flags, dry_run=dry_run, watch_it=watch, relay_it=relay)
 
 
 @app.command()
@@ -171,6 +174,23 @@ def resume(
 
     flags = {"session": {"device": _value(device), "accelerator": accelerator, "max_hours": max_hours}}
     command(run, flags=flags, watch_it=watch, here=here)
+
+
+@app.command()
+def relay(
+    run: RunArgument = None,
+    device: DeviceOption = None,
+    accelerator: Accelerator = None,
+    max_hours: MaxHours = None,
+) -> None:
+    """Chain sessions over session limits and weekly quotas until the run is done; a killed relay goes on.
+
+    Example: kaglaunch relay --max-hours 11.5
+    """
+    from launcher.commands.relay import relay as command
+
+    flags = {"session": {"device": _value(device), "accelerator": accelerator, "max_hours": max_hours}}
+    command(run, flags=flags)
 
 
 @app.command()

@@ -12,7 +12,8 @@
     ├── CheckpointError              1   no checkpoint that verifies
     ├── Refused                      3   refused before anything was spent
     │   ├── PushRefused              3   the target did not take the kernel
-    │   ├── QuotaError               3   not enough accelerator hours, or no free session
+    │   ├── QuotaError               3   not enough accelerator hours
+    │   │   └── NoFreeSession        3   as many sessions run as may run at once
     │   ├── PlanError                3   the plan cannot fit
     │   ├── BundleError              3   the bundle is too large or cannot be made
     │   └── SecretFound              3   the bundle would carry a credential
@@ -84,7 +85,11 @@ class PushRefused(Refused):
 
 
 class QuotaError(Refused):
-    """Raised when accelerator hours or free sessions do not suffice."""
+    """Raised when accelerator hours do not suffice."""
+
+
+class NoFreeSession(QuotaError):
+    """Raised when as many sessions run already as the account may have at once."""
 
 
 class PlanError(Refused):

@@ -149,6 +149,8 @@ class Relay:
     """`on` until it has ended; an `on` that no process holds was interrupted."""
     note: str
     """What it was about, or why it ended, in words."""
+    since: int
+    """Sessions after this one are its own."""
 
 
 class Ledger:
@@ -275,9 +277,9 @@ class Ledger:
             row = db.execute("SELECT * FROM relays WHERE run_id = ?", (run_id,)).fetchone()
         return Relay(**dict(row)) if row else None
 
-    def begin_relay(self, run_id: str, *, device: str, accelerator: str, max_hours: float) -> Relay:
+    def begin_relay(self, run_id: str, *, device: str, accelerator: str, max_hours: float, since: int) -> Relay:
         """Write down that a relay of this run is wanted, in place of an earlier one."""
-        relay = Relay(run_id, device, accelerator, max_hours, "on", "")
+        relay = Relay(run_id, device, accelerator, max_hours, "on", "", since)
         with self._connected() as db:
             values = dataclasses.astuple(relay)
             db.execute(f"INSERT OR REPLACE INTO relays VALUES ({', '.join('?' for _ in values)})", values)
@@ -338,7 +340,7 @@ def _m002_places_digests_relays(db: sqlite3.Connection) -> None:
     db.execute("UPDATE sessions SET target = (SELECT target FROM runs WHERE runs.run_id = sessions.run_id)")
     db.execute(
         "CREATE TABLE relays (run_id TEXT PRIMARY KEY REFERENCES runs, device TEXT NOT NULL, accelerator TEXT NOT NULL,"
-        " max_hours REAL NOT NULL, state TEXT NOT NULL, note TEXT NOT NULL)"
+        " max_hours REAL NOT NULL, state TEXT NOT NULL, note TEXT NOT NULL, since INTEGER NOT NULL)"
     )
 
 

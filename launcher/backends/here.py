@@ -7,7 +7,6 @@ a lock for as long as it lives, so any command finds out whether it runs, reads 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -23,6 +22,7 @@ from kernel import events
 from launcher.backends.base import LogLine, SessionState, Status
 from launcher.errors import BackendError, NotFound
 from launcher.ledger import Run
+from launcher.locks import try_lock
 
 POLL_S = 0.1
 LOCK_WAIT_S = 2.0
@@ -51,7 +51,7 @@ class HereBackend:
         self._run.folder.mkdir(parents=True, exist_ok=True)
         with self._run.here_lock.open("a+", encoding="utf-8") as lock:
             until = time.monotonic() + LOCK_WAIT_S
-            while not _locked(lock, fcntl.LOCK_EX):
+            while not try_lock(lock):
                 # Whoever only looks holds it for an instant; a session holds it to its end.
                 if time.monotonic() > until:
                     raise HereBusy(
@@ -163,7 +163,7 @@ class HereBackend:
         """Who holds the lock: session and process, {} while it is being started, None when nobody does."""
         try:
             with self._run.here_lock.open("r", encoding="utf-8") as lock:
-                return None if _locked(lock, fcntl.LOCK_SH) else dict(json.loads(lock.read() or "{}"))
+                return None if try_lock(lock, shared=True) else dict(json.loads(lock.read() or "{}"))
         except FileNotFoundError:
             return None
         except ValueError:
@@ -184,11 +184,3 @@ def environment(temporary: Path) -> dict[str, str]:
     """This machine's environment for a session: no Kaggle credentials, temporary files in a folder of the run."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("KAGGLE_", "KAGLAUNCH_"))}
     return environ | {"TMPDIR": str(temporary)}
-
-
-def _locked(file: IO[str], how: int) -> bool:
-    try:
-        fcntl.flock(file, how | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -31,6 +31,7 @@ from launcher.errors import (
     BackendError,
     BackendUnavailable,
     CredentialsError,
+    NoFreeSession,
     NotFound,
     PushRefused,
     QuotaError,
@@ -435,7 +436,7 @@ def _refusal(words: str, kernel: Kernel) -> Exception:
             f"{said}\nA CPU session costs no GPU quota: add `--device cpu`. `kaglaunch quota` shows the reset."
         )
     if "session count" in words.lower():
-        return QuotaError(f"{said}\nEnd one with `kaglaunch cancel RUN`, or wait until one ends (`kaglaunch runs`).")
+        return NoFreeSession(f"{said}\nEnd one with `kaglaunch cancel RUN`, or wait until one ends (`kaglaunch runs`).")
     return PushRefused(f"{said}\nNothing was started and nothing was spent.")
 
 

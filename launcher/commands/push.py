@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from launcher import config, ledger, project, pushing, target
-from launcher.commands import watch
+from launcher.commands import relay, watch
 from launcher.ledger import Ledger, Run
 from launcher.pushing import Prepared
 
@@ -19,7 +19,13 @@ logger = logging.getLogger(__name__)
 
 
 def push(
-    *, quick: bool, forced: target.TargetName | None, flags: Mapping[str, Any], dry_run: bool, watch_it: bool
+    *,
+    quick: bool,
+    forced: target.TargetName | None,
+    flags: Mapping[str, Any],
+    dry_run: bool,
+    watch_it: bool,
+    relay_it: bool = False,
 ) -> None:
     """Start a new run, or with `dry_run` show what would be pushed."""
     settings = config.load(flags, quick=quick)
@@ -39,7 +45,9 @@ def push(
     book = Ledger()
     address = pushing.start(run, prepared, settings, backend, book, after=0)
     say_started(run, 1, prepared, address)
-    if watch_it:
+    if relay_it:
+        relay.relay_run(run, chosen, book, flags=flags)
+    elif watch_it:
         watch.watch_session(run, chosen, backend, book, settings.watch, json_lines=False)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from launcher import target
+from launcher import locks, target
 from launcher.errors import NotFound
 from launcher.ledger import Ledger
 
@@ -32,6 +32,8 @@ def status(run_id: str | None, *, as_json: bool) -> None:
         book.update_session(run.run_id, session.number, status=state.status.value, message=state.message)
     except NotFound as error:
         values |= {"status": "NOT_FOUND", "message": str(error)}
+    if (relay := book.relay(run.run_id)) is not None:
+        values["relay"] = {"state": relay.state, "note": relay.note, "process": locks.holder(run.relay_lock)}
     if as_json:
         typer.echo(json.dumps(values, indent=2))
     else:
@@ -39,3 +41,13 @@ def status(run_id: str | None, *, as_json: bool) -> None:
         typer.echo(f"Session {session.number} of run {run.run_id}: {values['status']}.{message}")
         code = values["code_digest"][:12] or "unknown here"
         typer.echo(f"  code {code}, configuration {values['config_digest'][:12]} (sha256)")
+        if relay is not None:
+            typer.echo(f"  relay {_relay(run.run_id, relay.state, relay.note, values['relay']['process'])}")
+
+
+def _relay(run_id: str, state: str, note: str, process: int | None) -> str:
+    if state != "on":
+        return f"{state}: {note}"
+    if process is not None:
+        return f"at work (process {process}): {note or 'begins'}"
+    return f"interrupted ({note or 'at its beginning'}); `kaglaunch relay {run_id}` goes on"

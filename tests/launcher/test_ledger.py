@@ -120,10 +120,10 @@ def test_a_ledger_of_the_first_version_keeps_what_it_knows(tmp_path: Path) -> No
 def test_a_relay_is_remembered_as_it_was_asked_for(book: Ledger, tmp_path: Path) -> None:
     run = _run(book, tmp_path)
     assert book.relay(run.run_id) is None
-    book.begin_relay(run.run_id, device="cpu", accelerator="", max_hours=0.5)
+    book.begin_relay(run.run_id, device="cpu", accelerator="", max_hours=0.5, since=3)
     book.update_relay(run.run_id, note="waits for the quota")
     asked = Ledger(tmp_path / "ledger.sqlite").relay(run.run_id)
-    assert asked == Relay(run.run_id, "cpu", "", 0.5, "on", "waits for the quota")
+    assert asked == Relay(run.run_id, "cpu", "", 0.5, "on", "waits for the quota", 3)
 
 
 WRITER = """
@@ -145,7 +145,7 @@ for number in range(10_000):
         book.update_session(name, after + 1, published_timesteps=10 * number + after, submission="pushed")
         print("published", name, after + 1, 10 * number + after, flush=True)
     if number % 3 == 0:
-        book.begin_relay(name, device="cpu", accelerator="", max_hours=1.0)
+        book.begin_relay(name, device="cpu", accelerator="", max_hours=1.0, since=0)
         print("relay", name, flush=True)
 """
 
