@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from .stage import Stage, staged
 
 
 @pytest.fixture
@@ -22,3 +25,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", cache)
     monkeypatch.chdir(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """One embedded Kaggle for the tests of a module, which take care not to get into each other's way."""
+    with staged(tmp_path_factory.mktemp("stage")) as made:
+        yield made
