@@ -115,9 +115,14 @@ class SessionConfig:
     """Refuse to resume where bit-identical continuation cannot be promised."""
     allow_changed: tuple[str, ...] = ()
     """Keys of the run's configuration that may differ from the checkpoint's."""
+    gate: bool = False
+    """Try ten timesteps and a resume before a training from scratch; what fails is not trained."""
+    waived: tuple[str, ...] = ()
+    """Names of checks that may fail."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "allow_changed", tuple(self.allow_changed))
+        object.__setattr__(self, "waived", tuple(self.waived))
         _require_positive(self, "session", "max_seconds", "keep_checkpoints")
         _require_positive(self, "silence_seconds")
         _require_not_negative(

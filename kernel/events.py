@@ -23,6 +23,7 @@ EVENTS = {
     "session": "The session began: who, where, which versions, the number that cancels it.",
     "write_proved": "The first dataset version is ready: checkpoints have a way out.",
     "write_failed": "No dataset version could be created at the start: only outputs can bring checkpoints back.",
+    "gate": "The trial before the training: ten timesteps, a resume, the environment, the speed.",
     "training": "The trainer starts learning, from scratch or from a checkpoint.",
     "calibration": "Measured speed and what it means for the clock, evaluation included.",
     "progress": "How far the training is.",

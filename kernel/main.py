@@ -14,10 +14,11 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from kernel import events, signals
+from kernel import events, pinning, signals
 from kernel.config import Configuration, ConfigurationError
 from kernel.deadline import Deadline, process_age
 from kernel.event_governor import EventGovernor
+from kernel.isolation import isolate
 from kernel.publisher import Publisher
 from kernel.records import read_digests
 from kernel.result import Result
@@ -33,6 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one session in the working folder; 0 for every controlled end, because only then are outputs kept."""
     parser = argparse.ArgumentParser(prog="python -m kernel")
     parser.add_argument("--config", required=True, type=Path, help="file with both parts of the configuration")
+    parser.add_argument("--check", action="store_true", help="try it for ten timesteps and say how that went")
     arguments = parser.parse_args(argv)
     began = time.monotonic() - process_age()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
@@ -41,6 +43,8 @@ def main(argv: list[str] | None = None) -> int:
     except (ConfigurationError, OSError) as error:
         logger.error("%s cannot be used: %s", arguments.config, error)
         return NOT_STARTED
+    if arguments.check:
+        return _check(configuration)
     _announce(configuration)
     folder = Path.cwd()
     try:
@@ -55,6 +59,16 @@ def main(argv: list[str] | None = None) -> int:
         logger.error("result.json could not be written: %s", error)
     events.emit("result", **asdict(result))
     return 0
+
+
+def _check(configuration: Configuration) -> int:
+    """The trial alone, in this process: isolated and pinned as the trainer is before anything heavy is imported."""
+    if folder := os.environ.get("KAGLAUNCH_BUNDLE"):
+        isolate(folder)
+    pinning.pin()
+    from kernel import gate
+
+    return gate.main(configuration)
 
 
 def _announce(configuration: Configuration) -> None:

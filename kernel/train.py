@@ -221,13 +221,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--folder", default=Path(), type=Path)
     parser.add_argument("--seconds-left", default=43_200.0, type=float)
     arguments = parser.parse_args(argv)
+    from kernel import gate  # it tries what this module trains
+
     signals.prepare_trainer()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     channel = Channel.from_environment()
     configuration = Configuration.from_json(arguments.config.read_text("utf-8"))
     (arguments.folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
     try:
+        gate.before_training(configuration, arguments.folder, channel)
         status, num_timesteps, message = train(configuration, arguments.folder, channel, arguments.seconds_left)
+    except gate.TrialFailed as failed:
+        logger.error("%s", failed)
+        channel.ended("unhealthy" if failed.unhealthy else "refused", 0, str(failed))
+        return 0
     except REFUSALS as refusal:
         logger.error("%s", refusal)
         channel.ended("refused", 0, str(refusal))
