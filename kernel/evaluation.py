@@ -20,7 +20,7 @@ SEED_OFFSET = 1_000_000
 def evaluate(model: Any, run: RunConfig, device: str) -> dict[str, float]:
     """Mean and spread of the return over `eval_episodes` deterministic episodes, the same ones each time."""
     generators = random.getstate(), np.random.get_state(), th.get_rng_state()
-    venv = make_environments(_for_evaluation(run), device)
+    venv = make_environments(for_evaluation(run), device)
     try:
         episodes: list[tuple[float, int]] = []
         while len(episodes) < run.eval_episodes:
@@ -38,7 +38,7 @@ def evaluate(model: Any, run: RunConfig, device: str) -> dict[str, float]:
     }
 
 
-def _for_evaluation(run: RunConfig) -> RunConfig:
+def for_evaluation(run: RunConfig) -> RunConfig:
     """All episodes side by side where that is cheap, else one after the other; whole ones, with their own rewards."""
     kwargs = {key: value for key, value in run.env_kwargs.items() if key != "random_start" or not is_batched(run)}
     n_envs = run.eval_episodes if is_batched(run) else 1

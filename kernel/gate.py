@@ -19,6 +19,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium
+
 from kernel import environment_health, environments, events, health, signals, speed, train
 from kernel.channel import Channel
 from kernel.config import Configuration, RunConfig
@@ -95,6 +97,16 @@ class _Ear(Channel):
         return next((event for event in self.heard if event["event"] == name), {})
 
 
+class _Counter(gymnasium.Wrapper):
+    """Counts the steps that were played."""
+
+    steps = 0
+
+    def step(self, action: Any) -> Any:
+        self.steps += 1
+        return self.env.step(action)
+
+
 def before_training(configuration: Configuration, folder: Path, channel: Channel) -> None:
     """The trial of a session that starts from scratch, told as an event.
 
@@ -152,11 +164,13 @@ def run(configuration: Configuration, *, real_signal: bool, beat: Callable[[int]
         trial.checks += [_checkpointing(Configuration(short, session), Path(temporary), reached, beat), signals_check]
     device = train.choose_device(session.device)
     trial.measured["device"] = device
-    trial.checks += [_environment(wanted, device)]
+    counted = _Counter(environments.make_environment(wanted, device))
+    trial.checks += [_environment(counted, wanted)]
     beat(0)
     if real_signal:
         pace = speed.measure(wanted, device)
-        trial.measured |= {"steps_per_s": round(pace.steps_per_s, 3), **asdict(pace)}
+        played = 2 * TRIAL_TIMESTEPS + counted.steps + pace.played
+        trial.measured |= {"steps_per_s": round(pace.steps_per_s, 3), "played_timesteps": played, **asdict(pace)}
         trial.checks += [_speed(pace)]
     return trial
 
@@ -213,8 +227,7 @@ def _signals(ear: _Ear, folder: Path, real_signal: bool) -> Check:
     )
 
 
-def _environment(run_config: RunConfig, device: str) -> Check:
-    env = environments.make_environment(run_config, device)
+def _environment(env: gymnasium.Env, run_config: RunConfig) -> Check:
     try:
         findings = environment_health.check(env, run_config)
     finally:
@@ -245,6 +258,7 @@ def _sentence(text: str) -> str:
 def _said(error: Exception) -> str:
     """The error, and the innermost line of code outside the installed packages that led to it."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if "site-packages" not in frame.filename and "/kernel/" not in frame.filename]
-    at = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
-    return _sentence(f"{type(error).__name__}: {error}{at}")
+    kernel = Path(__file__).parent
+    own = [frame for frame in frames if "site-packages" not in frame.filename and Path(frame.filename).parent != kernel]
+    at = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+    return _sentence(f"{type(error).__name__}: {str(error).rstrip('.')}{at}")

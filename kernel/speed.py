@@ -1,23 +1,25 @@
-"""How long a timestep, an update and an evaluation episode of a run take on this machine."""
+"""How long a timestep, an update and an evaluation of a run take on this machine."""
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 
-from kernel import algorithms, environments
+from kernel import algorithms, environments, evaluation
 from kernel.config import RunConfig
 from kernel.metrics import StepStatistics
 
 COLLECT_SECONDS = 0.5
 MIN_TIMESTEPS = 10
 MAX_TIMESTEPS = 1_000
-EPISODE_SECONDS = 3.0
+EVALUATION_SECONDS = 3.0
 GRADIENT_STEPS = 5
 
 
@@ -27,15 +29,16 @@ class Measured:
 
     timesteps: int
     """Timesteps that the speed was measured over."""
+    played: int
+    """Those, with the ones that went before and the evaluation's."""
     collect_s: float
     """Seconds a timestep without the update."""
     update_s: float
     """Seconds of updates a timestep."""
-    episode_s: float
-    """Seconds of one evaluation episode; 0 where the run never evaluates."""
-    episode_steps: int
-    episode_over: bool
-    """False: the episode did not end within EPISODE_SECONDS, and `episode_s` is a lower bound."""
+    evaluation_s: float
+    """Seconds of one evaluation, all its episodes; 0 where the run never evaluates."""
+    evaluation_over: bool
+    """False: the episodes did not end within EVALUATION_SECONDS, and `evaluation_s` is a lower bound."""
 
     @property
     def steps_per_s(self) -> float:
@@ -44,7 +47,7 @@ class Measured:
 
 
 def measure(run: RunConfig, device: str) -> Measured:
-    """Collect for half a second, update once, play one evaluation episode: with the run's own hyperparameters."""
+    """Collect for half a second, update once, play an evaluation: with the run's own hyperparameters."""
     venv = environments.make_environments(run, device)
     try:
         model = algorithms.make_model(run, venv, device)
@@ -53,10 +56,11 @@ def measure(run: RunConfig, device: str) -> Measured:
         on_policy = isinstance(model, OnPolicyAlgorithm)
         done, seconds = _collect(model, venv, callback, on_policy)
         update_s = _on_policy_update(model) if on_policy else _off_policy_update(model)
-        steps, episode_s, over = _episode(model, run, device) if run.eval_freq else (0, 0.0, True)
+        evaluation_s, over, steps = _evaluation(model, run, device) if run.eval_freq else (0.0, True, 0)
     finally:
         venv.close()
-    return Measured(done, seconds / done, update_s, episode_s, steps, over)
+    played = int(model.num_timesteps) + steps
+    return Measured(done, played, seconds / done, update_s, evaluation_s, over)
 
 
 def _collect(model: Any, venv: Any, callback: BaseCallback, on_policy: bool) -> tuple[int, float]:
@@ -105,16 +109,19 @@ def _timed(work: Any) -> float:
     return time.perf_counter() - began
 
 
-def _episode(model: Any, run: RunConfig, device: str) -> tuple[int, float, bool]:
-    env = environments.make_environment(run, device)
+def _evaluation(model: Any, run: RunConfig, device: str) -> tuple[float, bool, int]:
+    """Seconds of one evaluation, whether its episodes ended within EVALUATION_SECONDS, and the steps it took."""
+    venv = environments.make_environments(evaluation.for_evaluation(run), device)
     try:
-        obs, _ = env.reset(seed=run.seed)
-        began, steps, over = time.perf_counter(), 0, False
-        while not over and time.perf_counter() - began < EPISODE_SECONDS:
-            action, _ = model.policy.predict(obs, deterministic=True)
-            obs, _, terminated, truncated, _ = env.step(action)
-            steps += 1
-            over = terminated or truncated
-        return steps, time.perf_counter() - began, over
+        venv.seed(run.seed)
+        obs: Any = venv.reset()
+        began, running, steps = time.perf_counter(), set(range(venv.num_envs)), 0
+        while running and time.perf_counter() - began < EVALUATION_SECONDS:
+            actions, _ = model.policy.predict(obs, deterministic=True)
+            obs, _, over, _ = venv.step(actions)
+            steps += venv.num_envs
+            running -= set(np.nonzero(over)[0].tolist())
+        rounds = math.ceil(run.eval_episodes / venv.num_envs)
+        return rounds * (time.perf_counter() - began), not running, steps
     finally:
-        env.close()
+        venv.close()

@@ -55,6 +55,22 @@ DeviceOption = Annotated[
 MaxHours = Annotated[float | None, typer.Option(help="Session limit that Kaggle is told.")]
 Accelerator = Annotated[str | None, typer.Option(help="Machine shape of a session that is not on the cpu.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
+Quick = Annotated[
+    bool, typer.Option("--quick", help="100 timesteps, a checkpoint every 10: proves the whole way in minutes.")
+]
+Timesteps = Annotated[int | None, typer.Option(help="Timesteps of the whole run.")]
+CheckpointFreq = Annotated[int | None, typer.Option(help="Timesteps between two checkpoints.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of the training.")]
+Env = Annotated[
+    str | None, typer.Option(metavar="MODULE:FACTORY", help="Your own gymnasium environment; or an id of gymnasium.")
+]
+Include = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PATH", help="File or folder that goes with it; again for more. Default: env's module."),
+]
+Waive = Annotated[
+    list[str] | None, typer.Option(metavar="CHECK", help="Push although this check fails; again for more.")
+]
 
 
 @app.callback()
@@ -80,31 +96,25 @@ def init(force: Annotated[bool, typer.Option("--force", help="Write over a file 
 
 @app.command()
 def push(
-    quick: Annotated[
-        bool, typer.Option("--quick", help="100 timesteps, a checkpoint every 10: proves the whole way in minutes.")
-    ] = False,
-    timesteps: Annotated[int | None, typer.Option(help="Timesteps of the whole run.")] = None,
-    checkpoint_freq: Annotated[int | None, typer.Option(help="Timesteps between two checkpoints.")] = None,
+    quick: Quick = False,
+    timesteps: Timesteps = None,
+    checkpoint_freq: CheckpointFreq = None,
     device: DeviceOption = None,
     accelerator: Accelerator = None,
     max_hours: MaxHours = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the training.")] = None,
-    env: Annotated[
-        str | None,
-        typer.Option(metavar="MODULE:FACTORY", help="Your own gymnasium environment; or an id of gymnasium."),
-    ] = None,
-    include: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PATH", help="File or folder that goes with it; again for more. Default: env's module."),
-    ] = None,
+    seed: Seed = None,
+    env: Env = None,
+    include: Include = None,
+    waive: Waive = None,
     watch: Annotated[bool, typer.Option("--watch", help="Follow the session to its end.")] = False,
     relay: Annotated[
         bool, typer.Option("--relay", help="Chain sessions until all timesteps are done, as `kaglaunch relay` does.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show exactly what would be pushed; push nothing.")
+        bool, typer.Option("--dry-run", help="Check, and show exactly what would be pushed; push nothing.")
     ] = False,
     target: Target = None,
+    json: Json = False,
 ) -> None:
     """Start a new run: check, pack, push.
 
@@ -112,17 +122,44 @@ def push(
     """
     from launcher.commands.push import push as command
 
-    flags = {
-        "run": {
-            "timesteps": timesteps,
-            "checkpoint_freq": checkpoint_freq,
-            "seed": seed,
-            "env": env,
-            "include": include or None,
-        },
-        "session": {"device": _value(device), "accelerator": accelerator, "max_hours": max_hours},
-    }
-    command(quick=quick, forced=_target(target), flags=flags, dry_run=dry_run, watch_it=watch, relay_it=relay)
+    flags = _run_flags(timesteps, checkpoint_freq, seed, env, include, device, accelerator, max_hours)
+    forced = _target(target)
+    command(
+        quick=quick,
+        forced=forced,
+        flags=flags,
+        waive=waive or (),
+        dry_run=dry_run,
+        watch_it=watch,
+        relay_it=relay,
+        as_json=json,
+    )
+
+
+@app.command()
+def preflight(
+    quick: Quick = False,
+    timesteps: Timesteps = None,
+    checkpoint_freq: CheckpointFreq = None,
+    device: DeviceOption = None,
+    accelerator: Accelerator = None,
+    max_hours: MaxHours = None,
+    seed: Seed = None,
+    env: Env = None,
+    include: Include = None,
+    waive: Waive = None,
+    again: Annotated[bool, typer.Option("--again", help="Repeat a trial that passed before.")] = False,
+    target: Target = None,
+    json: Json = False,
+) -> None:
+    """Check everything that a push checks, and push nothing: PASS, WARN or FAIL with evidence and fix.
+
+    Example: kaglaunch preflight --timesteps 200000
+    """
+    from launcher.commands.preflight import run as command
+
+    flags = _run_flags(timesteps, checkpoint_freq, seed, env, include, device, accelerator, max_hours)
+    command(quick=quick, forced=_target(target), flags=flags, waive=waive or (), again=again, as_json=json)
 
 
 @app.command()
@@ -392,6 +429,24 @@ def _target(choice: TargetChoice | None) -> Any:
     from launcher.target import TargetName
 
     return None if choice is None else TargetName(choice.value)
+
+
+def _run_flags(
+    timesteps: int | None,
+    checkpoint_freq: int | None,
+    seed: int | None,
+    env: str | None,
+    include: list[str] | None,
+    device: Device | None,
+    accelerator: str | None,
+    max_hours: float | None,
+) -> dict[str, dict[str, Any]]:
+    """What a push and its preflight have in common, as `launcher.config` takes it."""
+    run = {"timesteps": timesteps, "checkpoint_freq": checkpoint_freq, "seed": seed, "env": env}
+    return {
+        "run": {**run, "include": include or None},
+        "session": {"device": _value(device), "accelerator": accelerator, "max_hours": max_hours},
+    }
 
 
 def _value(choice: enum.StrEnum | None) -> str | None:

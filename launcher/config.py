@@ -143,8 +143,8 @@ class Settings:
         values = {f.name: getattr(self.run, f.name) for f in dataclasses.fields(self.run) if f.name != "include"}
         return _checked(lambda: RunConfig(run_id=run_id, total_timesteps=values.pop("timesteps"), **values))
 
-    def session_config(self, number: int, dataset: str) -> SessionConfig:
-        """What the kernel is told about one session."""
+    def session_config(self, number: int, dataset: str, waived: tuple[str, ...] = ()) -> SessionConfig:
+        """What the kernel is told about one session; the first tries the training before it begins it."""
         chosen = self.session
         return _checked(
             lambda: SessionConfig(
@@ -157,6 +157,8 @@ class Settings:
                 keep_checkpoints=chosen.keep_checkpoints,
                 on_flood=chosen.on_flood,
                 on_unhealthy=chosen.on_unhealthy,
+                gate=number == 1,
+                waived=waived,
             )
         )
 

@@ -94,6 +94,10 @@ class Run:
         """Where a session on this machine unpacks itself."""
         return self.folder / "here-temporary"
 
+    def record(self, session: int) -> Path:
+        """The configuration that one session was pushed with, its checks and its plan."""
+        return self.folder / f"session-{session}.json"
+
 
 @dataclass(frozen=True)
 class Session:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from kernel.config import Configuration, RunConfig
 from launcher import bundle
@@ -30,10 +33,15 @@ class Prepared:
     configuration: Configuration
     bundle: Bundle
     kernel: Kernel
+    record: Mapping[str, Any] = field(default_factory=dict)
+    """What is kept beside the script: the effective configuration, the checks, the plan."""
 
     def keep(self, run: Run) -> None:
-        """Write the script, and the researcher's own files, into the run's folder."""
-        write_aside(run.script(self.configuration.session.session), self.kernel.script)
+        """Write script, record and the researcher's own files into the run's folder."""
+        number = self.configuration.session.session
+        write_aside(run.script(number), self.kernel.script)
+        if self.record:
+            write_aside(run.record(number), (json.dumps(self.record, indent=2) + "\n").encode())
         Project({name: self.bundle.members[name] for name in self.bundle.project}).save(run.project)
 
 
@@ -58,6 +66,7 @@ def prepare(
     target: Target,
     resumes: bool,
     project: Project | None = None,
+    waived: tuple[str, ...] = (),
 ) -> Prepared:
     """Everything that a push of session `number` would send; without `project`, what earlier sessions packed.
 
@@ -66,7 +75,7 @@ def prepare(
     Refused
         The bundle is too large or holds a secret.
     """
-    configuration = Configuration(config, settings.session_config(number, run.dataset))
+    configuration = Configuration(config, settings.session_config(number, run.dataset, waived))
     secrets = (*settings.secrets, *(target.credentials.secrets if target.credentials else ()))
     own = Project.saved(run.project) if project is None else project
     built = bundle.build(configuration, own, own_secrets=secrets)
@@ -90,8 +99,9 @@ def start(run: Run, prepared: Prepared, settings: Settings, backend: Backend, le
     SubmissionUnknown
         The answer was lost; the ledger says so, and `watch` settles it.
     """
-    quota.check(backend, prepared.kernel, settings.session.max_hours)
     session = prepared.configuration.session
+    if quota.NAME not in session.waived:
+        quota.check(backend, prepared.kernel.accelerator, settings.session.max_hours)
     if after == 0:
         ledger.add_run(run)
     number = ledger.begin_session(

@@ -91,6 +91,14 @@ class RemoteFile:
     size: int = -1
 
 
+@dataclass(frozen=True)
+class ActiveSession:
+    """A session of this account that waits or runs."""
+
+    slug: str
+    on_gpu: bool
+
+
 class Sessions(Protocol):
     """Whatever runs sessions: a target, or this machine.
 
@@ -127,6 +135,9 @@ class Backend(Sessions, Protocol):
 
     def kernels(self) -> list[str]:
         """Slugs of this user's kernels, newest first."""
+
+    def active_sessions(self) -> list[ActiveSession]:
+        """Sessions of this user that wait or run, of the kernels that were started within the longest session."""
 
     def output_files(self, slug: str) -> list[RemoteFile]:
         """What the kernel's newest session left in its working folder."""

@@ -16,7 +16,7 @@ import tempfile
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
@@ -25,7 +25,16 @@ import requests
 import tenacity
 from requests.adapters import HTTPAdapter
 
-from launcher.backends.base import DatasetVersion, Kernel, LogLine, Quota, RemoteFile, SessionState, Status
+from launcher.backends.base import (
+    ActiveSession,
+    DatasetVersion,
+    Kernel,
+    LogLine,
+    Quota,
+    RemoteFile,
+    SessionState,
+    Status,
+)
 from launcher.credentials import WAYS, Credentials
 from launcher.errors import (
     BackendError,
@@ -48,6 +57,8 @@ STREAM_SILENCE_S = 330.0
 """Kaggle's load balancer cuts an idle log stream after about 180 s; a longer silence is a dead connection."""
 CHUNK_BYTES = 1 << 14
 """What is lost of a download when its connection is cut."""
+LONGEST_SESSION = timedelta(hours=13)
+"""Kaggle's limit is 12 hours; what started before cannot run any more."""
 _END_OF_LOG = "END_OF_LOG"
 _import_lock = threading.Lock()
 
@@ -173,6 +184,21 @@ class KaggleBackend:
         )
 
     def kernels(self) -> list[str]:
+        return [_slug(kernel) for kernel in self._listed_kernels()]
+
+    def active_sessions(self) -> list[ActiveSession]:
+        since = datetime.now(UTC) - LONGEST_SESSION
+        found = []
+        for kernel in self._listed_kernels():
+            began = _utc(kernel.last_run_time)
+            if began is None or began < since:
+                continue
+            with contextlib.suppress(NotFound):  # an empty shell, or deleted since
+                if not self.state(_slug(kernel)).status.final:
+                    found.append(ActiveSession(_slug(kernel), bool(kernel.enable_gpu)))
+        return found
+
+    def _listed_kernels(self) -> list[Any]:
         from kagglesdk.kernels.types.kernels_api_service import ApiListKernelsRequest
         from kagglesdk.kernels.types.kernels_enums import KernelsListViewType
 
@@ -180,7 +206,7 @@ class KaggleBackend:
         request.group = KernelsListViewType.PROFILE
         request.page_size = 100
         answer = self._retry(lambda: self._kernels.list_kernels(request))
-        return [str(kernel.ref).rsplit("/", 1)[-1] for kernel in answer.kernels or []]
+        return list(answer.kernels or [])
 
     def output_files(self, slug: str) -> list[RemoteFile]:
         return [RemoteFile(name) for name in self._output_urls(slug)]
@@ -477,6 +503,10 @@ def _line(payload: Any) -> LogLine:
         seconds = 0.0
     seconds = seconds if math.isfinite(seconds) else 0.0
     return LogLine(seconds, str(event.get("stream_name", "stdout")), str(event.get("data", "")).rstrip("\n"))
+
+
+def _slug(kernel: Any) -> str:
+    return str(kernel.ref).rsplit("/", 1)[-1]
 
 
 def _utc(moment: datetime | None) -> datetime | None:

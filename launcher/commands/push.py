@@ -2,20 +2,70 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from launcher import config, ledger, project, pushing, target
+from launcher import config, ledger, preflight, project, pushing, target
+from launcher.backends.base import Backend
 from launcher.commands import relay, watch
+from launcher.config import Effective
 from launcher.ledger import Ledger, Run
+from launcher.preflight import Report
+from launcher.project import Project
 from launcher.pushing import Prepared
+from launcher.target import Target
 
-logger = logging.getLogger(__name__)
+
+@dataclass(frozen=True)
+class Proposal:
+    """A new run that could be pushed, with everything that a push of it needs."""
+
+    effective: Effective
+    target: Target
+    backend: Backend
+    run: Run
+    project: Project
+    prepared: Prepared
+    waived: tuple[str, ...]
+
+    def examine(self, note: Callable[[str], None], *, relay: bool = False, again: bool = False) -> Report:
+        """Its checklist; with `relay` the plan may take more than one session."""
+        return preflight.run(
+            self.prepared,
+            self.project,
+            self.effective.settings,
+            self.target,
+            self.backend,
+            waived=self.waived,
+            note=note,
+            relay=relay,
+            again=again,
+        )
+
+
+def propose(effective: Effective, chosen: Target, *, quick: bool, waive: Sequence[str]) -> Proposal:
+    """A run of this folder under a new name; nothing is sent or written.
+
+    Raises
+    ------
+    SecretFound, BundleError
+        It cannot be packed.
+    """
+    waived = preflight.require_names(waive)
+    settings = effective.settings
+    own = project.collect(settings.run, Path.cwd())
+    backend = chosen.connect()
+    run_id = config.new_run_id("quick" if quick else "run")
+    run_config = settings.run_config(run_id)
+    run = ledger.new_run(run_id, chosen.name.value, backend.username, run_config, Path.cwd())
+    prepared = pushing.prepare(run, run_config, 1, settings, chosen, resumes=False, project=own, waived=waived)
+    return Proposal(effective, chosen, backend, run, own, prepared, waived)
 
 
 def push(
@@ -23,32 +73,46 @@ def push(
     quick: bool,
     forced: target.TargetName | None,
     flags: Mapping[str, Any],
+    waive: Sequence[str],
     dry_run: bool,
     watch_it: bool,
-    relay_it: bool = False,
+    relay_it: bool,
+    as_json: bool,
 ) -> None:
-    """Start a new run, or with `dry_run` show what would be pushed."""
-    settings = config.load(flags, quick=quick)
+    """Start a new run, or with `dry_run` show what would be pushed.
+
+    Raises
+    ------
+    PreflightFailed
+        A check failed that was not waived; nothing was spent.
+    """
+    effective = config.resolve(flags, quick=quick)
     chosen = target.choose(forced)
-    typer.echo(str(chosen))
+    note = _stderr if as_json else typer.echo
+    note(str(chosen))
     if not dry_run:
         pushing.require_training(chosen)
-    backend = chosen.connect()
-    run_id = config.new_run_id("quick" if quick else "run")
-    run_config = settings.run_config(run_id)
-    run = ledger.new_run(run_id, chosen.name.value, backend.username, run_config, Path.cwd())
-    own = project.collect(settings.run, Path.cwd())
-    prepared = pushing.prepare(run, run_config, 1, settings, chosen, resumes=False, project=own)
+    proposal = propose(effective, chosen, quick=quick, waive=waive)
+    report = proposal.examine(note, relay=relay_it)
     if dry_run:
-        typer.echo(describe(run, prepared))
+        typer.echo(json.dumps(plain(proposal, report), indent=2) if as_json else describe(proposal, report))
+        report.refuse()
         return
+    for line in report.lines(everything=False):
+        note(line)
+    report.refuse()
+    run, settings = proposal.run, effective.settings
+    prepared = dataclasses.replace(proposal.prepared, record=plain(proposal, report))
     book = Ledger()
-    address = pushing.start(run, prepared, settings, backend, book, after=0)
-    say_started(run, 1, prepared, address)
+    address = pushing.start(run, prepared, settings, proposal.backend, book, after=0)
+    if as_json:
+        typer.echo(json.dumps({"run_id": run.run_id, "session": 1, "page": address, **plain(proposal, report)}))
+    else:
+        say_started(run, 1, prepared, address)
     if relay_it:
         relay.relay_run(run, chosen, book, flags=flags)
     elif watch_it:
-        watch.watch_session(run, chosen, backend, book, settings.watch, json_lines=False)
+        watch.watch_session(run, chosen, proposal.backend, book, settings.watch, json_lines=as_json)
 
 
 def say_started(run: Run, number: int, prepared: Prepared, address: str) -> None:
@@ -64,11 +128,40 @@ def say_started(run: Run, number: int, prepared: Prepared, address: str) -> None
     typer.echo(f"Next: kaglaunch watch {run.run_id}")
 
 
-def describe(run: Run, prepared: Prepared) -> str:
-    """Exactly what a push would send."""
-    kernel, built = prepared.kernel, prepared.bundle
-    library = {name: size for name, size in built.files.items() if name.startswith("stable_baselines3")}
-    own = {name: size for name, size in built.files.items() if name not in library}
+def plain(proposal: Proposal, report: Report) -> dict[str, Any]:
+    """Exactly what a push sends, where each value came from and what was checked: for JSON and the run's folder."""
+    kernel, built, run = proposal.prepared.kernel, proposal.prepared.bundle, proposal.run
+    return {
+        "target": proposal.target.name.value,
+        "kernel": {
+            "id": f"{run.username}/{kernel.slug}",
+            "title": kernel.slug,
+            "is_private": True,
+            "enable_internet": True,
+            "accelerator": kernel.accelerator,
+            "session_timeout_s": kernel.timeout_s,
+            "dataset_sources": list(kernel.dataset_sources),
+        },
+        "dataset": run.dataset,
+        "script_bytes": len(kernel.script),
+        "script_sha256": built.digest,
+        "code_sha256": built.code_digest,
+        "files": built.files,
+        "left_out": list(proposal.project.left_out),
+        "configuration": proposal.effective.plain(),
+        "sent": json.loads(proposal.prepared.configuration.to_json()),
+        "preflight": report.plain(),
+    }
+
+
+def describe(proposal: Proposal, report: Report) -> str:
+    """Exactly what a push would send, for a person."""
+    kernel, built, run = proposal.prepared.kernel, proposal.prepared.bundle, proposal.run
+    own = {name: built.files[name] for name in built.project}
+    library = [size for name, size in built.files.items() if name.startswith(preflight.LIBRARY)]
+    rest = {
+        name: size for name, size in built.files.items() if name not in own and not name.startswith(preflight.LIBRARY)
+    }
     lines = [
         "Nothing was pushed (--dry-run). A push would send:",
         f"  kernel      {run.username}/{kernel.slug}, private, internet on, {kernel.accelerator or 'CPU'}, "
@@ -76,9 +169,18 @@ def describe(run: Run, prepared: Prepared) -> str:
         f"  datasets    {', '.join(kernel.dataset_sources) or 'none attached'}; checkpoints go to {run.dataset}",
         f"  script      {len(kernel.script):,} bytes, sha256 {built.digest}",
         f"  holds       {len(built.files)} files, {sum(built.files.values()):,} bytes:",
-        *(f"    {size:>9,}  {name}" for name, size in own.items()),
-        f"    {sum(library.values()):>9,}  {len(library)} files of the stable-baselines3 wheel",
-        "Its configuration:",
-        json.dumps(json.loads(prepared.configuration.to_json()), indent=2),
+        *(f"    {size:>9,}  {name}  (yours)" for name, size in own.items()),
+        *(f"    {size:>9,}  {name}" for name, size in rest.items()),
+        f"    {sum(library):>9,}  {len(library)} files of the stable-baselines3 wheel",
+        "Its configuration, and where each value comes from:",
+        *proposal.effective.lines(),
+        "What the kernel is told:",
+        json.dumps(json.loads(proposal.prepared.configuration.to_json()), indent=2),
+        "The checks and the plan:",
+        *report.lines(everything=True),
     ]
     return "\n".join(lines)
+
+
+def _stderr(text: str) -> None:
+    typer.echo(text, err=True)

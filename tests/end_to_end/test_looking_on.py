@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_a_running_session_is_seen_measured_and_cancelled_by_its_id(user: User) -> None:
-    user.types("push", "--timesteps", "100000000", "--max-hours", "2")
+    user.types("push", "--timesteps", "100000000", "--max-hours", "2", "--waive", "plan")
     while json.loads(user.types("status", "--json"))["status"] != "RUNNING":
         time.sleep(0.2)
     (run,) = json.loads(user.types("runs", "--json"))
@@ -36,6 +36,6 @@ def test_a_session_that_asks_for_more_than_is_left_is_refused_before_it_is_pushe
     user.kaggle.set_fault("quota_used_h", 29.5)
     said = user.types("push", "--timesteps", "1000", "--max-hours", "2", code=3)
     assert "0.5 h are left" in said
-    assert "--max-hours 0.5" in said
+    assert "--max-hours 0.4" in said
     assert user.kaggle.status()["sessions"] == []
     assert json.loads(user.types("runs", "--json")) == []

@@ -96,6 +96,35 @@ class SlowQueue(Queue):
         return super().step(action)
 
 
+class SelfishQueue(Queue):
+    """Wants SIGTERM for itself."""
+
+    def step(self, action: Any) -> Any:
+        import signal
+
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        return super().step(action)
+
+
+class StillQueue(Queue):
+    """Shows the same whatever happens."""
+
+    def _obs(self) -> Any:
+        return np.zeros(3, np.float32)
+
+
+class WideQueue(Queue):
+    """Shows more than its space allows."""
+
+    def _obs(self) -> Any:
+        return super()._obs() + 100.0
+
+
+def not_an_environment() -> dict[str, int]:
+    """What a factory must not return."""
+    return {}
+
+
 class HangingQueue(Queue):
     """Stops for ever at one step."""
 

@@ -1,0 +1,39 @@
+"""Output that would flood the log: what stands in the sources, and what the trial really printed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from launcher.checks.check import Check, failed, passed, warned
+
+NAME = "debug-prints"
+MAX_LINES_PER_S = 100.0
+_SHOWN = 3
+
+
+def check(folder: Path, lines_per_timestep: float | None, steps_per_s: float | None) -> Check:
+    """Judge the sources below `folder`, and the trial's output where there was one."""
+    from launcher.checks import debug_prints
+
+    found = debug_prints.scan(folder)
+    steady = [finding for finding in found.findings if finding.rule != "loop"]
+    shown = "; ".join(
+        f"{finding.path.relative_to(folder)}:{finding.line} {finding.text} ({finding.estimate})"
+        for finding in (steady or found.findings)[:_SHOWN]
+    )
+    more = f"; and {len(found.findings) - _SHOWN} more" if len(found.findings) > _SHOWN else ""
+    fix = "`kaglaunch debug-prints --fix` turns them into logger.debug, and --restore puts them back."
+    rate = (lines_per_timestep or 0.0) * (steps_per_s or 0.0)
+    if rate > MAX_LINES_PER_S:
+        return failed(
+            NAME,
+            f"The trial printed {lines_per_timestep:.3g} lines a timestep, {rate:,.0f} lines/s"
+            + (f": {shown}{more}." if shown else "."),
+            fix,
+        )
+    if steady:
+        return failed(NAME, f"{shown}{more}.", fix)
+    if found.findings:
+        return warned(NAME, f"Prints in loops: {shown}{more}.", fix)
+    printed = "" if lines_per_timestep is None else f", and the trial printed {lines_per_timestep:.2g} lines a timestep"
+    return passed(NAME, f"None in {found.files} files{printed}.")

@@ -1,0 +1,143 @@
+"""The checks that train: the bundle is unpacked and its own kernel tried for ten timesteps, as a session would.
+
+A trial that passed is remembered by what it depends on (code, recipe, device, interpreter), so that the next push of
+the same does not repeat it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kernel import events
+from kernel.config import Configuration, canonical_json
+from launcher import paths
+from launcher.bundle import CONFIGURATION
+from launcher.checks.check import Check, Verdict, failed, warned
+from launcher.files import write_aside
+
+NAMES = ("checkpointing", "signals", "environment", "speed")
+PACKAGES = ("torch", "stable_baselines3", "gymnasium", "numba")
+TIMEOUT_S = 300.0
+_REMEMBERED = 50
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What the trial found, and what it measured."""
+
+    checks: list[Check]
+    measured: dict[str, Any] = field(default_factory=dict)
+    """`steps_per_s`, `evaluation_s`, `evaluation_over`, `startup_s`, `device`, `lines_per_timestep`; or empty."""
+
+
+def run(
+    configuration: Configuration, code_digest: str, folder: Path, *, note: Callable[[str], None], again: bool = False
+) -> Trial:
+    """Try `configuration` with the bundle that is unpacked in `folder`; `again` forgets what is remembered."""
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        evidence = f"It cannot be tried here: {', '.join(missing)} is not installed."
+        fix = 'The session tries it before it trains. `pip install "kaglaunch[train]"` tries it here.'
+        return Trial([warned(name, evidence, fix) for name in NAMES])
+    remembered = paths.cache_dir() / "trials" / f"{_key(configuration, code_digest)}.json"
+    if not again and (event := _recall(remembered)) is not None:
+        return _trial(event)
+    note("Trying ten timesteps and a resume on this machine (some seconds: torch is loaded, the solver compiled)…")
+    event = _run(folder, note)
+    trial = _trial(event)
+    if not any(check.verdict is Verdict.FAIL for check in trial.checks):
+        _remember(remembered, event)
+    return trial
+
+
+def _run(folder: Path, note: Callable[[str], None]) -> dict[str, Any]:
+    """The `gate` event of `python -m kernel --check`, with the lines that it printed besides; or one that failed."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("KAGGLE_", "KAGLAUNCH_"))}
+    environ |= {"KAGLAUNCH_BUNDLE": str(folder), "PYTHONPATH": str(folder)}
+    command = [sys.executable, "-m", "kernel", "--config", str(folder / CONFIGURATION), "--check"]
+    with tempfile.TemporaryDirectory(prefix="kaglaunch-check-") as working, tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            command,
+            cwd=working,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            code: int | None = process.wait(TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            code = None
+        finally:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        output.seek(0)
+        lines, event, last = 0, None, ""
+        for raw in output:
+            line = raw.decode("utf-8", "replace").rstrip()
+            found = events.parse(line)
+            if found is not None and found["event"] == "gate":
+                event = found
+            else:
+                lines += 1
+                last = line or last
+    if event is not None:
+        return {**event, "lines": lines}
+    how = f"no result within {TIMEOUT_S:.0f} s" if code is None else f"it ended with {_ending(code)}"
+    check = failed("checkpointing", f"The trial failed: {how}; its last line: {last[:200]}", "Run your recipe by hand.")
+    return {"checks": [dataclasses.asdict(check)]}
+
+
+def _ending(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+
+
+def _trial(event: dict[str, Any]) -> Trial:
+    checks = [Check(c["name"], Verdict(c["verdict"]), c["evidence"], c["fix"]) for c in event["checks"]]
+    known = {check.name for check in checks}
+    checks += [warned(name, "It was not reached.", "Mend what failed first.") for name in NAMES if name not in known]
+    keys = ("steps_per_s", "evaluation_s", "evaluation_over", "startup_s", "device", "played_timesteps")
+    measured = {key: event[key] for key in keys if key in event}
+    if measured.get("played_timesteps"):
+        measured["lines_per_timestep"] = event.get("lines", 0) / measured["played_timesteps"]
+    return Trial(checks, measured)
+
+
+def _key(configuration: Configuration, code_digest: str) -> str:
+    recipe = {**dataclasses.asdict(configuration.run), "run_id": "", "total_timesteps": 0}
+    depends = [code_digest, recipe, configuration.session.device, sys.version, sys.executable, platform.node()]
+    depends += [importlib.metadata.version(name) for name in ("torch", "numpy", "gymnasium", "numba")]
+    return hashlib.sha256(canonical_json(depends).encode()).hexdigest()
+
+
+def _recall(path: Path) -> dict[str, Any] | None:
+    try:
+        event = json.loads(path.read_text("utf-8"))
+        _trial(event)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return event
+
+
+def _remember(path: Path, event: dict[str, Any]) -> None:
+    write_aside(path, json.dumps(event, sort_keys=True).encode())
+    older = sorted(path.parent.glob("*.json"), key=lambda file: file.stat().st_mtime, reverse=True)[_REMEMBERED:]
+    for file in older:
+        file.unlink(missing_ok=True)

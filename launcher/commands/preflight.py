@@ -1,0 +1,48 @@
+"""`kaglaunch preflight`: the checklist of a push, and nothing is pushed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import typer
+
+from launcher import config, preflight, target
+from launcher.commands import push
+from launcher.errors import BundleError, SecretFound
+from launcher.preflight import Report
+
+
+def run(
+    *,
+    quick: bool,
+    forced: target.TargetName | None,
+    flags: Mapping[str, Any],
+    waive: Sequence[str],
+    again: bool,
+    as_json: bool,
+) -> None:
+    """Show every check of what a push with the same flags would send.
+
+    Raises
+    ------
+    PreflightFailed
+        A check failed that was not waived.
+    """
+    effective = config.resolve(flags, quick=quick)
+    chosen = target.choose(forced)
+
+    def note(text: str) -> None:
+        typer.echo(text, err=as_json)
+
+    note(str(chosen))
+    try:
+        report = push.propose(effective, chosen, quick=quick, waive=waive).examine(note, again=again)
+    except (SecretFound, BundleError) as error:
+        report = Report((preflight.not_packed(error),))
+    if as_json:
+        typer.echo(json.dumps(report.plain(), indent=2))
+    else:
+        typer.echo("\n".join(report.lines(everything=True)))
+    report.refuse()

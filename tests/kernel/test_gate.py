@@ -1,0 +1,192 @@
+"""The trial before a training: it passes what can be trained and resumed, and names what cannot, by its cause."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import SMALL, SMALL_DQN
+from tests_kernel_support import configuration, environment, events_of
+from toy_environments import ConstantQueue, Queue, StillQueue, WideQueue
+
+from kernel import environment_health, gate, health, speed
+from kernel.config import Configuration, RunConfig
+
+CHECKS = ["checkpointing", "signals", "environment", "speed"]
+
+
+@pytest.fixture
+def trial(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[dict[str, Any]], dict[str, Any]]]:
+    """Try a run in this process; the event that it ends in."""
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def attempt(run: dict[str, Any]) -> dict[str, Any]:
+        assert gate.main(Configuration.from_json(json.dumps(configuration(run)))) == 0
+        (event,) = events_of(capsys.readouterr().out)
+        return event
+
+    yield attempt
+    signal.signal(signal.SIGTERM, handler)
+
+
+def _verdicts(event: dict[str, Any]) -> dict[str, str]:
+    return {check["name"]: check["verdict"] for check in event["checks"]}
+
+
+def _evidence(event: dict[str, Any], name: str) -> str:
+    return next(check["evidence"] + " " + check["fix"] for check in event["checks"] if check["name"] == name)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        {"env": "toy_environments:ContractQueue", "eval_freq": 50, "eval_episodes": 2},
+        {"env": "CartPole-v1", "algorithm": "DQN", "hyperparameters": SMALL_DQN},
+        {"env": "CartPole-v1", "n_envs": 3, "normalize": True, "algorithm": "A2C", "hyperparameters": {}},
+    ],
+)
+def test_what_trains_and_resumes_passes_with_figures_for_a_plan(trial: Any, run: dict[str, Any]) -> None:
+    event = trial(run)
+    assert _verdicts(event) == dict.fromkeys(CHECKS, "PASS")
+    assert event["steps_per_s"] == pytest.approx(1 / (event["collect_s"] + event["update_s"]), rel=1e-3)
+    assert event["timesteps"] >= 10
+    assert (event["evaluation_s"] > 0) == ("eval_freq" in run)
+
+
+@pytest.mark.parametrize(
+    ("run", "named"),
+    [
+        (
+            {"env": "toy_environments:BrokenQueue"},
+            r"RuntimeError: the light is broken \(toy_environments.py, line \d+\)",
+        ),
+        ({"env": "nowhere:make"}, "'nowhere'"),
+        ({"env": "toy_environments:TICKS"}, "not callable"),
+        ({"env": "toy_environments:not_an_environment"}, "dict, no gymnasium environment"),
+        ({"hyperparameters": {"learning_rat": 0.1}}, "learning_rat"),
+    ],
+)
+def test_what_cannot_be_trained_fails_and_says_why(trial: Any, run: dict[str, Any], named: str) -> None:
+    event = trial(run)
+    (check,) = event["checks"]
+    assert (check["name"], check["verdict"]) == ("checkpointing", "FAIL")
+    assert re.search(named, check["evidence"]), check
+
+
+def test_an_environment_that_takes_sigterm_over_fails(trial: Any) -> None:
+    event = trial({"env": "toy_environments:SelfishQueue"})
+    assert _verdicts(event)["signals"] == "FAIL"
+    assert "SIGTERM" in _evidence(event, "signals")
+
+
+def test_an_environment_that_only_seems_to_come_back_warns(trial: Any) -> None:
+    event = trial({"env": "toy_environments:RacyQueue"})
+    assert _verdicts(event)["checkpointing"] == "WARN"
+    assert "state_dict()" in _evidence(event, "checkpointing")
+
+
+def test_a_slow_environment_warns_with_its_speed(trial: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "MIN_STEPS_PER_S", 1e6)
+    event = trial({"env": "toy_environments:ContractQueue"})
+    assert _verdicts(event)["speed"] == "WARN"
+    assert f"{event['steps_per_s']:,.4g} timesteps/s" in _evidence(event, "speed")
+
+
+def test_the_kernels_own_entry_tries_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(json.dumps(configuration({"eval_freq": 50})))
+    command = [sys.executable, "-m", "kernel", "--config", "run.json", "--check"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert _verdicts(events_of(done.stdout)[-1]) == dict.fromkeys(CHECKS, "PASS")
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+@pytest.mark.parametrize(
+    ("cls", "rule"),
+    [(ConstantQueue, "reward_varies"), (StillQueue, "observation_varies"), (WideQueue, "within_space")],
+)
+def test_each_sickness_of_an_environment_is_named(cls: type, rule: str) -> None:
+    sick = [answer.name for answer in environment_health.examine(cls()) if not answer.passed]
+    assert rule in sick
+    assert all(answer.passed for answer in environment_health.examine(Queue()))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_number_that_is_none_is_found_in_reward_and_observation(
+    monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    real: Callable[..., Any] = Queue.step
+
+    def step(self: Any, action: Any) -> Any:
+        obs, reward, *rest = real(self, action)
+        return obs, value if self.t == 7 else reward, *rest
+
+    monkeypatch.setattr(Queue, "step", step)
+    sick = [answer for answer in environment_health.examine(Queue()) if not answer.passed]
+    assert "finite" in [answer.name for answer in sick]
+
+
+def test_an_action_that_reaches_nothing_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    real: Callable[..., Any] = Queue.step
+    monkeypatch.setattr(Queue, "step", lambda self, action: real(self, 0))
+    sick = [answer.name for answer in environment_health.examine(Queue()) if not answer.passed]
+    assert sick == ["actions_matter"]
+
+
+def test_updates_are_part_of_the_measured_speed() -> None:
+    few = RunConfig("speed-run", 100, 10, env="CartPole-v1", hyperparameters={**SMALL, "n_epochs": 1})
+    many = RunConfig("speed-run", 100, 10, env="CartPole-v1", hyperparameters={**SMALL, "n_epochs": 50})
+    assert speed.measure(many, "cpu").update_s > 10 * speed.measure(few, "cpu").update_s
+
+
+def test_an_evaluation_that_does_not_end_in_time_is_a_lower_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "EVALUATION_SECONDS", 0.05)
+    run = RunConfig(
+        "speed-run", 100, 10, env="toy_environments:SlowQueue", hyperparameters=SMALL, eval_freq=50, eval_episodes=3
+    )
+    measured = speed.measure(run, "cpu")
+    assert not measured.evaluation_over
+    assert measured.evaluation_s >= 3 * 0.05
+
+
+def test_a_session_tries_first_and_then_trains_as_if_it_had_not(session, finished: Path, tmp_path: Path) -> None:
+    parts = json.loads((finished / "run.json").read_text())
+    parts["session"] = {**parts["session"], "gate": True}
+    seen = events_of(session(**parts).stdout)
+    names = [event["event"] for event in seen]
+    assert names.index("gate") < names.index("training")
+    assert _verdicts(seen[names.index("gate")]) == dict.fromkeys(CHECKS[:3], "PASS")
+    assert seen[-1]["status"] == "finished"
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (finished / "metrics.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("waived", [False, True])
+def test_a_session_does_not_train_what_failed_unless_it_was_waived(session, tmp_path: Path, waived: bool) -> None:
+    parts = {
+        "run": {"env": "toy_environments:ConstantQueue", "total_timesteps": 20},
+        "session": {"gate": True, "waived": ["environment"] if waived else []},
+    }
+    done = session(**parts)
+    assert done.returncode == 0
+    seen = events_of(done.stdout)
+    assert seen[-1]["status"] == ("finished" if waived else "unhealthy")
+    assert ("training" in [event["event"] for event in seen]) == waived
+    if not waived:
+        assert "The reward is 0.01" in seen[-1]["message"]
+        assert seen[-1]["restarts"] == 0
+
+
+def test_a_session_that_resumes_does_not_try_again(session, finished: Path, tmp_path: Path) -> None:
+
+    shutil.copytree(finished / "checkpoints", tmp_path / "checkpoints")
+    parts = json.loads((finished / "run.json").read_text())
+    seen = events_of(session(run=parts["run"], session={"gate": True}).stdout)
+    assert "gate" not in [event["event"] for event in seen]
