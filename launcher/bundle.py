@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import lzma
+import re
 import tarfile
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -25,6 +26,8 @@ from launcher.errors import BundleError
 from launcher.project import Project, largest
 
 MAX_SCRIPT_BYTES = 900_000
+MAX_UNPACKED_BYTES = 200_000_000
+_HELD = re.compile(rb'SHA256 = "(?P<sha256>[0-9a-f]{64})"\nPAYLOAD = """\n(?P<payload>.*?)\n"""', re.DOTALL)
 PACKAGES = ("arz_model", "kernel")
 CONFIGURATION = "run.json"
 PACKAGES_FILE = "packages.json"
@@ -88,6 +91,11 @@ class Bundle:
             path.write_bytes(content)
 
     @property
+    def configuration(self) -> Configuration:
+        """What it trains, as its session will read it; raises ConfigurationError where another version wrote it."""
+        return Configuration.from_json(self.members[CONFIGURATION].decode("utf-8"))
+
+    @property
     def code_digest(self) -> str:
         """sha256 over names and contents of all members but the configuration: equal digests run equal code."""
         members = self.members.items()
@@ -98,6 +106,41 @@ class Bundle:
     def digest(self) -> str:
         """sha256 of the script."""
         return hashlib.sha256(self.script).hexdigest()
+
+
+class Unreadable(ValueError):
+    """Raised when a script is none that `build` made, or was altered since."""
+
+
+def opened(script: bytes) -> Bundle:
+    """The bundle that `script` holds; nothing of it is run, and nothing is written.
+
+    Raises
+    ------
+    Unreadable
+        It is no script of ours, or not whole.
+    """
+    match = _HELD.search(script)
+    if match is None:
+        raise Unreadable("its script is no bundle of kaglaunch")
+    members: dict[str, bytes] = {}
+    try:
+        packed = base64.b85decode(match["payload"].replace(b"\n", b""))
+        if hashlib.sha256(packed).hexdigest().encode() != match["sha256"]:
+            raise Unreadable("its script was altered or cut short (sha256 differs)")
+        plain = lzma.LZMADecompressor().decompress(packed, MAX_UNPACKED_BYTES)
+        with tarfile.open(fileobj=io.BytesIO(plain), mode="r:") as archive:
+            for info in archive:
+                content = archive.extractfile(info) if info.isreg() else None
+                if content is not None:
+                    members[info.name] = content.read()
+    except (ValueError, lzma.LZMAError, tarfile.TarError, EOFError) as error:
+        raise Unreadable(f"its script cannot be unpacked ({error})") from error
+    if CONFIGURATION not in members:
+        raise Unreadable("its script holds no configuration")
+    ours = (*PACKAGES, "stable_baselines3", CONFIGURATION, PACKAGES_FILE)
+    own = tuple(sorted(name for name in members if not name.startswith(ours)))
+    return Bundle(script, members, own)
 
 
 def kernel_script(config: Configuration, *, cache: Path | None = None, own_secrets: Iterable[str] = ()) -> bytes:

@@ -253,14 +253,34 @@ def cancel(run: RunArgument = None) -> None:
 
 
 @app.command()
-def runs(json: Json = False) -> None:
+def runs(
+    remote: Annotated[
+        bool, typer.Option("--remote", help="List runs on the target that this machine does not know.")
+    ] = False,
+    target: Target = None,
+    json: Json = False,
+) -> None:
     """List the runs that were pushed from this machine.
 
     Example: kaglaunch runs --json
     """
     from launcher.commands.runs import runs as command
 
-    command(as_json=json)
+    command(as_json=json, remote=remote, forced=_target(target))
+
+
+@app.command()
+def adopt(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Run that another machine pushed.")],
+    target: Target = None,
+) -> None:
+    """Take over a run of this account that another machine pushed: watch, fetch and resume it here.
+
+    Example: kaglaunch adopt run-a2b3c4
+    """
+    from launcher.commands.adopt import adopt as command
+
+    command(run, _target(target))
 
 
 @app.command()

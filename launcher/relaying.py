@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar
 
 from launcher import continuing, pushing
 from launcher.backends.base import Backend, Quota, SessionState, Status
+from launcher.checks.quota import MARGIN_H
 from launcher.config import Settings
 from launcher.continuing import SessionRuns, Start
 from launcher.errors import (
@@ -39,7 +40,8 @@ T = TypeVar("T")
 
 SHORTEST_H = 0.5
 """A rest of the weekly quota that is shorter than this is not worth a session."""
-QUOTA_MARGIN_H = 0.02
+SPARE_H = MARGIN_H + 0.01
+"""Left of the quota by a session that takes its rest."""
 FIRST_WAIT_S = 5.0
 LONGEST_WAIT_S = 600.0
 SLOT_WAIT_S = 60.0
@@ -184,10 +186,10 @@ class Relaying:
             return self.wish.max_hours
         while True:
             quota = self._quota()
-            if quota is None or quota.left_h >= self.wish.max_hours:
+            if quota is None or quota.left_h >= self.wish.max_hours + MARGIN_H:
                 return self.wish.max_hours
-            if quota.left_h - QUOTA_MARGIN_H >= min(SHORTEST_H, self.wish.max_hours):
-                return quota.left_h - QUOTA_MARGIN_H
+            if quota.left_h - SPARE_H >= min(SHORTEST_H, self.wish.max_hours):
+                return quota.left_h - SPARE_H
             self._await_quota(f"{quota.left_h:.2f} h of GPU left")
 
     def _await_quota(self, reason: str) -> None:
@@ -200,7 +202,7 @@ class Relaying:
         while True:
             self.clock.sleep(min(self.poll_s, max(until - self.clock.now(), FIRST_WAIT_S)))
             quota = self._quota()
-            if quota is not None and left_h is not None and quota.left_h > left_h + QUOTA_MARGIN_H:
+            if quota is not None and left_h is not None and quota.left_h > left_h + SPARE_H:
                 return
             if self.clock.now() >= until:
                 return

@@ -139,6 +139,12 @@ class Backend(Sessions, Protocol):
     def active_sessions(self) -> list[ActiveSession]:
         """Sessions of this user that wait or run, of the kernels that were started within the longest session."""
 
+    def datasets(self) -> list[str]:
+        """Slugs of this user's datasets."""
+
+    def pull(self, slug: str) -> Kernel:
+        """A kernel as it was pushed; its session limit is not told (0)."""
+
     def output_files(self, slug: str) -> list[RemoteFile]:
         """What the kernel's newest session left in its working folder."""
 

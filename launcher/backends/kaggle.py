@@ -205,8 +205,38 @@ class KaggleBackend:
         request = ApiListKernelsRequest()
         request.group = KernelsListViewType.PROFILE
         request.page_size = 100
-        answer = self._retry(lambda: self._kernels.list_kernels(request))
-        return list(answer.kernels or [])
+        kernels: list[Any] = []
+        while True:
+            answer = self._retry(lambda: self._kernels.list_kernels(request))
+            kernels += answer.kernels or []
+            if not answer.next_page_token:
+                return kernels
+            request.page_token = answer.next_page_token
+
+    def datasets(self) -> list[str]:
+        from kagglesdk.datasets.types.dataset_api_service import ApiListDatasetsRequest
+        from kagglesdk.datasets.types.dataset_enums import DatasetSelectionGroup
+
+        request = ApiListDatasetsRequest()
+        request.group = DatasetSelectionGroup.DATASET_SELECTION_GROUP_MY
+        request.page_size = 100
+        slugs: list[str] = []
+        while True:
+            answer = self._retry(lambda: self._datasets.list_datasets(request))
+            slugs += [_slug(dataset) for dataset in answer.datasets or []]
+            if not answer.next_page_token:
+                return slugs
+            request.page_token = answer.next_page_token
+
+    def pull(self, slug: str) -> Kernel:
+        from kagglesdk.kernels.types.kernels_api_service import ApiGetKernelRequest
+
+        request = ApiGetKernelRequest()
+        request.user_name, request.kernel_slug = self.username, slug
+        answer = self._retry(lambda: self._kernels.get_kernel(request))
+        accelerator = str(answer.metadata.machine_shape or "") or None if answer.metadata.enable_gpu else None
+        sources = tuple(answer.metadata.dataset_data_sources or ())
+        return Kernel(slug, (answer.blob.source or "").encode(), accelerator, 0, sources)
 
     def output_files(self, slug: str) -> list[RemoteFile]:
         return [RemoteFile(name) for name in self._output_urls(slug)]

@@ -1,4 +1,4 @@
-"""`kaglaunch runs`: what was pushed from this machine."""
+"""`kaglaunch runs`: what was pushed from this machine, or what only the target knows."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ import typer
 from launcher import reporting
 from launcher.ledger import Ledger
 from launcher.reporting import duration
+from launcher.target import TargetName
 
 
-def runs(*, as_json: bool) -> None:
-    """Every run that was pushed from this machine, newest first."""
+def runs(*, as_json: bool, remote: bool = False, forced: TargetName | None = None) -> None:
+    """Every run that is known on this machine, newest first; with `remote` those that only the target knows."""
     book = Ledger()
+    if remote:
+        _remote(book, forced, as_json)
+        return
     rows = []
     for run in book.runs():
         report = reporting.report(run, book)
@@ -34,7 +38,10 @@ def runs(*, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
     elif not rows:
-        typer.echo("No run was pushed from this machine yet. Start one with `kaglaunch push --quick`.")
+        typer.echo(
+            "No run was pushed from this machine yet. Start one with `kaglaunch push --quick`; `kaglaunch runs "
+            "--remote` lists those that other machines pushed."
+        )
     else:
         header = ["run", "target", "age", "sessions", "safe", "of", "last session"]
         body = [
@@ -50,3 +57,29 @@ def runs(*, as_json: bool) -> None:
             for row in rows
         ]
         typer.echo("\n".join(reporting.columns(header, body)))
+
+
+def _remote(book: Ledger, forced: TargetName | None, as_json: bool) -> None:
+    from launcher import adopting, target
+
+    chosen = target.choose(forced)
+    found = adopting.unknown_runs(chosen.connect(), book)
+    if as_json:
+        rows = [{"run_id": f.run_id, "sessions": f.sessions, "dataset": f.dataset, "known": False} for f in found]
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    typer.echo(str(chosen))
+    if not found:
+        typer.echo("Every run on the target is known here: `kaglaunch runs` lists them.")
+        return
+    header = ["run", "sessions", "dataset", "take over with"]
+    body = [
+        [
+            f.run_id,
+            ", ".join(map(str, f.sessions)) or "none",
+            "yes" if f.dataset else "no",
+            f"kaglaunch adopt {f.run_id}",
+        ]
+        for f in found
+    ]
+    typer.echo("\n".join(reporting.columns(header, body)))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import typer
 
-from launcher import config, pushing, reporting, screen, target
+from launcher import config, locks, pushing, reporting, screen, target
 from launcher.backends.base import Backend
 from launcher.config import WatchSettings
 from launcher.errors import Interrupted, KernelFailed, NotFound, SessionCut, UnknownRun
@@ -65,7 +65,7 @@ def next_session(run: Run, book: Ledger, *, after: int, wait: Callable[[float], 
 
 def _relayed(run: Run, book: Ledger) -> bool:
     relay = book.relay(run.run_id)
-    return relay is not None and relay.state == "on"
+    return relay is not None and relay.state == "on" and locks.holder(run.relay_lock) is not None
 
 
 def watch_session(

@@ -162,7 +162,7 @@ def test_the_rest_of_a_week_is_used_before_the_next_one_is_waited_for(
     relay.to_the_end()
     assert clock.slept == []
     limits = [session["limit_s"] / 3600 for session in kaggle.status()["sessions"]]
-    assert limits[1:] == pytest.approx([0.98] * 3, abs=0.02)
+    assert limits[1:] == pytest.approx([0.89] * 3, abs=0.02)
 
 
 def test_two_sessions_without_a_new_timestep_end_the_relay(

@@ -1,0 +1,28 @@
+"""`kaglaunch adopt`: take over a run that another machine pushed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from launcher import adopting, reporting, target
+from launcher.ledger import Ledger
+from launcher.target import TargetName
+
+
+def adopt(run_id: str, forced: TargetName | None) -> None:
+    """Write `run_id` and its sessions into this machine's ledger, so that every other command works on it.
+
+    Raises
+    ------
+    UnknownRun
+        The target has no such run, or nothing of it that can be read.
+    """
+    chosen = target.choose(forced)
+    typer.echo(str(chosen))
+    book = Ledger()
+    run = adopting.adopt(run_id, chosen.connect(), book, chosen.name.value, Path.cwd(), typer.echo)
+    typer.echo(f"Run {run_id} is known here now; what is fetched of it goes to {run.checkpoints}.")
+    typer.echo(reporting.as_table(run, reporting.report(run, book)))
+    typer.echo(f"Next: kaglaunch watch {run_id}, kaglaunch fetch-checkpoints {run_id}, or kaglaunch resume {run_id}")
