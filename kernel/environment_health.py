@@ -5,8 +5,6 @@ The traffic environment has its own examination, with the causes that traffic kn
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -59,9 +57,10 @@ class Played:
 
 def check(env: gymnasium.Env, run: RunConfig) -> Sequence[Finding]:
     """Examine `env` of `run`; it is reset and stepped."""
-    own = importlib.util.find_spec("arz_model.control.health") if run.env.startswith("arz_model:") else None
-    if own is not None:
-        return importlib.import_module(own.name).check_environment(env.unwrapped, seed=run.seed)
+    if run.env.startswith("arz_model:"):
+        from arz_model.control import health  # compiles: only for who asks for traffic
+
+        return health.check_environment(env, seed=run.seed)
     return examine(env, seed=run.seed)
 
 
@@ -129,18 +128,18 @@ def _finite(observations: list[Any], rewards: list[float], steps: str) -> Answer
     bad = sum(not np.all(np.isfinite(numbers.astype(float))) for inside, numbers in observations if inside)
     wrong = [reward for reward in rewards if not np.isfinite(reward)]
     if bad or wrong:
-        evidence = f"In {steps}, {bad} observations and {len(wrong)} rewards are not finite."
-        return Answer("finite", False, evidence, "A division by zero, an overflow, or a state that was never set.")
-    return Answer("finite", True, f"Every number is finite over {steps}.")
+        evidence = f"in {steps}, {bad} observations and {len(wrong)} rewards are not finite"
+        return Answer("finite", False, evidence, "a division by zero, an overflow, or a state that was never set")
+    return Answer("finite", True, f"every number over {steps}")
 
 
 def _within(space: spaces.Space, observations: list[Any], steps: str) -> Answer:
     outside = [numbers for inside, numbers in observations if not inside]
     if outside:
         shown = np.array2string(np.asarray(outside[0], dtype=object)[:8], threshold=8)
-        evidence = f"{len(outside)} of {len(observations)} observations are not in {space}, such as {shown}."
-        return Answer("within_space", False, evidence, "Its shape, dtype or bounds are not what the environment gives.")
-    return Answer("within_space", True, f"All {len(observations)} observations are in their space.")
+        evidence = f"{len(outside)} of {len(observations)} observations are not in {space}, such as {shown}"
+        return Answer("within_space", False, evidence, "its shape, dtype or bounds are not what the environment gives")
+    return Answer("within_space", True, f"all {len(observations)} observations")
 
 
 def _observation_varies(observations: list[Any], steps: str) -> Answer:
@@ -149,10 +148,10 @@ def _observation_varies(observations: list[Any], steps: str) -> Answer:
         return Answer(
             "observation_varies",
             False,
-            f"The observation is the same in all of {steps}.",
-            "The state is not advanced, or is not what is observed.",
+            f"it is the same in all of {steps}",
+            "the state is not advanced, or is not what is observed",
         )
-    return Answer("observation_varies", True, f"{different} different observations.")
+    return Answer("observation_varies", True, f"{different} different ones")
 
 
 def _reward_varies(played: list[Played], rewards: list[float], steps: str) -> Answer:
@@ -161,23 +160,23 @@ def _reward_varies(played: list[Played], rewards: list[float], steps: str) -> An
         return Answer(
             "reward_varies",
             False,
-            f"The reward is {rewards[0]:g} in each of {steps}, whatever is done.",
-            "There is nothing to learn from. A reward that is only given later can be waived by `--waive environment`.",
+            f"the reward is {rewards[0]:g} in each of {steps}, whatever is done",
+            "there is nothing to learn from; where the reward comes only later, `--waive environment`",
         )
     if len(set(rewards)) == 1:
-        return Answer("reward_varies", True, f"The reward is always {rewards[0]:g}; episode returns vary.")
-    return Answer("reward_varies", True, f"Rewards lie between {min(rewards):.4g} and {max(rewards):.4g}.")
+        return Answer("reward_varies", True, f"it is always {rewards[0]:g}, and episode returns differ")
+    return Answer("reward_varies", True, f"between {min(rewards):.4g} and {max(rewards):.4g}")
 
 
 def _actions_matter(space: spaces.Space, played: list[Played]) -> Answer:
     if getattr(space, "n", 2) == 1:
-        return Answer("actions_matter", True, "There is one action only.")
+        return Answer("actions_matter", True, "there is one action only")
     different = len({(tuple(one.rewards), tuple(one.returns)) for one in played})
     if different == 1:
         return Answer(
             "actions_matter",
             False,
-            f"{len(played)} different action sequences from one seed earned exactly the same.",
-            "The action never reaches what the reward is computed from.",
+            f"{len(played)} different action sequences from one seed earned exactly the same",
+            "the action never reaches what the reward is computed from",
         )
-    return Answer("actions_matter", True, f"{different} of {len(played)} action sequences earn differently.")
+    return Answer("actions_matter", True, f"{different} of {len(played)} action sequences earn differently")

@@ -234,9 +234,13 @@ def _environment(env: gymnasium.Env, run_config: RunConfig) -> Check:
         env.close()
     failed = [finding for finding in findings if not finding.passed]
     if failed:
-        evidence = " ".join(_sentence(finding.evidence) for finding in failed)
-        return Check("environment", FAIL, evidence, " ".join(_sentence(finding.cause) for finding in failed))
-    return Check("environment", PASS, " ".join(_sentence(finding.evidence) for finding in findings))
+        fix = "Likely: " + "; ".join(finding.cause.rstrip(".") for finding in failed) + "."
+        return Check("environment", FAIL, _told(failed), fix)
+    return Check("environment", PASS, _told(findings))
+
+
+def _told(findings: Sequence[environment_health.Finding]) -> str:
+    return "; ".join(f"{finding.name.replace('_', ' ')}: {finding.evidence.rstrip('.')}" for finding in findings) + "."
 
 
 def _speed(pace: speed.Measured) -> Check:

@@ -92,7 +92,8 @@ class Plan:
     @property
     def timesteps_that_fit(self) -> int:
         """The most, to two digits, that one session does with its share of the evaluations."""
-        fit = int(self.timesteps * min(1.0, self.usable_h / self.hours))
+        one_h = self.speed.evaluation_s / 3600 if self.evaluations else 0.0
+        fit = int(self.timesteps * min(1.0, max(0.0, self.usable_h - one_h) / self.hours))
         digits = max(0, len(str(fit)) - 2)
         return fit // 10**digits * 10**digits
 

@@ -180,7 +180,7 @@ def test_a_session_does_not_train_what_failed_unless_it_was_waived(session, tmp_
     assert seen[-1]["status"] == ("finished" if waived else "unhealthy")
     assert ("training" in [event["event"] for event in seen]) == waived
     if not waived:
-        assert "The reward is 0.01" in seen[-1]["message"]
+        assert "the reward is 0.01" in seen[-1]["message"]
         assert seen[-1]["restarts"] == 0
 
 

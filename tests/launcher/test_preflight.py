@@ -1,0 +1,356 @@
+"""The checklist before a push: a FAIL spends nothing, a waiver is by name and kept, and no check is silent."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kernel.config import Configuration, RunConfig, SessionConfig
+from launcher import paths, preflight
+from launcher.backends.base import ActiveSession, Kernel, Quota
+from launcher.backends.kaggle import KaggleBackend
+from launcher.checks import account, quota, trial
+from launcher.checks.check import Verdict
+from launcher.cli import main
+from launcher.credentials import Credentials
+from launcher.errors import NotFound
+from launcher.local_kaggle.service import LocalKaggle
+
+FACTORY = """
+import gymnasium
+
+
+class Cart(gymnasium.Wrapper):
+    def step(self, action):
+        {statement}
+        return super().step(action)
+
+
+def make():
+    return Cart(gymnasium.make("CartPole-v1"))
+"""
+GOOD = {
+    "event": "gate",
+    "checks": [{"name": name, "verdict": "PASS", "evidence": "seen", "fix": ""} for name in trial.NAMES],
+    "steps_per_s": 100.0,
+    "played_timesteps": 1_000,
+    "evaluation_s": 0.0,
+    "evaluation_over": True,
+    "startup_s": 10.0,
+    "device": "cpu",
+    "lines": 0,
+}
+
+
+@pytest.fixture
+def kaggle(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalKaggle]:
+    """The embedded Kaggle of a user whose cache holds the wheel and no trial."""
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    (cache / "wheels").symlink_to(paths.cache_dir() / "wheels")
+    monkeypatch.setattr(paths, "cache_dir", lambda: cache)
+    service = LocalKaggle(paths.state_dir() / "local-kaggle")
+    service.ensure_running()
+    service.change_settings(queue_s=30.0)
+    yield service
+    service.stop()
+
+
+@pytest.fixture
+def tried(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Trials answer with the next of these events instead of training; they are taken from the front."""
+    events: list[dict[str, Any]] = []
+    monkeypatch.setattr(trial, "_run", lambda folder, note: events.pop(0))
+    return events
+
+
+def _json(capsys: pytest.CaptureFixture[str]) -> Any:
+    return json.loads(capsys.readouterr().out)
+
+
+def _checks(report: dict[str, Any]) -> dict[str, str]:
+    return {check["name"]: check["verdict"] for check in report["checks"]}
+
+
+def _nothing_spent(kaggle: LocalKaggle, capsys: pytest.CaptureFixture[str]) -> bool:
+    capsys.readouterr()
+    assert main(["runs", "--json"]) == 0
+    return kaggle.status()["sessions"] == [] and _json(capsys) == []
+
+
+def test_a_flood_is_refused_before_anything_is_spent_and_pushed_only_by_its_name(
+    home: Path, kaggle: LocalKaggle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "signals.py").write_text(FACTORY.format(statement='print("[DEBUG_BC_GPU] left")'))
+    arguments = ["push", "--quick", "--env", "signals:make"]
+    assert main(arguments) == 3
+    seen = capsys.readouterr()
+    assert "signals.py:7" in seen.out
+    assert "[DEBUG_BC_GPU]" in seen.out
+    assert "lines a timestep" in seen.out
+    assert "--waive debug-prints" in seen.err
+    assert _nothing_spent(kaggle, capsys)
+
+    assert main([*arguments, "--waive", "debug-prints", "--json"]) == 0
+    pushed = _json(capsys)
+    assert pushed["preflight"]["waived"] == pushed["sent"]["session"]["waived"] == ["debug-prints"]
+    kept = json.loads((home / "runs" / pushed["run_id"] / "session-1.json").read_text())
+    assert kept["preflight"]["waived"] == ["debug-prints"]
+    assert kept["configuration"]["run"]["env"] == {"value": "signals:make", "source": "flag"}
+    assert [session["kernel"] for session in kaggle.status()["sessions"]] == [pushed["kernel"]["id"]]
+
+
+def test_a_flood_that_no_source_shows_is_found_by_what_the_trial_printed(
+    home: Path, kaggle: LocalKaggle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    statement = "__import__('sys').stdout.write('w' * 20 + chr(10))"
+    (home / "signals.py").write_text(FACTORY.format(statement=statement))
+    assert main(["preflight", "--quick", "--env", "signals:make", "--json"]) == 3
+    report = _json(capsys)
+    (check,) = [check for check in report["checks"] if check["verdict"] == "FAIL"]
+    assert check["name"] == "debug-prints"
+    assert report["measured"]["lines_per_timestep"] == pytest.approx(1, rel=0.3)
+
+
+def test_a_trial_that_passed_is_remembered_until_the_code_or_the_recipe_changes(
+    home: Path, kaggle: LocalKaggle, tried: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "signals.py").write_text(FACTORY.format(statement="pass"))
+    arguments = ["preflight", "--env", "signals:make"]
+    tried += [GOOD] * 4
+    assert main(arguments) == 0
+    assert main([*arguments, "--timesteps", "5000"]) == 0
+    assert len(tried) == 3
+    assert main([*arguments, "--again"]) == 0
+    assert len(tried) == 2
+    assert main([*arguments, "--seed", "7"]) == 0
+    assert len(tried) == 1
+    (home / "signals.py").write_text(FACTORY.format(statement="self.steps = 1"))
+    assert main(arguments) == 0
+    assert tried == []
+
+
+def test_a_trial_that_failed_is_tried_again(home: Path, kaggle: LocalKaggle, tried: list[dict[str, Any]]) -> None:
+    bad = {**GOOD, "checks": [{"name": "environment", "verdict": "FAIL", "evidence": "still", "fix": "move"}]}
+    tried += [bad, bad]
+    assert main(["preflight", "--env", "CartPole-v1"]) == 3
+    assert main(["preflight", "--env", "CartPole-v1"]) == 3
+    assert tried == []
+
+
+def test_a_plan_that_does_not_fit_is_refused_with_what_would(
+    home: Path, kaggle: LocalKaggle, tried: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    tried += [GOOD]
+    assert main(["push", "--timesteps", "2000000", "--max-hours", "2", "--env", "CartPole-v1"]) == 3
+    seen = capsys.readouterr().out
+    assert "2,000,000 timesteps take 5.6 h" in seen
+    assert "--max-hours 6" in seen
+    assert "--timesteps 700000" in seen
+    assert "--relay" in seen
+    assert _nothing_spent(kaggle, capsys)
+
+
+@pytest.mark.parametrize(
+    ("fault", "verdict", "code"),
+    [
+        ({"quota_used_h": 29.72}, "FAIL", 3),
+        ({"quota_used_h": 18.45}, "FAIL", 3),
+        ({"quota_used_h": 18.35}, "PASS", 0),
+        ({"quota_unreadable": True}, "WARN", 0),
+        ({"http_error": {"method": "GetAcceleratorQuotaStatistics", "status": 403, "times": 9}}, "WARN", 0),
+    ],
+)
+def test_hours_that_are_not_there_block_and_hours_that_nobody_tells_do_not(
+    home: Path,
+    kaggle: LocalKaggle,
+    tried: list[dict[str, Any]],
+    capsys: pytest.CaptureFixture[str],
+    fault: dict[str, Any],
+    verdict: str,
+    code: int,
+) -> None:
+    tried += [GOOD]
+    for name, value in fault.items():
+        kaggle.set_fault(name, value)
+    assert main(["preflight", "--env", "CartPole-v1", "--json"]) == code
+    assert _checks(_json(capsys))["quota"] == verdict
+
+
+def test_reserved_hours_are_not_left_and_the_cpu_costs_none() -> None:
+    reserved = Quota(used_h=10, reserved_h=12, allowed_h=30, refresh=None)
+    assert quota.judge(reserved, "", "NvidiaTeslaT4", 7.9).verdict is Verdict.PASS
+    refused = quota.judge(reserved, "", "NvidiaTeslaT4", 8.0)
+    assert refused.verdict is Verdict.FAIL
+    assert "--max-hours 7.9" in refused.fix
+    assert quota.judge(None, "it is Monday", None, 12).verdict is Verdict.PASS
+
+
+def test_sessions_that_wait_or_run_are_counted_by_their_kind(kaggle: LocalKaggle) -> None:
+    endpoint = kaggle.ensure_running()
+    backend = KaggleBackend(endpoint.url, Credentials("a test", endpoint.token, endpoint.username), patience_s=1)
+    for number, accelerator in enumerate(("NvidiaTeslaT4", None, "NvidiaTeslaT4"), start=1):
+        backend.push(Kernel(f"sleepy-kernel-s{number}", b"print(1)\n", accelerator, 600))
+    found = backend.active_sessions()
+    assert {session.slug for session in found if session.on_gpu} == {"sleepy-kernel-s1", "sleepy-kernel-s3"}
+    assert account.free_slot(found, on_gpu=True).verdict is Verdict.FAIL
+    assert account.free_slot(found, on_gpu=False).verdict is Verdict.PASS
+    backend.delete("sleepy-kernel-s3")
+    assert account.free_slot(backend.active_sessions(), on_gpu=True).verdict is Verdict.PASS
+
+
+class _Account:
+    """A target that answers as it is told to."""
+
+    username = "alice"
+
+    def __init__(self, versions: Any) -> None:
+        self.versions = versions
+
+    def active_sessions(self) -> list[ActiveSession]:
+        raise NotFound("403: Permission was denied")
+
+    def dataset_versions(self, name: str) -> Any:
+        if isinstance(self.versions, Exception):
+            raise self.versions
+        return self.versions
+
+
+def test_what_cannot_be_asked_is_a_warning_and_not_a_verdict() -> None:
+    backend: Any = _Account(NotFound("403"))
+    found, check = account.active(backend)
+    assert (found, check.verdict) == (None, Verdict.WARN)
+    assert account.free_slot(found, on_gpu=True).verdict is Verdict.WARN
+    assert account.dataset(backend, "alice/some-run-ckpt").verdict is Verdict.WARN
+
+
+def test_a_dataset_of_another_account_fails() -> None:
+    backend: Any = _Account([])
+    assert account.dataset(backend, "bob/some-run-ckpt").verdict is Verdict.FAIL
+    assert account.dataset(backend, "alice/some-run-ckpt").verdict is Verdict.PASS
+
+
+def test_credentials_that_stop_working_fail(home: Path, kaggle: LocalKaggle, tried: list[dict[str, Any]]) -> None:
+    tried += [GOOD]
+    kaggle.set_fault("http_error", {"method": "ListKernels", "status": 401, "times": 9})
+    assert main(["push", "--env", "CartPole-v1"]) == 3
+    assert kaggle.status()["sessions"] == []
+
+
+@pytest.mark.parametrize("name", ["no-such-check", "secrets", "credentials", "bundle"])
+def test_only_what_may_be_waived_is_and_the_names_are_listed(
+    home: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert main(["preflight", "--waive", name]) == 1
+    said = capsys.readouterr().err
+    assert name in said
+    assert all(waivable in said for waivable in preflight.WAIVABLE)
+
+
+def test_every_check_of_a_report_can_be_waived_or_never(
+    home: Path, kaggle: LocalKaggle, tried: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    tried += [GOOD]
+    assert main(["preflight", "--env", "CartPole-v1", "--json"]) == 0
+    assert set(_checks(_json(capsys))) == set(preflight.WAIVABLE) | set(preflight.FIXED)
+
+
+def test_without_the_training_extra_the_trial_warns_and_is_left_to_the_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "torch" else real(name, *rest))
+    found = trial.run(_configuration(), "digest", tmp_path, note=lambda text: None)
+    assert {check.name: check.verdict for check in found.checks} == dict.fromkeys(trial.NAMES, Verdict.WARN)
+    assert found.measured == {}
+
+
+def _configuration() -> Configuration:
+    return Configuration(RunConfig("quick-abcdef", 100, 10), SessionConfig())
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("print('one last word'); raise SystemExit(3)", "exit code 3; its last line: one last word"),
+        ("import os; os.kill(os.getpid(), 11)", "signal SIGSEGV"),
+        ("import time; print('waiting', flush=True); time.sleep(60)", "no result within 2 s; its last line: waiting"),
+        ("import os; print([name for name in os.environ if 'KAGGLE' in name])", r"its last line: []"),
+    ],
+)
+def test_a_trial_that_says_nothing_is_a_failure_that_tells_how_it_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, said: str
+) -> None:
+    monkeypatch.setattr(trial, "TIMEOUT_S", 2.0)
+    monkeypatch.setattr(paths, "cache_dir", lambda: tmp_path / "cache")
+    monkeypatch.setenv("KAGGLE_API_TOKEN", "KGAT_of_the_user")
+    (tmp_path / "kernel").mkdir()
+    (tmp_path / "kernel" / "__main__.py").write_text(code)
+    found = trial.run(_configuration(), "digest", tmp_path, note=lambda text: None)
+    assert found.checks[0].verdict is Verdict.FAIL
+    assert said in found.checks[0].evidence
+
+
+def test_a_trial_leaves_no_process_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "cache_dir", lambda: tmp_path / "cache")
+    (tmp_path / "kernel").mkdir()
+    child = "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])"
+    (tmp_path / "kernel" / "__main__.py").write_text(f"{child}; print(p.pid)")
+    found = trial.run(_configuration(), "digest", tmp_path, note=lambda text: None)
+    pid = int(found.checks[0].evidence.split()[-1])
+    assert _is_gone(lambda: os.kill(pid, 0))
+
+
+def _is_gone(probe: Callable[[], None]) -> bool:
+    for _ in range(100):
+        try:
+            probe()
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_a_dry_run_tells_all_of_it_as_json_and_sends_nothing(
+    home: Path, kaggle: LocalKaggle, tried: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    tried += [GOOD]
+    (home / "signals.py").write_text(FACTORY.format(statement="pass"))
+    (home / "kaglaunch.toml").write_text('[run]\nenv = "signals:make"\ntimesteps = 5000\n[watch]\n')
+    assert main(["push", "--dry-run", "--json", "--max-hours", "3", "--device", "cpu"]) == 0
+    said = _json(capsys)
+    assert said["files"]["signals.py"] == len((home / "signals.py").read_bytes())
+    assert said["configuration"]["run"]["timesteps"] == {"value": 5000, "source": "kaglaunch.toml"}
+    assert said["configuration"]["session"]["max_hours"] == {"value": 3.0, "source": "flag"}
+    assert said["sent"]["run"]["total_timesteps"] == 5000
+    assert said["kernel"]["session_timeout_s"] == 10_800
+    assert said["kernel"]["is_private"] is True
+    assert said["kernel"]["title"] == said["kernel"]["id"].split("/")[1]
+    assert said["preflight"]["plan"]["hours"] == pytest.approx(5000 / 100 / 3600)
+    assert len(said["script_sha256"]) == 64
+    assert _nothing_spent(kaggle, capsys)
+    assert not (home / "runs").exists()
+
+
+def test_an_address_that_is_a_secret_is_neither_echoed_nor_kept(
+    home: Path,
+    kaggle: LocalKaggle,
+    tried: list[dict[str, Any]],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried += [GOOD]
+    monkeypatch.setenv("KAGLAUNCH_WATCH_NOTIFY_WEBHOOK", "https://hooks.example/T0/very-own-secret")
+    assert main(["push", "--dry-run", "--env", "CartPole-v1"]) == 0
+    assert main(["push", "--json", "--env", "CartPole-v1"]) == 0
+    said = capsys.readouterr()
+    kept = "".join(path.read_text() for path in (home / "runs").rglob("*") if path.is_file())
+    assert "very-own-secret" not in said.out + said.err + kept
+    assert '"notify_webhook": {"value": "(hidden)", "source": "environment"}' in said.out
