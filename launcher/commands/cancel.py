@@ -8,6 +8,7 @@ from pathlib import Path
 import typer
 
 from launcher import cancelling, continuing, pushing, target
+from launcher.backends.base import Status
 from launcher.backends.here import HereBackend
 from launcher.cancelling import DELETED
 from launcher.errors import BackendError, NotFound
@@ -30,9 +31,10 @@ def cancel(run_id: str | None) -> None:
         typer.echo(f"Session {session.number} of run {run.run_id} is over already ({state.status.value}).")
         return
     log: Path | None = None
+    session_id = session.session_id
     if isinstance(backend, HereBackend):
         session_id = backend.alive(session.number)
-    else:
+    elif state.status is not Status.QUEUED:
         log, session_id = cancelling.save_log(backend, run, session)
     done = cancelling.cancel_session(backend, run, session, session_id)
     typer.echo(str(done))

@@ -283,7 +283,8 @@ def test_a_relay_that_is_killed_at_any_instant_goes_on_and_pushes_nothing_twice(
 
     # In the middle of a push that the target has not taken, and right after one that it has.
     kaggle.set_fault("hang", {"method": "SaveKernel"})
-    killed_when(lambda: book.sessions(RUN_ID)[-1].submission == "pushing")
+    killed_when(lambda: kaggle.faults()["hang"][0]["taken"])
+    assert book.sessions(RUN_ID)[-1].submission == "pushing"
     assert book.relay(RUN_ID) is not None
     kaggle.set_fault("answer_lost", {"method": "SaveKernel"})
     before = len(_pushed(kaggle))
