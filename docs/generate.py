@@ -55,6 +55,14 @@ def embedded_kaggle_page() -> str:
     return _between(_between(text, "faults", faults), "settings", settings)
 
 
+def json_page() -> str:
+    """docs/json.md with the documents that `--json` prints, as the code has them."""
+    from launcher import documents
+
+    text = (FOLDER / "json.md").read_text(encoding="utf-8")
+    return _between(text, "documents", [*documents.page()][:-1])
+
+
 def _between(text: str, name: str, rows: list[str]) -> str:
     """`text` with `rows` between the marks of `name`."""
     begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
@@ -62,7 +70,11 @@ def _between(text: str, name: str, rows: list[str]) -> str:
     return head + begin + "\n".join(rows) + "\n" + end + rest.partition(end)[2]
 
 
-PAGES: dict[str, Callable[[], str]] = {"cli.md": cli_page, "embedded-kaggle.md": embedded_kaggle_page}
+PAGES: dict[str, Callable[[], str]] = {
+    "cli.md": cli_page,
+    "embedded-kaggle.md": embedded_kaggle_page,
+    "json.md": json_page,
+}
 
 
 def main(argv: list[str]) -> int:

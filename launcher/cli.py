@@ -44,7 +44,20 @@ class TargetChoice(enum.StrEnum):
     local = "local"
 
 
-RunArgument = Annotated[str | None, typer.Argument(metavar="[RUN]", help="Run to act on; the newest one by default.")]
+def _known_runs(incomplete: str) -> list[str]:
+    """Names of runs that the shell may complete to; a ledger that cannot be read completes to none."""
+    from launcher.ledger import Ledger
+
+    try:
+        return [run.run_id for run in Ledger().runs() if run.run_id.startswith(incomplete)]
+    except (LauncherError, OSError):
+        return []
+
+
+RunArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="[RUN]", help="Run to act on; the newest one by default.", autocompletion=_known_runs),
+]
 Target = Annotated[
     TargetChoice | None,
     typer.Option(help="kaggle.com or the embedded Kaggle; by default kaggle where credentials are found, else local."),
@@ -298,6 +311,7 @@ def status(run: RunArgument = None, json: Json = False) -> None:
 def logs(
     run: RunArgument = None,
     session: Annotated[int | None, typer.Option(help="Session number; the newest by default.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Print the log of a session, as it was kept or as the target has it.
 
@@ -305,7 +319,7 @@ def logs(
     """
     from launcher.commands.logs import logs as command
 
-    command(run, session=session)
+    command(run, session=session, as_json=json)
 
 
 @app.command()
@@ -315,6 +329,17 @@ def quota(target: Target = None, json: Json = False) -> None:
     Example: kaglaunch quota
     """
     from launcher.commands.quota import quota as command
+
+    command(_target(target), as_json=json)
+
+
+@app.command()
+def doctor(target: Target = None, json: Json = False) -> None:
+    """Look at this machine, its credentials and its target; each finding with its fix.
+
+    Example: kaglaunch doctor
+    """
+    from launcher.commands.doctor import doctor as command
 
     command(_target(target), as_json=json)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TextIO
 
+from launcher import documents
 from launcher.alerts import Alert, Level
 from launcher.backends.base import LogLine, SessionState
 from launcher.ledger import Run, Session
@@ -121,7 +121,7 @@ class JsonScreen:
         pass
 
     def _say(self, value: dict[str, Any]) -> None:
-        self._out.write(json.dumps(value, ensure_ascii=True) + "\n")
+        self._out.write(documents.line(value) + "\n")
         self._out.flush()
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
+from typing import Any
 
 import typer
 
-from launcher import fetching, reporting, target, transfers
+from launcher import documents, fetching, reporting, target, transfers
 from launcher.errors import CheckpointError
 from launcher.fetching import Fetched
 from launcher.ledger import Ledger, Run
@@ -25,7 +25,7 @@ def fetch_checkpoints(run_id: str | None, *, everything: bool, step: int | None,
     backend = target.of_run(run).connect()
     shown = transfers.PlainTransfers(_to_stderr) if as_json else transfers.for_terminal(typer.echo)
     results = fetching.fetch(run, backend, book, everything=everything, step=step, transfers=shown)
-    typer.echo(json.dumps([_plain(result) for result in results], indent=2) if as_json else table(run, results))
+    typer.echo(documents.text([plain(result) for result in results]) if as_json else table(run, results))
     if not any(result.path for result in results):
         asked = (
             f"No checkpoint at step {step} of run {run.run_id}"
@@ -63,7 +63,8 @@ def _metrics(result: Fetched) -> str:
     return ", ".join(f"{key} {shown[key]:.4g}" for key in wanted)
 
 
-def _plain(result: Fetched) -> dict[str, object]:
+def plain(result: Fetched) -> dict[str, Any]:
+    """What `fetch-checkpoints --json` has of one checkpoint."""
     return {
         "num_timesteps": result.num_timesteps,
         "origin": result.origin,

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-import sys
+import re
+from collections.abc import Iterator
 
 import typer
 
-from launcher import target
+from launcher import documents, target
+from launcher.backends.base import LogLine
 from launcher.errors import UnknownRun
 from launcher.ledger import Ledger
 
+_KEPT = re.compile(r"(\d+\.\d{3}) (\S+) (.*)", re.DOTALL)
 
-def logs(run_id: str | None, *, session: int | None) -> None:
-    """The log of a session: what was kept here, else what the target still has."""
+
+def lines(run_id: str | None, session: int | None) -> Iterator[LogLine]:
+    """The log of a session: what was kept here, else what the target still has.
+
+    Raises
+    ------
+    UnknownRun
+        The run has no such session.
+    """
     book = Ledger()
     run = book.run(run_id)
     sessions = {one.number: one for one in book.sessions(run.run_id)}
@@ -21,7 +31,22 @@ def logs(run_id: str | None, *, session: int | None) -> None:
         raise UnknownRun(f"Run {run.run_id} has no session {number}; it has {', '.join(map(str, sessions))}.")
     path = run.log(number)
     if path.exists():
-        sys.stdout.write(path.read_text(encoding="utf-8"))
-        return
-    for line in target.of_session(run, sessions[number]).log_lines(run.slug(number)):
-        typer.echo(f"{line.time:.3f} {line.stream} {line.text}")
+        with path.open(encoding="utf-8", newline="\n") as file:
+            yield from map(_kept, file)
+    else:
+        yield from target.of_session(run, sessions[number]).log_lines(run.slug(number))
+
+
+def logs(run_id: str | None, *, session: int | None, as_json: bool = False) -> None:
+    """Print it, a line at a time."""
+    for line in lines(run_id, session):
+        if as_json:
+            typer.echo(documents.line({"time": line.time, "stream": line.stream, "text": line.text}))
+        else:
+            typer.echo(f"{line.time:.3f} {line.stream} {line.text}")
+
+
+def _kept(raw: str) -> LogLine:
+    """A line of the kept file; one message of several lines goes on in lines without a time."""
+    found = _KEPT.fullmatch(raw.rstrip("\n"))
+    return LogLine(float(found[1]), found[2], found[3]) if found else LogLine(0.0, "stdout", raw.rstrip("\n"))

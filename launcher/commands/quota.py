@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
-import json
+from typing import Any
 
 import typer
 
-from launcher import target
+from launcher import documents, target
+from launcher.backends.base import Quota
 from launcher.errors import BackendError
-from launcher.target import TargetName
+from launcher.target import Target, TargetName
 
 
-def quota(forced: TargetName | None, *, as_json: bool) -> None:
-    """GPU hours used, reserved and left this week."""
-    chosen = target.choose(forced)
+def left(chosen: Target) -> Quota:
+    """GPU hours used, reserved and left this week on `chosen`.
+
+    Raises
+    ------
+    BackendError
+        The target does not tell.
+    """
     found = chosen.connect().quota()
     if found is None:
         raise BackendError("The target does not tell its GPU quota. That is not the same as none being left.")
-    values = {
+    return found
+
+
+def plain(chosen: Target, found: Quota) -> dict[str, Any]:
+    """What `quota --json` has."""
+    return {
+        "target": chosen.name.value,
         "used_h": found.used_h,
         "reserved_h": found.reserved_h,
         "allowed_h": found.allowed_h,
         "left_h": found.left_h,
+        "refresh": found.refresh.isoformat() if found.refresh else None,
     }
+
+
+def quota(forced: TargetName | None, *, as_json: bool) -> None:
+    """Show them."""
+    chosen = target.choose(forced)
+    found = left(chosen)
     if as_json:
-        refresh = found.refresh.isoformat() if found.refresh else None
-        typer.echo(json.dumps({"target": chosen.name.value, **values, "refresh": refresh}, indent=2))
+        typer.echo(documents.text(plain(chosen, found)))
         return
     typer.echo(str(chosen))
     until = f" until {found.refresh:%a %d %b %H:%M} UTC" if found.refresh else ""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import typer
 
-from launcher import reporting
+from launcher import documents, reporting
 from launcher.ledger import Ledger
 
 
@@ -15,4 +13,4 @@ def report(run_id: str | None, *, as_json: bool) -> None:
     book = Ledger()
     run = book.run(run_id)
     rows = reporting.report(run, book)
-    typer.echo(json.dumps(reporting.as_json(run, rows), indent=2) if as_json else reporting.as_table(run, rows))
+    typer.echo(documents.text(reporting.as_json(run, rows)) if as_json else reporting.as_table(run, rows))

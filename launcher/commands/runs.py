@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import time
+from typing import Any
 
 import typer
 
-from launcher import reporting
+from launcher import documents, reporting
 from launcher.ledger import Ledger
 from launcher.reporting import duration
 from launcher.target import TargetName
 
 
-def runs(*, as_json: bool, remote: bool = False, forced: TargetName | None = None) -> None:
-    """Every run that is known on this machine, newest first; with `remote` those that only the target knows."""
+def listing() -> list[dict[str, Any]]:
+    """Every run that is known on this machine, newest first, as `runs --json` has it."""
     book = Ledger()
-    if remote:
-        _remote(book, forced, as_json)
-        return
     rows = []
     for run in book.runs():
         report = reporting.report(run, book)
@@ -35,8 +32,17 @@ def runs(*, as_json: bool, remote: bool = False, forced: TargetName | None = Non
                 "folder": str(run.folder),
             }
         )
+    return rows
+
+
+def runs(*, as_json: bool, remote: bool = False, forced: TargetName | None = None) -> None:
+    """Show them; with `remote` those that only the target knows."""
+    if remote:
+        _remote(Ledger(), forced, as_json)
+        return
+    rows = listing()
     if as_json:
-        typer.echo(json.dumps(rows, indent=2))
+        typer.echo(documents.text(rows))
     elif not rows:
         typer.echo(
             "No run was pushed from this machine yet. Start one with `kaglaunch push --quick`; `kaglaunch runs "
@@ -46,13 +52,13 @@ def runs(*, as_json: bool, remote: bool = False, forced: TargetName | None = Non
         header = ["run", "target", "age", "sessions", "safe", "of", "last session"]
         body = [
             [
-                str(row["run_id"]),
-                str(row["target"]),
-                duration(float(str(row["age_s"]))),
+                row["run_id"],
+                row["target"],
+                duration(row["age_s"]),
                 str(row["sessions"]),
                 f"{row['safe_timesteps']:,}",
                 f"{row['total_timesteps']:,}",
-                str(row["state"]),
+                row["state"],
             ]
             for row in rows
         ]
@@ -66,7 +72,7 @@ def _remote(book: Ledger, forced: TargetName | None, as_json: bool) -> None:
     found = adopting.unknown_runs(chosen.connect(), book)
     if as_json:
         rows = [{"run_id": f.run_id, "sessions": f.sessions, "dataset": f.dataset, "known": False} for f in found]
-        typer.echo(json.dumps(rows, indent=2))
+        typer.echo(documents.text(rows))
         return
     typer.echo(str(chosen))
     if not found:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import typer
 
-from launcher import locks, target
+from launcher import documents, locks, target
 from launcher.errors import NotFound
 from launcher.ledger import Ledger
 
 
-def status(run_id: str | None, *, as_json: bool) -> None:
-    """Where the newest session of a run stands, asked on the target now."""
+def standing(run_id: str | None) -> dict[str, Any]:
+    """Where the newest session of a run stands, asked on the target now, as `status --json` has it."""
     book = Ledger()
     run = book.run(run_id)
     session = book.sessions(run.run_id)[-1]
@@ -32,17 +31,23 @@ def status(run_id: str | None, *, as_json: bool) -> None:
         book.update_session(run.run_id, session.number, status=state.status.value, message=state.message)
     except NotFound as error:
         values |= {"status": "NOT_FOUND", "message": str(error)}
-    if (relay := book.relay(run.run_id)) is not None:
-        values["relay"] = {"state": relay.state, "note": relay.note, "process": locks.holder(run.relay_lock)}
+    relay = book.relay(run.run_id)
+    values["relay"] = relay and {"state": relay.state, "note": relay.note, "process": locks.holder(run.relay_lock)}
+    return values
+
+
+def status(run_id: str | None, *, as_json: bool) -> None:
+    """Show it."""
+    values = standing(run_id)
     if as_json:
-        typer.echo(json.dumps(values, indent=2))
+        typer.echo(documents.text(values))
     else:
         message = f" {values['message']}" if values["message"] else ""
-        typer.echo(f"Session {session.number} of run {run.run_id}: {values['status']}.{message}")
+        typer.echo(f"Session {values['session']} of run {values['run_id']}: {values['status']}.{message}")
         code = values["code_digest"][:12] or "unknown here"
         typer.echo(f"  code {code}, configuration {values['config_digest'][:12]} (sha256)")
-        if relay is not None:
-            typer.echo(f"  relay {_relay(run.run_id, relay.state, relay.note, values['relay']['process'])}")
+        if values["relay"] is not None:
+            typer.echo(f"  relay {_relay(values['run_id'], **values['relay'])}")
 
 
 def _relay(run_id: str, state: str, note: str, process: int | None) -> str:

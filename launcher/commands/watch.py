@@ -64,6 +64,7 @@ def next_session(run: Run, book: Ledger, *, after: int, wait: Callable[[float], 
 
 
 def _relayed(run: Run, book: Ledger) -> bool:
+    """Whether a process is relaying `run`; a relay that was interrupted has none."""
     relay = book.relay(run.run_id)
     return relay is not None and relay.state == "on" and locks.holder(run.relay_lock) is not None
 

@@ -1,0 +1,217 @@
+"""What `--json` prints: one table of documents and fields, from which docs/json.md and the JSON Schemas are made.
+
+A field is never taken away or given another meaning without a new SCHEMA; new ones may come.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+SCHEMA = 1
+NUMBER, INTEGER, TEXT, FLAG, OBJECT, ARRAY = "number", "integer", "string", "boolean", "object", "array"
+OPTIONAL_TEXT, OPTIONAL_INTEGER, OPTIONAL_OBJECT = "string or null", "integer or null", "object or null"
+
+
+@dataclass(frozen=True)
+class Document:
+    """What one command prints: an object, an array of objects, or one object a line."""
+
+    command: str
+    shape: str
+    fields: Mapping[str, tuple[str, str]]
+    """Field -> its type and its meaning."""
+    inner: Mapping[str, Mapping[str, tuple[str, str]]] | None = None
+    """Array field -> the fields of its objects."""
+    open: bool = False
+    """Whether further fields follow, which another page lists."""
+
+
+_SESSION = {
+    "session": (INTEGER, "number of the session in its run, from 1"),
+    "slug": (TEXT, "its kernel"),
+    "device": (TEXT, "device that was asked for"),
+    "target": (TEXT, "where it ran: kaggle, local or here"),
+    "status": (TEXT, "the platform's last known state; empty before it was asked"),
+    "result": (TEXT, "the kernel's own word; empty without one"),
+    "from_timesteps": (INTEGER, "timestep that it started from"),
+    "done_timesteps": (OPTIONAL_INTEGER, "furthest timestep that its log told; null where nobody can know"),
+    "published_timesteps": (INTEGER, "furthest timestep that is safe"),
+    "lost_timesteps": (OPTIONAL_INTEGER, "done less published at its end; null where nobody can know"),
+    "bound": (TEXT, "the most that a kill of it can cost"),
+    "ended": (TEXT, "how it ended, in words"),
+}
+
+DOCUMENTS: Mapping[str, Document] = {
+    "runs": Document(
+        "kaglaunch runs --json",
+        "array",
+        {
+            "run_id": (TEXT, "name of the run"),
+            "target": (TEXT, "where it was pushed: kaggle or local"),
+            "age_s": (INTEGER, "seconds since it was pushed"),
+            "sessions": (INTEGER, "how many sessions it has had"),
+            "safe_timesteps": (INTEGER, "furthest timestep that is safe"),
+            "total_timesteps": (INTEGER, "timesteps of the whole run"),
+            "state": (TEXT, "how its newest session stands, in words"),
+            "folder": (TEXT, "folder of its scripts, logs and checkpoints"),
+        },
+    ),
+    "runs-remote": Document(
+        "kaglaunch runs --remote --json",
+        "array",
+        {
+            "run_id": (TEXT, "name of a run that only the target knows"),
+            "sessions": (ARRAY, "numbers of its sessions that have a kernel there"),
+            "dataset": (FLAG, "whether it has a dataset of checkpoints"),
+            "known": (FLAG, "false: this machine does not know it"),
+        },
+    ),
+    "status": Document(
+        "kaglaunch status --json",
+        "object",
+        {
+            "run_id": (TEXT, "name of the run"),
+            "session": (INTEGER, "number of its newest session"),
+            "target": (TEXT, "where that session runs: kaggle, local or here"),
+            "slug": (TEXT, "its kernel"),
+            "code_digest": (TEXT, "sha256 of what it runs; empty where nobody here knows"),
+            "config_digest": (TEXT, "sha256 of its configuration"),
+            "status": (TEXT, "the platform's word, or NOT_FOUND"),
+            "message": (TEXT, "what the platform says of a failure; empty without one"),
+            "relay": (OPTIONAL_OBJECT, "`state`, `note` and `process` of the run's relay; null without one"),
+        },
+    ),
+    "report": Document(
+        "kaglaunch report --json",
+        "object",
+        {
+            "run_id": (TEXT, "name of the run"),
+            "target": (TEXT, "where it was pushed"),
+            "total_timesteps": (INTEGER, "timesteps of the whole run"),
+            "sessions": (ARRAY, "its sessions, first to last"),
+        },
+        {"sessions": _SESSION},
+    ),
+    "quota": Document(
+        "kaglaunch quota --json",
+        "object",
+        {
+            "target": (TEXT, "who was asked"),
+            "used_h": (NUMBER, "GPU hours used this week"),
+            "reserved_h": (NUMBER, "GPU hours that running sessions may still use"),
+            "allowed_h": (NUMBER, "GPU hours of a week"),
+            "left_h": (NUMBER, "GPU hours that a new session can count on"),
+            "refresh": (OPTIONAL_TEXT, "when the week begins anew, ISO 8601; null where it is not told"),
+        },
+    ),
+    "logs": Document(
+        "kaglaunch logs --json",
+        "lines",
+        {
+            "time": (NUMBER, "seconds since the session began"),
+            "stream": (TEXT, "stdout or stderr"),
+            "text": (TEXT, "the line"),
+        },
+    ),
+    "watch": Document(
+        "kaglaunch watch --json",
+        "lines",
+        {"event": (TEXT, "watch, state, log, alert, note, or an event of the session: see events.md")},
+        open=True,
+    ),
+    "fetch-checkpoints": Document(
+        "kaglaunch fetch-checkpoints --json",
+        "array",
+        {
+            "num_timesteps": (INTEGER, "timestep of the checkpoint"),
+            "origin": (TEXT, "where it came from"),
+            "path": (OPTIONAL_TEXT, "the file; null where none verified"),
+            "size": (INTEGER, "bytes"),
+            "verdict": (TEXT, "verified, or what is wrong with it"),
+            "metrics": (OBJECT, "training metrics that its manifest holds"),
+        },
+    ),
+    "doctor": Document(
+        "kaglaunch doctor --json",
+        "object",
+        {
+            "healthy": (FLAG, "whether no check failed"),
+            "checks": (ARRAY, "what was looked at"),
+        },
+        {
+            "checks": {
+                "name": (TEXT, "what was looked at"),
+                "verdict": (TEXT, "PASS, WARN or FAIL"),
+                "found": (TEXT, "the evidence"),
+                "fix": (TEXT, "what to do about it; empty for a PASS"),
+            }
+        },
+    ),
+}
+
+
+def text(value: dict[str, Any] | list[dict[str, Any]]) -> str:
+    """`value` as a command prints it: with the schema's number, in plain ASCII."""
+    marked = [_marked(one) for one in value] if isinstance(value, list) else _marked(value)
+    return json.dumps(marked, indent=2)
+
+
+def line(value: dict[str, Any]) -> str:
+    """`value` as one line of a command that prints one object a line."""
+    return json.dumps(_marked(value))
+
+
+def json_schema(name: str) -> dict[str, Any]:
+    """The JSON Schema (2020-12) of what one command prints; of one line for those that print lines."""
+    document = DOCUMENTS[name]
+    one = _object(document.fields, document.inner or {}, document.open)
+    return {"type": "array", "items": one} if document.shape == "array" else one
+
+
+def page() -> Iterator[str]:
+    """Lines of the tables of docs/json.md."""
+    for name, document in DOCUMENTS.items():
+        prints = {"object": "One object.", "array": "An array of objects.", "lines": "One object a line."}
+        yield from (f"## {name}", "", f"`{document.command}`. {prints[document.shape]}", "")
+        yield from _table(document.fields)
+        for field, fields in (document.inner or {}).items():
+            yield from (f"Each of `{field}`:", "")
+            yield from _table(fields)
+
+
+def _table(fields: Mapping[str, tuple[str, str]]) -> Iterator[str]:
+    yield from ("| field | type | meaning |", "|---|---|---|")
+    for name, (kind, meaning) in fields.items():
+        yield f"| `{name}` | {kind} | {meaning} |"
+    yield ""
+
+
+def _marked(value: dict[str, Any]) -> dict[str, Any]:
+    return {"schema": SCHEMA, **value}
+
+
+def _object(
+    fields: Mapping[str, tuple[str, str]], inner: Mapping[str, Mapping[str, tuple[str, str]]], is_open: bool
+) -> dict[str, Any]:
+    properties: dict[str, Any] = {name: {"type": kind.split(" or ")} for name, (kind, _) in fields.items()}
+    for name, own in inner.items():
+        properties[name] = {"type": "array", "items": _bare(own)}
+    properties["schema"] = {"const": SCHEMA}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": [*fields, "schema"],
+        "additionalProperties": is_open,
+    }
+
+
+def _bare(fields: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {name: {"type": kind.split(" or ")} for name, (kind, _) in fields.items()},
+        "required": list(fields),
+        "additionalProperties": False,
+    }
