@@ -10,6 +10,7 @@ from launcher import documents, fetching, reporting, target, transfers
 from launcher.errors import CheckpointError
 from launcher.fetching import Fetched
 from launcher.ledger import Ledger, Run
+from launcher.transfers import Transfers
 
 
 def fetch_checkpoints(run_id: str | None, *, everything: bool, step: int | None, as_json: bool) -> None:
@@ -20,12 +21,32 @@ def fetch_checkpoints(run_id: str | None, *, everything: bool, step: int | None,
     CheckpointError
         None that verifies can be had.
     """
+    shown = transfers.PlainTransfers(_to_stderr) if as_json else transfers.for_terminal(typer.echo)
+    run, results = fetched(run_id, everything=everything, step=step, shown=shown, require=False)
+    typer.echo(documents.text([plain(result) for result in results]) if as_json else table(run, results))
+    _require(run, results, step)
+
+
+def fetched(
+    run_id: str | None, *, everything: bool, step: int | None, shown: Transfers, require: bool = True
+) -> tuple[Run, list[Fetched]]:
+    """The run, and what was brought into its folder.
+
+    Raises
+    ------
+    CheckpointError
+        None that verifies can be had, with `require`.
+    """
     book = Ledger()
     run = book.run(run_id)
     backend = target.of_run(run).connect()
-    shown = transfers.PlainTransfers(_to_stderr) if as_json else transfers.for_terminal(typer.echo)
     results = fetching.fetch(run, backend, book, everything=everything, step=step, transfers=shown)
-    typer.echo(documents.text([plain(result) for result in results]) if as_json else table(run, results))
+    if require:
+        _require(run, results, step)
+    return run, results
+
+
+def _require(run: Run, results: list[Fetched], step: int | None) -> None:
     if not any(result.path for result in results):
         asked = (
             f"No checkpoint at step {step} of run {run.run_id}"

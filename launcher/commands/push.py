@@ -78,8 +78,8 @@ def push(
     watch_it: bool,
     relay_it: bool,
     as_json: bool,
-) -> None:
-    """Start a new run, or with `dry_run` show what would be pushed.
+) -> str | None:
+    """Start a new run and return its name, or with `dry_run` show what would be pushed.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def push(
     if dry_run:
         typer.echo(json.dumps(plain(proposal, report), indent=2) if as_json else describe(proposal, report))
         report.refuse()
-        return
+        return None
     for line in report.lines(everything=False):
         note(line)
     report.refuse()
@@ -113,6 +113,7 @@ def push(
         relay.relay_run(run, chosen, book, flags=flags)
     elif watch_it:
         watch.watch_session(run, chosen, proposal.backend, book, settings.watch, json_lines=as_json)
+    return run.run_id
 
 
 def say_started(run: Run, number: int, prepared: Prepared, address: str) -> None:
