@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.backends.base import LogLine, Sessions
+from launcher.backends.here import HereBackend
 from launcher.errors import BackendError, BackendUnavailable, NotFound
 from launcher.follow import Ended, Follower
 from launcher.ledger import Run, Session
@@ -54,6 +55,8 @@ def cancel_session(
         The end could not be confirmed.
     """
     slug = run.slug(session.number)
+    if isinstance(backend, HereBackend):
+        session_id = backend.alive(session.number)
     reason = "its log did not tell its id"
     if session_id is not None:
         reason, wait_s = f"it still runs {WAIT_S:.0f} s after the request", WAIT_S

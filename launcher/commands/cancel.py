@@ -9,7 +9,6 @@ import typer
 
 from launcher import cancelling, continuing, pushing, target
 from launcher.backends.base import Status
-from launcher.backends.here import HereBackend
 from launcher.cancelling import DELETED
 from launcher.errors import BackendError, NotFound
 from launcher.ledger import Ledger, Run, Session
@@ -32,9 +31,7 @@ def cancel(run_id: str | None) -> None:
         return
     log: Path | None = None
     session_id = session.session_id
-    if isinstance(backend, HereBackend):
-        session_id = backend.alive(session.number)
-    elif state.status is not Status.QUEUED:
+    if not session.here and state.status is not Status.QUEUED:
         log, session_id = cancelling.save_log(backend, run, session)
     done = cancelling.cancel_session(backend, run, session, session_id)
     typer.echo(str(done))

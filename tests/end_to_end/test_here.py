@@ -109,7 +109,7 @@ def _here_until_published(user: User, beyond: int) -> subprocess.Popen[str]:
 def test_ctrl_c_here_writes_a_last_checkpoint_and_the_next_session_on_the_target_starts_from_it(user: User) -> None:
     (user.folder / "kaglaunch.toml").write_text(LONG_PPO)
     _kill_at(user, 400)
-    user.types("push", "--watch", code=6)
+    user.types("push", "--waive", "plan", "--watch", code=6)
     user.kaggle.clear_faults()
     here = _here_until_published(user, 1000)
     here.send_signal(signal.SIGINT)
@@ -135,13 +135,12 @@ def test_ctrl_c_here_writes_a_last_checkpoint_and_the_next_session_on_the_target
     watching.communicate(timeout=30)
     run, session = _last(user)
     assert (session.number, session.target) == (3, "local")
-    assert "was cancelled" in user.types("cancel")
 
 
 def test_a_session_here_outlives_the_command_that_started_it_and_is_unique(user: User) -> None:
     (user.folder / "kaglaunch.toml").write_text(LONG_PPO)
     _kill_at(user, 200)
-    user.types("push", "--watch", code=6)
+    user.types("push", "--waive", "plan", "--watch", code=6)
     here = _here_until_published(user, 600)
     here.kill()
     here.communicate()

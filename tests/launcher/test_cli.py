@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from kernel.config import RunConfig
 from launcher.cli import main
+from launcher.ledger import Ledger, new_run
 
 
 def _fails(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> str:
@@ -67,6 +69,19 @@ def test_the_embedded_target_without_the_training_extra_says_how_to_install_it(
     assert "torch cannot be imported here" in said
     assert "kaglaunch[train]" in said
     assert not (home / "state").exists()
+
+
+def test_a_resume_here_without_the_training_extra_says_how_to_install_it_and_how_to_do_without(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = new_run("quick-abcdef", "local", "local", RunConfig("quick-abcdef", 100, 10), home)
+    Ledger().add_run(run)
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "torch" else real(name, *rest))
+    said = _fails(capsys, 1, "resume", "--here")
+    assert "torch cannot be imported here" in said
+    assert "kaglaunch[train]" in said
+    assert "kaglaunch resume quick-abcdef --device cpu" in said
 
 
 def test_a_port_in_use_is_named(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
