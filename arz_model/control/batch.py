@@ -6,7 +6,7 @@ generator, and its results do not depend on how many others share the batch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,17 +111,31 @@ class TrafficBatch:
         """Observations of all episodes, float32 (B, size)."""
         return self.observer.observe(self.solver, self.solver.measured, self.signals)
 
-    def step(self, actions: NDArray[np.int64]) -> Transition:
-        """One decision interval with the actions (B, J)."""
+    def step(self, actions: NDArray[np.int64], each_second: Callable[[Observables], None] | None = None) -> Transition:
+        """One decision interval with the actions (B, J); `each_second` sees what each second of it brought."""
         windows = self.signals.request(actions, self._n_steps)
         _gather(self.arrivals, self.seconds, self._arriving)
-        measured = self.solver.advance(self._n_steps, self._arriving, windows)
+        if each_second is None:
+            measured = self.solver.advance(self._n_steps, self._arriving, windows)
+        else:
+            measured = self._advance_by_seconds(windows, each_second)
         self.seconds += self.interval
         obs = self.observer.observe(self.solver, measured, self.signals)
         interval = Interval(measured, self._before, self._weights, self.exits, self.scenario.delay_scale)
         rewards = self.reward(interval) * self._scale
         self._before = queued_time(measured)
         return Transition(obs, rewards, self.seconds >= self.scenario.duration, measured)
+
+    def _advance_by_seconds(
+        self, windows: NDArray[np.int64], each_second: Callable[[Observables], None]
+    ) -> Observables:
+        n = self.signals.steps_per_second
+        parts = []
+        for second in range(self.interval):
+            piece = np.ascontiguousarray(self._arriving[:, second : second + 1])
+            parts.append(self.solver.advance(n, piece, np.clip(windows - second * n, 0, n)))
+            each_second(parts[-1])
+        return Observables(np.sum([part.totals for part in parts], axis=0))
 
     def queued(self, measured: Observables) -> NDArray[np.float64]:
         """(B,) mean number of queued vehicles on the roads in the interval."""

@@ -15,6 +15,7 @@ from arz_model.control.controllers import Controller
 from arz_model.control.rewards import lost_time
 from arz_model.control.scenarios import Scenario
 from arz_model.control.statistics import Estimate, estimate
+from arz_model.state import Observables
 
 FIGURES = {
     "delay_s": "mean delay [s/veh]",
@@ -28,8 +29,8 @@ FIGURES = {
 
 delay, time in the network : of all vehicles that arrived, entrance queues included, per vehicle
 queue : vehicles slower than the queue speed or waiting to enter, mean over the episode
-stops : increases of that queue from one decision to the next, per vehicle; vehicles that join while as many leave are
-    not seen, so it is a lower bound
+stops : increases of the queue of each road and entrance from second to second, per vehicle; a vehicle that joins in the
+    second in which another leaves is not seen, so it is a lower bound
 unserved : vehicles still waiting to enter at the end
 """
 
@@ -70,19 +71,25 @@ def drive(
     batch.reset(range(len(seeds)), [np.random.Generator(np.random.PCG64(seed)) for seed in seeds])
     controller.begin(batch)
     sums = {name: np.zeros(len(seeds)) for name in ("lost", "time", "queue", "stops", "out", "arrived")}
-    obs, before, over = batch.observe(), np.zeros(len(seeds)), False
+    before = np.zeros((len(seeds), len(batch.scenario.network.segments)))
+    entrances = list(batch.solver.layout.entrances)
+
+    def count_stops(measured: Observables) -> None:
+        queued = measured.queue.sum(axis=2)
+        queued[:, entrances] += batch.solver.waiting.sum(axis=2)
+        sums["stops"] += np.maximum(queued - before, 0.0).sum(axis=1)
+        before[...] = queued
+
+    obs, over = batch.observe(), False
     while not over:
-        done = batch.step(controller.act(batch, obs))
+        done = batch.step(controller.act(batch, obs), count_stops)
         obs, measured, over = done.obs, done.measured, bool(done.over.all())
         entrance = measured.entrance.sum(axis=(1, 2))
-        queued = batch.queued(measured) + entrance / batch.interval
         sums["lost"] += lost_time(measured)
         sums["time"] += measured.vehicles.sum(axis=(1, 2)) + entrance
-        sums["queue"] += queued * batch.interval
-        sums["stops"] += np.maximum(queued - before, 0.0)
+        sums["queue"] += measured.queue.sum(axis=(1, 2)) + entrance
         sums["out"] += measured.outflow[:, batch.exits].sum(axis=(1, 2))
         sums["arrived"] += measured.arrivals.sum(axis=(1, 2))
-        before = queued
     seconds = float(batch.seconds[0])
     arrived = np.maximum(sums["arrived"], 1e-9)
     figures = {

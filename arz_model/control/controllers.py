@@ -6,15 +6,17 @@ states the decision interval that it needs. It reads the exact traffic state, as
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from arz_model.control.batch import TrafficBatch
+from arz_model.parameters import ParameterError
 
 Actions = NDArray[np.int64]
+MAX_PHASES = 16
 
 
 class Controller(Protocol):
@@ -34,7 +36,8 @@ class Controller(Protocol):
 class FixedTime:
     """Greens of fixed length in a fixed order.
 
-    greens : seconds of green of each phase, the same at every intersection, (P,); or (J, P).
+    greens : seconds of green of each phase, the same at every intersection, (P,); or (J, P); more than there are phases
+        may be given.
     offsets : seconds by which each intersection lags, (J,).
     """
 
@@ -49,6 +52,11 @@ class FixedTime:
 
     def begin(self, batch: TrafficBatch) -> None:
         n, n_intersections = batch.signals.phase.shape
+        if self._greens.shape[-1] < batch.signals.n_phases.max():
+            raise ParameterError(
+                f"{self.name} gives {self._greens.shape[-1]} greens; "
+                f"scenario {batch.scenario.name!r} has {batch.signals.n_phases.max()} phases."
+            )
         self.plan(np.broadcast_to(self._greens, (n, 1, n_intersections, self._greens.shape[-1])), batch)
 
     def plan(self, greens: NDArray[np.float64], batch: TrafficBatch) -> None:
@@ -264,3 +272,48 @@ def road_flows(batch: TrafficBatch, n_periods: int = 1) -> NDArray[np.float64]:
                 turning[network.index[inlet], network.index[outlet]] = ratio
     carried: NDArray[np.float64] = flows @ np.linalg.inv(np.eye(len(turning)) - turning)
     return carried
+
+
+def _green_wave(**parameters: Any) -> Controller:
+    return Webster(**{"offset_s": 24.0, "name": "green wave", **parameters})
+
+
+CONTROLLERS: dict[str, Callable[..., Controller]] = {
+    "fixed": lambda green_s=30, **p: FixedTime(np.full(MAX_PHASES, green_s), **{"name": f"fixed {green_s:g} s", **p}),
+    "webster": Webster,
+    "webster-15min": lambda **p: Webster(**{"n_periods": 4, "name": "Webster, 15 min", **p}),
+    "green-wave": _green_wave,
+    "actuated": Actuated,
+    "max-pressure": lambda **p: LongestQueue(**{"pressure": True, "name": "max-pressure", **p}),
+    "longest-queue": LongestQueue,
+    "random": RandomPhase,
+}
+"""Controllers by name; each takes the keyword arguments of its class."""
+
+
+def by_name(text: str) -> Controller:
+    """A controller from `name` or `name:key=number,...`.
+
+    Raises
+    ------
+    ParameterError
+        No such controller, or a parameter that it does not take; the message lists the valid ones.
+    """
+    name, _, given = text.partition(":")
+    if name not in CONTROLLERS:
+        raise ParameterError(f"no controller {name!r}; there are {', '.join(CONTROLLERS)}.")
+    parameters: dict[str, float] = {}
+    for pair in filter(None, given.split(",")):
+        key, _, value = pair.partition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            raise ParameterError(f"parameters of a controller are written key=number; got {pair!r}.") from None
+        parameters[key] = int(number) if number.is_integer() else number
+    try:
+        controller = CONTROLLERS[name](**parameters)
+    except TypeError as error:
+        raise ParameterError(f"controller {name!r}: {error}.") from error
+    if parameters:
+        controller.name = text
+    return controller

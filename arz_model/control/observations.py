@@ -100,10 +100,10 @@ def _observe(
             total = 0.0
             for i in range(bins[k, 2] - bins[k, 1]):
                 total += density[b, bins[k, 1] + i] * overlaps[bins[k, 3] + i]
-            obs[b, bins[k, 0]] = min(1.0, max(0.0, total))
+            obs[b, bins[k, 0]] = np.sqrt(min(1.0, max(0.0, total)))
         for r in range(columns.shape[0]):
             column, s, e = columns[r]
-            obs[b, column] = min(1.0, max(0.0, (queue[b, s, 0] + queue[b, s, 1]) / full_queue[r]))
+            obs[b, column] = np.sqrt(min(1.0, max(0.0, (queue[b, s, 0] + queue[b, s, 1]) / full_queue[r])))
             if e >= 0:
                 outside = max(0.0, waiting[b, e, 0] + waiting[b, e, 1])
                 obs[b, column + 1] = outside / (outside + entrance_scale)

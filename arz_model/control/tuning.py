@@ -1,0 +1,91 @@
+"""Baselines as strong as their parameters allow: every point of a grid, compared on tuning episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from arz_model.control.comparison import drive
+from arz_model.control.controllers import Actuated, Controller, FixedTime, LongestQueue, Webster
+from arz_model.control.scenarios import Scenario
+
+TUNING_SEEDS = tuple(range(100, 120))
+"""Demand of the episodes that baselines are tuned on; agents are validated on it, and never judged."""
+TEST_SEEDS = tuple(range(1000, 1050))
+"""Demand of the episodes that results are reported on."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Controllers that differ by their parameters."""
+
+    name: str
+    make: Callable[..., Controller]
+    grid: Mapping[str, Sequence[Any]]
+    """Values of each parameter."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A family's best member."""
+
+    family: Family
+    controller: Controller
+    parameters: dict[str, Any]
+    delays: dict[tuple[Any, ...], float]
+    """Mean delay [s/veh] of every point of the grid."""
+
+
+def tune(family: Family, scenario: Scenario, seeds: Sequence[int] = TUNING_SEEDS, **options: Any) -> Tuned:
+    """The member with the least mean delay on `seeds`; `options` go to `comparison.drive`."""
+    delays: dict[tuple[Any, ...], float] = {}
+    for point in product(*family.grid.values()):
+        controller = family.make(**dict(zip(family.grid, point, strict=True)))
+        delays[point] = float(drive(controller, scenario, seeds, **options).figures["delay_s"].mean())
+    best = min(delays, key=delays.__getitem__)
+    parameters = dict(zip(family.grid, best, strict=True))
+    return Tuned(family, family.make(**parameters), parameters, delays)
+
+
+def families(scenario: Scenario) -> list[Family]:
+    """The baselines that are tuned: best fixed time, green wave, max-pressure, longest queue, actuated."""
+    n_phases = len(scenario.intersections[0].phases)
+    interval = scenario.decision_interval
+
+    def fixed(cycle_s: int, first_share: float, offset_s: float = 0.0) -> Controller:
+        plan = scenario.intersections[0]
+        green = cycle_s - plan.intergreen * n_phases
+        first = max(plan.min_green, round(green * first_share))
+        others = max(plan.min_green, round((green - first) / (n_phases - 1)))
+        offsets = [offset_s * j for j in range(len(scenario.intersections))]
+        return FixedTime([first] + [others] * (n_phases - 1), offsets, "best fixed time")
+
+    shares = (0.4, 0.5, 0.6) if n_phases == 2 else (0.25, 0.35)
+    fixed_grid: dict[str, Sequence[Any]] = {"cycle_s": (50, 60, 75, 90, 120), "first_share": shares}
+    found = [
+        Family("max-pressure", lambda **p: LongestQueue(**p, pressure=True, name="max-pressure"), SLOTS),
+        Family("longest queue", lambda **p: LongestQueue(**p, name="longest queue"), SLOTS),
+        Family("actuated, 1 s", lambda **p: Actuated(**p, interval=1, name="actuated, 1 s"), GAPS),
+        Family(
+            f"actuated, {interval} s",
+            lambda **p: Actuated(**p, interval=interval, name=f"actuated, {interval} s"),
+            GAPS,
+        ),
+    ]
+    if len(scenario.intersections) > 1:
+        travel = scenario.network.segments[scenario.network.index[scenario.intersections[1].phases[0][1][0]]]
+        one_link = round(travel.length / travel.v_free_c)
+        fixed_grid["offset_s"] = (0.0, 0.5 * one_link, float(one_link))
+        wave = {"max_cycle_s": (60.0, 90.0, 120.0), "offset_s": (0.5 * one_link, float(one_link), 1.5 * one_link)}
+        found.append(Family("green wave", lambda **p: Webster(**p, name="green wave"), wave))
+    return [Family("best fixed time", fixed, fixed_grid), *found]
+
+
+SLOTS: Mapping[str, Sequence[Any]] = {"slot_s": (10, 15, 20, 25, 30, 40), "hysteresis_veh": (2.0, 4.0, 6.0, 8.0, 12.0)}
+GAPS: Mapping[str, Sequence[Any]] = {
+    "detector_m": (10.0, 20.0, 30.0, 40.0, 60.0),
+    "gap_veh": (0.3, 0.5, 0.7, 1.0, 1.5),
+    "max_green_s": (45.0, 60.0, 90.0, 120.0),
+}
