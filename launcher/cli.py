@@ -244,6 +244,37 @@ def relay(
 
 
 @app.command()
+def evaluate(
+    controllers: Annotated[
+        list[str] | None,
+        typer.Argument(help="Names, as in actuated or actuated:detector_m=20,gap_veh=0.7; all by default."),
+    ] = None,
+    agent: Annotated[
+        list[str] | None, typer.Option(help="A run of this machine, or a checkpoint file; may be given again.")
+    ] = None,
+    scenario: Annotated[str | None, typer.Option(help="Scenario name or TOML file; the agent's by default.")] = None,
+    demand: Annotated[str | None, typer.Option(help="Demand profile of the scenario.")] = None,
+    decision_interval_s: Annotated[
+        int | None, typer.Option(help="Decision interval of agents and of controllers that take any.", min=1)
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Number of held-out episodes, the same for all.", min=2)] = 50,
+    plot: Annotated[Path | None, typer.Option(help="SVG file for the mean delays.")] = None,
+    json: Json = False,
+) -> None:
+    """Compare controllers and trained agents on the same held-out traffic.
+
+    Example: kaglaunch evaluate webster actuated max-pressure --scenario crossing --demand peak
+    """
+    from launcher.commands.evaluate import evaluate as command
+
+    options = ["--seeds", str(seeds), *(["--json"] if json else [])]
+    named = {"scenario": scenario, "demand": demand, "decision-interval-s": decision_interval_s, "plot": plot}
+    for name, value in named.items():
+        options += [f"--{name}", str(value)] if value is not None else []
+    command(controllers or [], agent or [], options)
+
+
+@app.command()
 def report(run: RunArgument = None, json: Json = False) -> None:
     """Show what a run has done, what is safe, and what a kill has cost.
 

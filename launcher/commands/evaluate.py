@@ -1,0 +1,55 @@
+"""`kaglaunch evaluate`: controllers and trained agents on the same held-out episodes."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from kernel.manifest import checkpoints_in
+from launcher.errors import NotFound, TrainingMissing
+from launcher.ledger import Ledger
+
+PACKAGES = ("stable_baselines3", "torch", "numba")
+
+
+def evaluate(controllers: Sequence[str], agents: Sequence[str], options: Sequence[str]) -> None:
+    """Compare `controllers` and `agents`, runs or checkpoint files; `options` go to the comparison as they are.
+
+    Raises
+    ------
+    TrainingMissing
+        This machine cannot simulate.
+    NotFound
+        An agent that is neither a file nor a run with a checkpoint on this machine.
+    """
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise TrainingMissing(
+            f"`evaluate` simulates on this machine, and {', '.join(missing)} cannot be imported here.\n"
+            'Install the training extra with `pip install "kaglaunch[train]"`.'
+        )
+    chosen = [argument for agent in agents for argument in ("--checkpoint", str(_checkpoint(agent)))]
+    done = subprocess.run([sys.executable, "-m", "kernel.compare", *controllers, *chosen, *options], check=False)
+    if done.returncode:
+        raise typer.Exit(done.returncode)
+
+
+def _checkpoint(agent: str) -> Path:
+    if agent.endswith(".zip"):
+        path = Path(agent)
+        if not path.is_file():
+            raise NotFound(f"There is no checkpoint {agent}.")
+        return path
+    run = Ledger().run(agent)
+    newest = next(iter(checkpoints_in(run.checkpoints)), None)
+    if newest is None:
+        raise NotFound(
+            f"Run {run.run_id} has no checkpoint on this machine. "
+            f"Bring it with `kaglaunch fetch-checkpoints {run.run_id}`."
+        )
+    return newest

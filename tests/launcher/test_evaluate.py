@@ -1,0 +1,87 @@
+"""`kaglaunch evaluate`: real processes, real checkpoints."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from kernel.config import Configuration, RunConfig, SessionConfig
+from kernel.manifest import checkpoints_in
+
+pytestmark = pytest.mark.slow
+
+
+def kaglaunch(*arguments, folder, state):
+    environment = {"PATH": "/usr/bin:/bin", "KAGLAUNCH_STATE": str(state), "PYTHONPATH": ":".join(sys.path)}
+    return subprocess.run(
+        [sys.executable, "-m", "launcher", "evaluate", *arguments],
+        cwd=folder, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Checkpoints of a short training on `quick`."""
+    folder = tmp_path_factory.mktemp("trained")
+    run = RunConfig(
+        run_id="short-training",
+        total_timesteps=64,
+        checkpoint_freq=32,
+        n_envs=2,
+        env_kwargs={"scenario": "quick", "decision_interval_s": 10},
+        hyperparameters={"n_steps": 16, "batch_size": 32},
+    )
+    (folder / "run.json").write_text(Configuration(run, SessionConfig(device="cpu")).to_json())
+    subprocess.run(
+        [sys.executable, "-m", "kernel", "--config", "run.json"],
+        cwd=folder, env={"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)}, check=True, capture_output=True,
+    )  # fmt: skip
+    return checkpoints_in(folder / "checkpoints")[0]
+
+
+def test_agent_and_controllers_meet_on_the_agents_scenario(trained, tmp_path):
+    done = kaglaunch(
+        "actuated", "random", "--agent", str(trained), "--seeds", "3", "--json", "--plot", "delays.svg",
+        folder=tmp_path, state=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["scenario"] == "quick"
+    assert [c["name"] for c in found["controllers"]] == ["actuated", "random", "short-training t64"]
+    assert [c["decision_interval_s"] for c in found["controllers"]] == [1, 10, 10]
+    assert all(len(c["episodes"]["delay_s"]) == 3 for c in found["controllers"])
+    assert (tmp_path / "delays.svg").read_text().count("±") == 3
+
+
+def test_agent_of_another_scenario_is_refused_by_its_observations(trained, tmp_path):
+    done = kaglaunch("--agent", str(trained), "--scenario", "corridor", "--seeds", "2", folder=tmp_path, state=tmp_path)
+    assert done.returncode == 1
+    assert "trained on observations of 28 numbers; this scenario has" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["actuatd"], "no controller 'actuatd'; there are fixed"),
+        (["random", "--scenario", "crosing"], "no scenario 'crosing'; there are corridor"),
+        (["random", "--demand", "rush"], "has no demand 'rush'; there are"),
+        (["--agent", "missing.zip"], "There is no checkpoint missing.zip"),
+        (["--agent", "no-such-run"], "no-such-run"),
+    ],
+)
+def test_mistakes_end_with_what_there_is(arguments, message, tmp_path):
+    done = kaglaunch(*arguments, "--seeds", "2", folder=tmp_path, state=tmp_path)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_damaged_checkpoint_is_refused(trained, tmp_path):
+    data = bytearray(trained.read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / trained.name).write_bytes(data)
+    done = kaglaunch("--agent", trained.name, "--seeds", "2", folder=tmp_path, state=tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
