@@ -6,7 +6,7 @@ VENV = .venv/installed
 IMAGE_VENV = .image-venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-image check format docs bench validate lock clean
+.PHONY: help demo test test-fast test-image check format docs bench validate results lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -47,6 +47,9 @@ bench: $(VENV) ## speed, as ratios measured side by side
 
 validate: $(VENV) ## docs/validation.md from runs
 	@.venv/bin/python -m benchmarks.validate
+
+results: $(VENV) ## train agents and compare them with tuned baselines: docs/results.md
+	@.venv/bin/python -W ignore -m benchmarks.results
 
 lock: ## pin what is installed now in .venv and .image-venv
 	@.venv/bin/python $(PIP) freeze --exclude-editable | sed 's/+cpu$$//' >requirements/development.txt
