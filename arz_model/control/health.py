@@ -16,6 +16,8 @@ from arz_model.control.env import TrafficSignalEnv
 
 RED_S = 90
 """How long each phase is kept red while its queue is watched [s]."""
+DISCHARGE_S = 20
+"""A queue is long when it lasts so long at the saturation flow [s]."""
 EPISODE_S = 3600
 """Simulated time of each policy that is compared, at most [s]: long enough for a peak."""
 GREENS_S = (5, 10, 20, 45, 90)
@@ -66,8 +68,8 @@ class _Episode:
 
 
 def _action(inner: TrafficSignalEnv, phase: int) -> Any:
-    """The action that asks every intersection for `phase`, or its last one."""
-    wanted = np.minimum(phase, inner.signals.n_phases - 1)
+    """The action that asks every intersection for `phase`; those with fewer begin again."""
+    wanted = phase % inner.signals.n_phases
     return int(wanted[0]) if len(wanted) == 1 else wanted
 
 
@@ -126,16 +128,19 @@ def _stop_lines(env: gymnasium.Env[Any, Any], inner: TrafficSignalEnv, seed: int
     blocked, formed = 0.0, 0.0
     discharged: list[float] = []
     env.reset(seed=seed)
-    n_hold, n_phases = -(-RED_S // interval), int(signals.n_phases.max())
+    # Beyond its maximum a green ends by itself.
+    held_s = min(RED_S, *(plan.max_green for plan in inner.scenario.intersections))
+    n_hold, n_phases = max(1, held_s // interval), int(signals.n_phases.max())
     n_change = -(-int(max(plan.intergreen for plan in inner.scenario.intersections)) // interval)
-    for phase in [*range(n_phases), *range(n_phases)]:
-        waiting, flows, open_s = _queued(inner), [], []
+    for phase in range(2 * n_phases):
+        waiting, flows, open_s, free = _queued(inner), [], [], _room_ahead(inner)
         for _ in range(n_hold):
             env.step(_action(inner, phase))
             flows.append(inner.solver.measured.outflow[0].sum(axis=1))
             open_s.append((signals.windows[0, :, 1] - signals.windows[0, :, 0]) / signals.steps_per_second)
+            free &= _room_ahead(inner)
         for plan in inner.scenario.intersections:
-            green = plan.phases[min(phase, len(plan.phases) - 1)][1]
+            green = plan.phases[phase % len(plan.phases)][1]
             for name in sorted({road for _, roads in plan.phases for road in roads}):
                 s = network.index[name]
                 if name not in green:
@@ -143,7 +148,7 @@ def _stop_lines(env: gymnasium.Env[Any, Any], inner: TrafficSignalEnv, seed: int
                     formed = max(formed, float(_queued(inner)[s]))
                 else:
                     saturation = network.segments[s].saturation_flow
-                    if waiting[s] > saturation * interval:
+                    if waiting[s] > saturation * max(interval, DISCHARGE_S) and free[s]:
                         rates = [float(f[s]) / t[s] for f, t in zip(flows, open_s, strict=True) if t[s] > 0.0]
                         discharged.append(max(rates, default=0.0) / saturation)
     least = min(discharged, default=0.0)
@@ -165,7 +170,7 @@ def _stop_lines(env: gymnasium.Env[Any, Any], inner: TrafficSignalEnv, seed: int
             not discharged or (least > 0.95 and max(discharged) < 1.05),
             f"{len(discharged)} discharges, {100 * least:.3g} % of the saturation flow at least"
             if discharged
-            else f"demand is so low that no queue lasts {interval} s of green",
+            else f"demand is so low that no queue lasts {max(interval, DISCHARGE_S)} s of green",
             "a green that does not open its roads, a stop line without its saturation flow, or blocked exits",
         ),
     )
@@ -175,6 +180,18 @@ def _queued(inner: TrafficSignalEnv) -> NDArray[np.float64]:
     """(S,) mean number of queued vehicles in the last interval."""
     queued: NDArray[np.float64] = inner.solver.measured.queue[0].sum(axis=1) / inner.batch.interval
     return queued
+
+
+def _room_ahead(inner: TrafficSignalEnv) -> NDArray[np.bool_]:
+    """(S,) whether every road that a road leads to begins with fewer vehicles than its maximum flow needs."""
+    network, solver = inner.scenario.network, inner.solver
+    critical = 0.5 * inner.scenario.parameters.rho_full
+    density = solver.total_density()[0]
+    room = np.ones(len(network.segments), np.bool_)
+    for node in network.nodes:
+        free = all(density[solver.layout.first[network.index[outlet]]] < critical for outlet in node.outlets)
+        room[[network.index[inlet] for inlet in node.inlets]] = free
+    return room
 
 
 def _arrivals(inner: TrafficSignalEnv, episodes: dict[str, _Episode]) -> Finding:
