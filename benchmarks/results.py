@@ -151,14 +151,14 @@ def compare(case: Case) -> dict[str, Any]:
     folders = [WORK / recipe(case, seed).run_id for seed in SEEDS]
     chosen = [best_checkpoint(folder) for folder in folders]
     models = [load_policy(path).model for path in chosen]
-    interval = scenario.decision_interval
+    interval, view = scenario.decision_interval, recipe(case, SEEDS[0]).env_kwargs.get("view", "absolute")
     agents = [
-        drive(Policy(model, f"agent, seed {seed}", interval), scenario, seeds)
+        drive(Policy(model, f"agent, seed {seed}", interval, view), scenario, seeds)
         for model, seed in zip(models, SEEDS, strict=True)
     ]
     controls = [
         drive(RandomPhase(name="random policy"), scenario, seeds),
-        drive(Policy(models[0], "agent, shuffled observations", interval, shuffled=True), scenario, seeds),
+        drive(Policy(models[0], "agent, shuffled observations", interval, view, shuffled=True), scenario, seeds),
     ]
     by_name = {result.name: result for result in baselines}
     return {

@@ -62,8 +62,9 @@ def _compare(arguments: argparse.Namespace) -> None:
     scenario = scenarios.choose(scenarios.load(name), demand, interval)
     controllers: list[Controller] = [by_name(text) for text in arguments.controllers or list(CONTROLLERS)]
     for path, found in trained:
+        view = found.run.env_kwargs.get("view", "absolute")
         controllers.append(
-            Policy(found.model, f"{found.run.run_id} t{found.num_timesteps}", scenario.decision_interval)
+            Policy(found.model, f"{found.run.run_id} t{found.num_timesteps}", scenario.decision_interval, view)
         )
         _require_same_shape(path, found, scenario)
     seeds = range(FIRST_SEED, FIRST_SEED + arguments.seeds)

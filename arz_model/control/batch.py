@@ -46,6 +46,7 @@ class TrafficBatch:
     reward : name in REWARDS, or a function of an Interval that gives (B,) vehicle seconds.
     random_start : the first episode of each begins, with empty roads, at a random second of its demand, so that the
         episodes of a batch do not end together.
+    view : absolute, or relative: see RelativeView.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class TrafficBatch:
         decision_interval_s: int | None = None,
         duration_s: int | None = None,
         random_start: bool = False,
+        view: str = "absolute",
         n_threads: int = 1,
     ) -> None:
         if isinstance(reward, str) and reward not in REWARDS:
@@ -76,7 +78,9 @@ class TrafficBatch:
         )
         self.signals = Signals(self.scenario.intersections, network, n, round(1.0 / self.solver.dt))
         self.interval = self.scenario.decision_interval
-        self.observer = Observer(self.scenario.observation, network, self.solver, self.signals, self.interval)
+        self.observer = Observer(
+            self.scenario.observation, network, self.solver, self.signals, self.interval, view
+        )  # fmt: skip
         self.demand = self.scenario.demand
         self.seconds = np.zeros(n, np.int64)
         """(B,) second of the demand at which each episode stands."""
@@ -111,9 +115,26 @@ class TrafficBatch:
         """Observations of all episodes, float32 (B, size)."""
         return self.observer.observe(self.solver, self.solver.measured, self.signals)
 
-    def step(self, actions: NDArray[np.int64], each_second: Callable[[Observables], None] | None = None) -> Transition:
-        """One decision interval with the actions (B, J); `each_second` sees what each second of it brought."""
-        windows = self.signals.request(actions, self._n_steps)
+    def phases(self, actions: Any) -> NDArray[np.int64]:
+        """The phases (B, J) that an agent's actions ask for; they count from the present one in the relative view."""
+        wanted = np.asarray(actions, np.int64).reshape(self.signals.phase.shape)
+        if self.observer.view is None:
+            return wanted
+        outside = (wanted < 0) | (wanted >= self.signals.n_phases)
+        return np.where(outside, wanted, (self.signals.phase + wanted) % self.signals.n_phases)
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """(B, sum of phases) actions that would not be held: the present phase's, the others' once they may begin."""
+        free = self.signals.may_change()
+        parts = []
+        for j, n in enumerate(self.signals.n_phases):
+            present = self.signals.phase[:, j, None] if self.observer.view is None else 0
+            parts.append((present == np.arange(n)) | free[:, j, None])
+        return np.concatenate(parts, axis=1)
+
+    def step(self, phases: NDArray[np.int64], each_second: Callable[[Observables], None] | None = None) -> Transition:
+        """One decision interval with the phases asked for (B, J); `each_second` sees what each second of it brought."""
+        windows = self.signals.request(phases, self._n_steps)
         _gather(self.arrivals, self.seconds, self._arriving)
         if each_second is None:
             measured = self.solver.advance(self._n_steps, self._arriving, windows)

@@ -25,6 +25,8 @@ class Controller(Protocol):
     name: str
     interval: int | None
     """Decision interval that it needs [s]; None takes the scenario's."""
+    view: str
+    """View of the observations that it acts on."""
 
     def begin(self, batch: TrafficBatch) -> None:
         """New episodes have begun."""
@@ -42,6 +44,7 @@ class FixedTime:
     """
 
     interval: int | None = 1
+    view = "absolute"
 
     def __init__(
         self, greens: Sequence[float] | NDArray[Any], offsets: Sequence[float] = (), name: str = "fixed time"
@@ -140,7 +143,7 @@ class Actuated:
         interval: int | None = 1,
         name: str = "actuated",
     ) -> None:
-        self.name, self.interval = name, interval
+        self.name, self.interval, self.view = name, interval, "absolute"
         self._detector, self._gap, self._max_green = detector_m, gap_veh, max_green_s
 
     def begin(self, batch: TrafficBatch) -> None:
@@ -172,6 +175,7 @@ class LongestQueue:
     """
 
     interval: int | None = 1
+    view = "absolute"
 
     def __init__(
         self, slot_s: int = 20, hysteresis_veh: float = 6.0, pressure: bool = False, name: str = "longest queue"
@@ -214,6 +218,7 @@ class RandomPhase:
     """A phase at random at every decision."""
 
     interval: int | None = None
+    view = "absolute"
 
     def __init__(self, seed: int = 0, name: str = "random") -> None:
         self.name, self._seed = name, seed
@@ -228,21 +233,28 @@ class RandomPhase:
 class Policy:
     """A stable-baselines3 model, acting deterministically.
 
+    view : of the observations that it was trained on.
     shuffled : give it another episode's observation instead of its own: a control that must fail.
     """
 
-    def __init__(self, model: Any, name: str = "agent", interval: int | None = None, shuffled: bool = False) -> None:
-        self.name, self.interval, self._model, self._shuffled = name, interval, model, shuffled
+    def __init__(
+        self,
+        model: Any,
+        name: str = "agent",
+        interval: int | None = None,
+        view: str = "absolute",
+        shuffled: bool = False,
+    ) -> None:
+        self.name, self.interval, self.view, self._model, self._shuffled = name, interval, view, model, shuffled
 
     def begin(self, batch: TrafficBatch) -> None:
-        self._shape = batch.signals.phase.shape
         self._generator = np.random.default_rng(0)
 
     def act(self, batch: TrafficBatch, obs: NDArray[np.float32]) -> Actions:
         if self._shuffled:
             obs = self._generator.permuted(obs, axis=1)
         actions, _ = self._model.predict(obs, deterministic=True)
-        return np.asarray(actions, np.int64).reshape(self._shape)
+        return batch.phases(actions)
 
 
 def near_matrix(batch: TrafficBatch, distance: float) -> NDArray[np.float64]:

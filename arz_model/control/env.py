@@ -33,7 +33,8 @@ class TrafficSignalEnv(gymnasium.Env[NDArray[np.float32], Any]):
     green next. Naming the green phase keeps it. Actions that break the minimum green, or come during a change, are held
     (without effect until the signal may change); a green that would exceed the maximum is changed to the next phase. A
     change costs yellow + all-red seconds, less the part of the yellow that traffic uses, and the start-up loss.
-    `action_masks()` says which actions would not be held.
+    `action_masks()` says which actions would not be held. With `view="relative"` an action says how many phases on from
+    the present one: 0 keeps it.
 
     ## Observation Space
 
@@ -49,6 +50,10 @@ class TrafficSignalEnv(gymnasium.Env[NDArray[np.float32], Any]):
     | n - n_phases - 2 … | phase that is green, or will be after the change under way, one-hot | 0   | 1   |
     | n - 2              | a change is under way                                              | 0   | 1   |
     | n - 1              | seconds of green so far over the maximum green                      | 0   | 1   |
+
+    Densities and queues are given as their square roots. With `view="relative"` the roads of the present phase come
+    first, then those of the phase after it; within a phase the fullest comes first. Situations that differ by symmetry
+    then look the same: less has to be learnt. It is for one intersection whose phases open equally many like roads.
 
     For `quick`: n_bins = 10, two roads, two phases, n = 28. A road shorter than n_bins bins has as many as fit.
 
@@ -80,7 +85,8 @@ class TrafficSignalEnv(gymnasium.Env[NDArray[np.float32], Any]):
 
     `scenario` (name or path of a TOML file, default `"quick"`), `device` (`"auto"`, `"cpu"`, `"cuda"`), `reward` (name,
     default `"delay"`), `demand` (name of a profile of the scenario), `decision_interval_s` and `duration_s` (whole
-    seconds; the scenario's own when not given), `random_start` (default false), `render_mode` (`None` or `"ansi"`: one
+    seconds; the scenario's own when not given), `random_start` (default false), `view`
+    (`"absolute"` or `"relative"`, default `"absolute"`), `render_mode` (`None` or `"ansi"`: one
     line a road). `gymnasium.make_vec` and `arz_model.control.sb3.TrafficSignalVecEnv` step many in one kernel call.
 
     ## Version History
@@ -99,6 +105,7 @@ class TrafficSignalEnv(gymnasium.Env[NDArray[np.float32], Any]):
         decision_interval_s: int | None = None,
         duration_s: int | None = None,
         random_start: bool = False,
+        view: str = "absolute",
         render_mode: str | None = None,
     ) -> None:
         if render_mode not in (None, *self.metadata["render_modes"]):
@@ -112,6 +119,7 @@ class TrafficSignalEnv(gymnasium.Env[NDArray[np.float32], Any]):
             decision_interval_s=decision_interval_s,
             duration_s=duration_s,
             random_start=random_start,
+            view=view,
         )
         self.observation_space, self.action_space = make_spaces(self.batch)
 
@@ -147,12 +155,12 @@ class TrafficSignalEnv(gymnasium.Env[NDArray[np.float32], Any]):
         return self.batch.observe()[0], {}
 
     def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        done = self.batch.step(np.asarray(action, np.int64).reshape(1, -1))
+        done = self.batch.step(self.batch.phases(action))
         return done.obs[0], float(done.rewards[0]), False, bool(done.over[0]), self.batch.figures(done.measured)
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Which actions would not be held, flat over the intersections."""
-        return mask_actions(self.signals)[0]
+        return self.batch.action_masks()[0]
 
     def render(self) -> str | None:
         """One line a road, its beginning on the left: densities as digits 0-9 of a full road, stop line | or >."""
@@ -189,13 +197,3 @@ def make_spaces(batch: TrafficBatch) -> tuple[spaces.Space[NDArray[np.float32]],
     action = spaces.Discrete(int(n_phases[0])) if len(n_phases) == 1 else spaces.MultiDiscrete(n_phases)
     observation: Any = spaces.Box(0.0, 1.0, (batch.observer.size,), np.float32)
     return observation, action
-
-
-def mask_actions(signals: Signals) -> NDArray[np.bool_]:
-    """(B, sum of phases) which actions would not be held: the present phase always, the others once they may begin."""
-    free = signals.may_change()
-    parts = []
-    for j, n in enumerate(signals.n_phases):
-        present = signals.phase[:, j, None] == np.arange(n)
-        parts.append(present | free[:, j, None])
-    return np.concatenate(parts, axis=1)

@@ -69,7 +69,12 @@ class _Episode:
 
 def _action(inner: TrafficSignalEnv, phase: int) -> Any:
     """The action that asks every intersection for `phase`; those with fewer begin again."""
-    wanted = phase % inner.signals.n_phases
+    return _ask(inner, phase % inner.signals.n_phases)
+
+
+def _ask(inner: TrafficSignalEnv, phases: NDArray[np.int64]) -> Any:
+    """The action that asks for `phases` (J,)."""
+    wanted = phases if inner.batch.observer.view is None else (phases - inner.signals.phase[0]) % inner.signals.n_phases
     return int(wanted[0]) if len(wanted) == 1 else wanted
 
 
@@ -85,7 +90,7 @@ def _policies(inner: TrafficSignalEnv) -> dict[str, Callable[[int], Any]]:
         if k == 0:
             greedy.begin(inner.batch)
         (wanted,) = greedy.act(inner.batch, np.zeros(0, np.float32))
-        return int(wanted[0]) if len(wanted) == 1 else wanted
+        return _ask(inner, wanted)
 
     plans = {f"greens of {green_s} s": alternate(green_s) for green_s in GREENS_S}
     return {"first phase only": lambda k: _action(inner, 0), **plans, "longest queue at once": longest_queue}

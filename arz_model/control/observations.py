@@ -9,7 +9,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from arz_model.control.signals import Signals
+from arz_model.control.view import VIEWS, RelativeView
 from arz_model.network import Network
+from arz_model.parameters import ParameterError
 from arz_model.solver import Solver
 from arz_model.state import Observables
 
@@ -38,11 +40,20 @@ class Observer:
     queue    = vehicles slower than the queue speed, mean over the interval / vehicles of a full road, at most 1
     entrance = n / (n + entrance_scale) for n vehicles waiting to enter, where the road has an entrance
     An intersection gives its phase one-hot, whether a change is under way, and seconds of green / the maximum green.
+    Densities and queues are given as their square roots. In the relative view the order is another: see RelativeView.
     """
 
     def __init__(
-        self, plan: ObservationPlan, network: Network, solver: Solver, signals: Signals, interval: int
+        self,
+        plan: ObservationPlan,
+        network: Network,
+        solver: Solver,
+        signals: Signals,
+        interval: int,
+        view: str = "absolute",
     ) -> None:
+        if view not in VIEWS:
+            raise ParameterError(f"view must be one of {', '.join(VIEWS)}; got {view!r}.")
         full = solver.parameters.rho_full
         layout = solver.layout
         entrance = {segment: e for e, segment in enumerate(layout.entrances)}
@@ -53,7 +64,9 @@ class Observer:
         overlaps: list[float] = []
         self.names: list[str] = []
         """What each number of the observation is."""
+        begins = []
         for s in self.roads:
+            begins.append(len(self.names))
             segment, cells = network.segments[s], layout.real_cells(s)
             edges = segment.length - segment.dx * np.arange(segment.n_cells + 1)
             n_bins = max(1, min(plan.n_bins, int(segment.length // plan.bin_length)))
@@ -69,6 +82,16 @@ class Observer:
             columns.append((len(self.names) - 1, s, entrance.get(s, -1)))
             if s in entrance:
                 self.names.append(f"{segment.name} entrance")
+        self.view: RelativeView | None = None
+        """How roads are ordered, where that is not the scenario's order."""
+        if view == "relative":
+            ends = [*begins[1:], len(self.names)]
+            labels = [
+                [name.removeprefix(network.segments[s].name) for name in self.names[begin:end]]
+                for s, begin, end in zip(self.roads, begins, ends, strict=True)
+            ]
+            self.view = RelativeView(network, signals, self.roads, begins, labels)
+            self.names = list(self.view.names)
         for plan_of_signal in signals.plans:
             self.names += [f"{plan_of_signal.name} {name}" for name, _ in plan_of_signal.phases]
             self.names += [f"{plan_of_signal.name} changing", f"{plan_of_signal.name} green time"]
@@ -88,6 +111,8 @@ class Observer:
             self._bins, self._overlaps, self._columns, self._full_queue, self._entrance_scale,
             signals.n_phases, self._max_green,
         )  # fmt: skip
+        if self.view is not None:
+            self.view.look(obs, signals.phase[:, 0])
         return obs
 
 

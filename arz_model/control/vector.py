@@ -11,7 +11,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from arz_model.control.batch import TrafficBatch, pack_generator, set_generator
-from arz_model.control.env import make_spaces, mask_actions
+from arz_model.control.env import make_spaces
 
 
 class TrafficSignalVectorEnv(VectorEnv[NDArray[np.float32], Any, NDArray[Any]]):
@@ -56,7 +56,7 @@ class TrafficSignalVectorEnv(VectorEnv[NDArray[np.float32], Any, NDArray[Any]]):
     def step(
         self, actions: Any
     ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        done = self.batch.step(np.asarray(actions, np.int64).reshape(self.num_envs, -1))
+        done = self.batch.step(self.batch.phases(actions))
         info: dict[str, Any] = {"queue": self.batch.queued(done.measured)}
         info["_queue"] = np.ones(self.num_envs, bool)
         obs = done.obs
@@ -72,7 +72,7 @@ class TrafficSignalVectorEnv(VectorEnv[NDArray[np.float32], Any, NDArray[Any]]):
 
     def action_masks(self) -> NDArray[np.bool_]:
         """(B, n) which actions would not be held."""
-        return mask_actions(self.batch.signals)
+        return self.batch.action_masks()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next steps depend on: arrays and plain values."""
