@@ -42,7 +42,7 @@ SEEDS = (1, 2, 3)
 
 @dataclass(frozen=True)
 class Case:
-    """One scenario with one demand profile, and the bars that agents have to pass there."""
+    """One scenario with one demand profile, and the bars that the scenario's agents have to pass there."""
 
     scenario: str
     demand: str
@@ -77,17 +77,17 @@ CASES = (
 )
 
 
-def recipe(case: Case, seed: int) -> RunConfig:
-    """The shipped recipe of the scenario, with the case's demand."""
-    text = (files("arz_model") / "recipes" / f"{case.scenario}.toml").read_text(encoding="utf-8")
+def recipe(scenario: str, seed: int) -> RunConfig:
+    """The shipped recipe of the scenario."""
+    text = (files("arz_model") / "recipes" / f"{scenario}.toml").read_text(encoding="utf-8")
     run = tomllib.loads(text)["run"]
-    run["env_kwargs"] = {**run["env_kwargs"], "demand": case.demand}
-    return RunConfig(run_id=f"{case.name}-seed-{seed}"[:40], total_timesteps=run.pop("timesteps"), seed=seed, **run)
+    name = scenario.replace("_", "-")
+    return RunConfig(run_id=f"{name}-seed-{seed}", total_timesteps=run.pop("timesteps"), seed=seed, **run)
 
 
-def train(case: Case, seed: int) -> Path:
+def train(scenario: str, seed: int) -> Path:
     """The folder of the finished training; begun, continued or found."""
-    run = recipe(case, seed)
+    run = recipe(scenario, seed)
     folder = WORK / run.run_id
     folder.mkdir(parents=True, exist_ok=True)
     result = folder / "result.json"
@@ -148,10 +148,10 @@ def compare(case: Case) -> dict[str, Any]:
         *(makers[row["family"]](**row["parameters"]) for row in tuned),
     ]
     baselines = [drive(controller, scenario, seeds) for controller in controllers]
-    folders = [WORK / recipe(case, seed).run_id for seed in SEEDS]
+    folders = [WORK / recipe(case.scenario, seed).run_id for seed in SEEDS]
     chosen = [best_checkpoint(folder) for folder in folders]
     models = [load_policy(path).model for path in chosen]
-    interval, view = scenario.decision_interval, recipe(case, SEEDS[0]).env_kwargs.get("view", "absolute")
+    interval, view = scenario.decision_interval, recipe(case.scenario, SEEDS[0]).env_kwargs.get("view", "absolute")
     agents = [
         drive(Policy(model, f"agent, seed {seed}", interval, view), scenario, seeds)
         for model, seed in zip(models, SEEDS, strict=True)
@@ -168,10 +168,8 @@ def compare(case: Case) -> dict[str, Any]:
         "controls": controls,
         "tuned": tuned,
         "chosen": [path.name for path in chosen],
-        "seconds": [sum(map(float, (f / "seconds.txt").read_text().split())) for f in folders],
-        "timesteps": recipe(case, SEEDS[0]).total_timesteps,
+        "folders": folders,
         "bars": [(name, share, *judge(agents, controls, by_name[name], share)) for name, share in case.bars],
-        "curves": {f"seed {seed}": curve(folder) for seed, folder in zip(SEEDS, folders, strict=True)},
     }
 
 
@@ -200,8 +198,6 @@ def section(found: dict[str, Any]) -> str:
         f"## {case.scenario}, demand `{case.demand}`",
         "",
         f"{scenario.description} Demand: {scenario.profiles[case.demand].description}. "
-        f"{found['timesteps']:,} timesteps a training; wall time "
-        f"{', '.join(f'{s:.0f} s' for s in found['seconds'])} (two trainings side by side). "
         f"Checkpoints with the best validation return: {', '.join(found['chosen'])}.",
         "",
         "| controller | decides every | delay s/veh | in network s/veh | queue veh | stops | veh/h | unserved veh | "
@@ -235,10 +231,23 @@ def section(found: dict[str, Any]) -> str:
         f"Tuned on the tuning seeds: {parameters}. "
         f"Every point of every grid: [{case.name}.json](results/{case.name}.json).",
         "",
-        f"![Validation return while training](results/{case.name}.svg)",
-        "",
     ]
     return "\n".join(lines)
+
+
+def training(scenario: str, folders: list[Path]) -> str:
+    """The page's part on the trainings of a scenario; writes their learning curves."""
+    run = recipe(scenario, SEEDS[0])
+    seconds = [sum(map(float, (folder / "seconds.txt").read_text().split())) for folder in folders]
+    curves = {f"seed {seed}": curve(folder) for seed, folder in zip(SEEDS, folders, strict=True)}
+    lines = {name: ([t for t, _ in points], [r for _, r in points]) for name, points in curves.items()}
+    plot = svg.plot(scenario, "timesteps", "mean return of the validation episodes", lines)
+    (PLOTS / f"{scenario}.svg").write_text(plot, encoding="utf-8")
+    return (
+        f"## Training on {scenario}\n\n{run.total_timesteps:,} timesteps a seed with demand "
+        f"`{run.env_kwargs['demand']}`; wall time {', '.join(f'{s:.0f} s' for s in seconds)}, two trainings side by "
+        f"side.\n\n![Validation return while training](results/{scenario}.svg)\n"
+    )
 
 
 def write(all_found: list[dict[str, Any]], seconds: float) -> None:
@@ -246,9 +255,6 @@ def write(all_found: list[dict[str, Any]], seconds: float) -> None:
     PLOTS.mkdir(parents=True, exist_ok=True)
     for found in all_found:
         case = found["case"]
-        lines = {name: ([t for t, _ in points], [r for _, r in points]) for name, points in found["curves"].items()}
-        plot = svg.plot(f"{case.scenario}, {case.demand}", "timesteps", "mean return of 20 validation episodes", lines)
-        (PLOTS / f"{case.name}.svg").write_text(plot, encoding="utf-8")
         results = [*found["baselines"], *found["agents"], *found["controls"]]
         figures = {r.name: {k: asdict(v) for k, v in means(r).items()} for r in results}
         paired = {
@@ -266,18 +272,20 @@ Written by `make results` (`python -m benchmarks.results`) on {os.cpu_count()} c
 {platform.python_version()}; the last call took {seconds / 60:.0f} minutes. {reached} of {total} bars are reached, each
 by all of {len(SEEDS)} training seeds; those that are not are printed as not reached.
 
-Agents are PPO with the recipes of `arz_model/recipes`, trained through `python -m kernel`, one for each scenario,
-demand profile and seed; they decide every 5 s. Baselines are tuned on demand seeds {TUNED[0]}-{TUNED[-1]}; agents are
-validated on seeds of their own (1,000,000 and up), and the checkpoint with the best validation return counts. All are
-compared on the {len(tuning.TEST_SEEDS)} held-out episodes of demand seeds {first}-{last}: the same vehicles for each.
-Numbers are means with 95 % t-intervals over episodes; differences are paired, agent minus controller, over the
-controller's mean. A bar is reached when the upper confidence limit of every seed is below it. Webster knows each
-episode's true flows beforehand. Delay counts all vehicles that arrived, entrance queues included, over one hour that
-begins with empty roads. Detectors and observations are exact: no noise. Traffic is simulated by the model that the
-agents were trained on.
+Agents are PPO with the recipes of `arz_model/recipes`, trained through `python -m kernel`: one for each scenario and
+seed, on one demand profile, judged on every profile below; they decide every 5 s. Baselines are tuned for each profile
+on demand seeds {TUNED[0]}-{TUNED[-1]}; agents are validated on seeds of their own (1,000,000 and up), and the
+checkpoint with the best validation return counts. All are compared on the {len(tuning.TEST_SEEDS)} held-out episodes
+of demand seeds {first}-{last}: the same vehicles for each. Numbers are means with 95 % t-intervals over episodes;
+differences are paired, agent minus controller, over the controller's mean. A bar is reached when the upper confidence
+limit of every seed is below it. Webster knows each episode's true flows beforehand. Delay counts all vehicles that
+arrived, entrance queues included, over one hour that begins with empty roads. Detectors and observations are exact: no
+noise. Traffic is simulated by the model that the agents were trained on.
 
 """
-    PAGE.write_text(head + "\n".join(section(found) for found in all_found), encoding="utf-8")
+    folders = {found["case"].scenario: found["folders"] for found in all_found}
+    parts = [section(found) for found in all_found] + [training(*item) for item in folders.items()]
+    PAGE.write_text(head + "\n".join(parts), encoding="utf-8")
 
 
 def main() -> int:
@@ -292,7 +300,8 @@ def main() -> int:
     wanted = [case for case in CASES if not arguments.cases or case.name in arguments.cases]
     began = time.perf_counter()
     with ThreadPoolExecutor(arguments.side_by_side) as pool:
-        jobs = {pool.submit(train, case, seed): (case.name, seed) for case in wanted for seed in SEEDS}
+        names = list(dict.fromkeys(case.scenario for case in wanted))
+        jobs = {pool.submit(train, name, seed): (name, seed) for name in names for seed in SEEDS}
         for job, (name, seed) in jobs.items():
             sys.stderr.write(f"{name}, seed {seed}: {job.result()}\n")
     write([compare(case) for case in wanted], time.perf_counter() - began)

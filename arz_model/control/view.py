@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -18,7 +20,8 @@ class RelativeView:
     """Roads of the present phase first, then those of the phase after it, and so on; within a phase the fullest first.
 
     Actions count from the present phase: 0 keeps it, 1 asks for the one after it. What is learnt in one situation then
-    holds for all that are the same but for the names of roads and phases.
+    holds for all that are the same but for the names of roads and phases. Which phase is the present one is shown only
+    where phases differ in more than their names.
 
     Parameters
     ----------
@@ -30,7 +33,7 @@ class RelativeView:
     ------
     ParameterError
         The roads cannot stand for each other: several intersections, a road without a signal or in several phases,
-        phases with different numbers of roads, or roads with different numbers.
+        phases with different numbers of roads, or roads of a phase that differ in length, speed or saturation flow.
     """
 
     def __init__(
@@ -45,8 +48,10 @@ class RelativeView:
                 "view = 'relative' needs phases with equally many roads, and every observed road in exactly one of "
                 "them; use view = 'absolute'."
             )
-        if len({tuple(label) for label in labels}) > 1:
-            raise ParameterError("view = 'relative' needs roads that are observed alike; use view = 'absolute'.")
+        kinds = [{replace(network.segments[s], name="") for s in phase} for phase in by_phase]
+        if len({tuple(label) for label in labels}) > 1 or any(len(kind) > 1 for kind in kinds):
+            raise ParameterError("view = 'relative' needs phases of roads of one kind; use view = 'absolute'.")
+        self._phases_differ = any(kind != kinds[0] for kind in kinds)
         begins = dict(zip(roads, columns, strict=True))
         self._starts = np.array([[begins[s] for s in phase] for phase in by_phase], np.int64)
         self._width = len(labels[0])
@@ -62,6 +67,8 @@ class RelativeView:
     def look(self, obs: NDArray[np.float32], phase: NDArray[np.int64]) -> None:
         """Reorder observations (B, n) for the present phases (B,), in place."""
         _look(obs, phase, self._starts, self._width)
+        if not self._phases_differ:
+            obs[:, self._starts.size * self._width :][:, : len(self._starts)] = 0.0
 
 
 @njit(cache=False, nogil=True)
