@@ -32,7 +32,12 @@ logger = logging.getLogger(__name__)
 
 TRIAL_TIMESTEPS = 10
 PASS, WARN, FAIL = "PASS", "WARN", "FAIL"
-CHECKS = ("checkpointing", "signals", "environment", "speed")
+_MEND = "Mend it: the training would end in the same way."
+_FIXES: tuple[tuple[type[Exception], str], ...] = (
+    (environments.UnknownEnvironment, "env is MODULE:FACTORY, its files named in include, or an id of gymnasium."),
+    (ModuleNotFoundError, "Name its file or folder in include: only that, and what Kaggle's image has, is there."),
+    (FileNotFoundError, "Name it in include, and open it beside __file__: the session runs in another folder."),
+)
 
 
 class TrialFailed(Exception):
@@ -138,7 +143,8 @@ def main(configuration: Configuration) -> int:
     except Exception as error:
         # The process ends here; whatever the environment or the recipe raised is the finding.
         logger.debug("the trial failed", exc_info=True)
-        trial = Trial([Check("checkpointing", FAIL, _said(error), "Mend it: the training would end in the same way.")])
+        fix = next((told for kind, told in _FIXES if isinstance(error, kind)), _MEND)
+        trial = Trial([Check("checkpointing", FAIL, _said(error), fix)])
     events.emit("gate", checks=[asdict(check) for check in trial.checks], **trial.measured)
     return 0
 
@@ -261,8 +267,15 @@ def _sentence(text: str) -> str:
 
 def _said(error: Exception) -> str:
     """The error, and the innermost line of code outside the installed packages that led to it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    kernel = Path(__file__).parent
-    own = [frame for frame in frames if "site-packages" not in frame.filename and Path(frame.filename).parent != kernel]
-    at = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
-    return _sentence(f"{type(error).__name__}: {str(error).rstrip('.')}{at}")
+    text = f"{type(error).__name__}: {str(error).rstrip('.')}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_theirs(Path(frame.filename))]
+    if frames and not isinstance(error, environments.UnknownEnvironment):
+        text += f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"
+    return _sentence(text)
+
+
+def _is_theirs(file: Path) -> bool:
+    """Whether it is the researcher's own source: no library, nothing of the kernel."""
+    libraries = {"site-packages", "dist-packages", "stable_baselines3", "<frozen importlib._bootstrap>"}
+    standard = Path(os.__file__).parent
+    return file.parent != Path(__file__).parent and standard not in file.parents and not libraries & set(file.parts)

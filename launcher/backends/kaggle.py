@@ -7,6 +7,7 @@ everything that it could pick up by itself: credentials go in by hand and to one
 from __future__ import annotations
 
 import contextlib
+import email.utils
 import io
 import json
 import logging
@@ -466,13 +467,24 @@ def _from_status(url: str, error: requests.HTTPError) -> Exception:
         return NotFound(f"{url} answered {status}: {message}")
     if status == 429 or status >= 500:
         header = response.headers.get("Retry-After", "") if response is not None else ""
-        wait_s = float(header) if header.isdigit() else None
+        wait_s = retry_after_s(header, now=datetime.now(UTC))
         return _Unavailable(
             f"{url} answered {status} ({message}). Try again in a while.",
             rate_limited=status == 429,
             retry_after_s=wait_s,
         )
     return BackendError(f"{url} answered {status}: {message}")
+
+
+def retry_after_s(header: str, *, now: datetime) -> float | None:
+    """Seconds that a Retry-After header asks for: a number of them, or a date; None for anything else."""
+    if header.isdigit():
+        return float(header)
+    try:
+        until = email.utils.parsedate_to_datetime(header)
+    except ValueError:
+        return None
+    return max(0.0, ((_utc(until) or now) - now).total_seconds())
 
 
 def _wait(state: tenacity.RetryCallState) -> float:

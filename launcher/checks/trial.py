@@ -112,7 +112,7 @@ def _ending(code: int) -> str:
 def _trial(event: dict[str, Any]) -> Trial:
     checks = [Check(c["name"], Verdict(c["verdict"]), c["evidence"], c["fix"]) for c in event["checks"]]
     known = {check.name for check in checks}
-    checks += [warned(name, "It was not reached.", "Mend what failed first.") for name in NAMES if name not in known]
+    checks += [warned(name, "Not reached: the trial failed before it.") for name in NAMES if name not in known]
     keys = ("steps_per_s", "evaluation_s", "evaluation_over", "startup_s", "device", "played_timesteps")
     measured = {key: event[key] for key in keys if key in event}
     if measured.get("played_timesteps"):

@@ -6,6 +6,7 @@ import http.server
 import json
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 import requests
 
 from launcher.backends.base import Kernel, Status
-from launcher.backends.kaggle import KaggleBackend, _translated
+from launcher.backends.kaggle import KaggleBackend, _translated, retry_after_s
 from launcher.credentials import Credentials
 from launcher.errors import (
     BackendError,
@@ -52,10 +53,11 @@ def _kernel(slug: str = "sleepy-kernel-s1", **changes: Any) -> Kernel:
 
 class _Recorder(http.server.BaseHTTPRequestHandler):
     heard: list[tuple[str, str]]
+    bodies: list[dict[str, Any]]
 
     def do_POST(self) -> None:
         self.heard.append((self.path, self.headers.get("Authorization", "")))
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.bodies.append(json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0)))))
         body = json.dumps({"status": "RUNNING", "active": True, "username": "alice"}).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
@@ -82,7 +84,7 @@ def test_only_the_targets_own_token_is_sent_and_only_to_the_target(
         "send",
         lambda self, request, *a, **k: (asked.append(request.url), real(self, request, *a, **k))[1],
     )
-    handler = type("Recorder", (_Recorder,), {"heard": []})
+    handler = type("Recorder", (_Recorder,), {"heard": [], "bodies": []})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
@@ -96,6 +98,36 @@ def test_only_the_targets_own_token_is_sent_and_only_to_the_target(
     assert asked
     assert all(address.startswith(url) for address in asked)
     assert "token-of-the-target" not in caplog.text
+
+
+@pytest.mark.parametrize("accelerator", ["NvidiaTeslaT4", None])
+def test_a_push_says_private_its_own_title_and_its_limit_every_time(accelerator: str | None) -> None:
+    handler = type("Recorder", (_Recorder,), {"heard": [], "bodies": []})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        backend = KaggleBackend(f"http://127.0.0.1:{server.server_port}", Credentials("here", "t"))
+        backend.push(
+            _kernel("quick-abcdef-s1", accelerator=accelerator, timeout_s=900, dataset_sources=("alice/data",))
+        )
+    finally:
+        server.shutdown()
+    (sent,) = [
+        body for (path, _), body in zip(handler.heard, handler.bodies, strict=True) if path.endswith("SaveKernel")
+    ]
+    expected = {
+        "slug": "alice/quick-abcdef-s1",
+        "newTitle": "quick-abcdef-s1",
+        "isPrivate": True,
+        "enableInternet": True,
+        "enableGpu": accelerator is not None,
+        "enableTpu": False,
+        "sessionTimeoutSeconds": 900,
+        "kernelType": "script",
+        "datasetDataSources": ["alice/data"],
+    }
+    assert {key: sent.get(key) for key in expected} == expected
+    assert sent.get("machineShape") == accelerator
 
 
 def test_building_a_backend_leaves_the_environment_and_the_clients_table_as_they_were(
@@ -147,6 +179,21 @@ def test_a_passing_failure_is_waited_out_and_retry_after_is_obeyed(kaggle: Local
     quota = backend.quota()
     assert quota is not None
     assert quota.allowed_h == 30
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("3", 3.0),
+        ("Mon, 23 Nov 2026 10:00:07 GMT", 7.0),
+        ("Mon, 23 Nov 2026 09:00:00 GMT", 0.0),
+        ("soon", None),
+        ("-5", None),
+        ("", None),
+    ],
+)
+def test_retry_after_is_read_as_seconds_or_as_a_date(header: str, seconds: float | None) -> None:
+    assert retry_after_s(header, now=datetime(2026, 11, 23, 10, 0, 0, tzinfo=UTC)) == seconds
 
 
 def test_a_broken_connection_is_tried_again(kaggle: LocalKaggle) -> None:
