@@ -44,7 +44,49 @@ _SESSION = {
     "ended": (TEXT, "how it ended, in words"),
 }
 
+_CHECK = {
+    "name": (TEXT, "name of the check, as `--waive` takes it"),
+    "verdict": (TEXT, "PASS, WARN or FAIL"),
+    "evidence": (TEXT, "what was found"),
+    "fix": (TEXT, "what to do about it; empty for a PASS"),
+}
+_PREFLIGHT = {
+    "blocked": (FLAG, "whether a check failed that was not waived"),
+    "checks": (ARRAY, "every check: see preflight.md"),
+    "waived": (ARRAY, "names that were waived"),
+    "plan": (OPTIONAL_OBJECT, "hours, sessions and what they rest on; null where the speed is not known"),
+    "measured": (OBJECT, "what the trial measured; empty where there was none"),
+}
+_PUSH = {
+    "target": (TEXT, "kaggle or local"),
+    "kernel": (OBJECT, "`id`, `title`, `is_private`, `enable_internet`, `accelerator`, `session_timeout_s`, sources"),
+    "dataset": (TEXT, "owner/slug that takes the checkpoints"),
+    "script_bytes": (INTEGER, "size of the kernel script"),
+    "script_sha256": (TEXT, "its digest"),
+    "code_sha256": (TEXT, "digest of its members without the configuration"),
+    "files": (OBJECT, "every member and its size in bytes"),
+    "left_out": (ARRAY, "files that were not packed because their names say credentials"),
+    "configuration": (
+        OBJECT,
+        "section, key, `value` and its `source`: flag, environment, the file, --quick or default",
+    ),
+    "sent": (OBJECT, "what the kernel is told"),
+    "preflight": (OBJECT, "as `kaglaunch preflight --json` prints it"),
+}
+
 DOCUMENTS: Mapping[str, Document] = {
+    "push": Document(
+        "kaglaunch push --json",
+        "lines",
+        {
+            "run_id": (TEXT, "name of the run"),
+            "session": (INTEGER, "1"),
+            "page": (TEXT, "address of the kernel's page"),
+            **_PUSH,
+        },
+    ),
+    "push-dry-run": Document("kaglaunch push --dry-run --json", "object", _PUSH),
+    "preflight": Document("kaglaunch preflight --json", "object", _PREFLIGHT, {"checks": _CHECK}),
     "runs": Document(
         "kaglaunch runs --json",
         "array",

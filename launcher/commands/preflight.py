@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import typer
 
-from launcher import config, preflight, target
+from launcher import config, documents, preflight, target
 from launcher.commands import push
 from launcher.errors import BundleError, SecretFound
 from launcher.preflight import Report
@@ -42,7 +41,7 @@ def run(
     except (SecretFound, BundleError) as error:
         report = Report((preflight.not_packed(error),))
     if as_json:
-        typer.echo(json.dumps(report.plain(), indent=2))
+        typer.echo(documents.text(report.plain()))
     else:
         typer.echo("\n".join(report.lines(everything=True)))
     report.refuse()

@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from launcher import config, ledger, preflight, project, pushing, target
+from launcher import config, documents, ledger, preflight, project, pushing, target
 from launcher.backends.base import Backend
 from launcher.commands import relay, watch
 from launcher.config import Effective
@@ -95,7 +95,7 @@ def push(
     proposal = propose(effective, chosen, quick=quick, waive=waive)
     report = proposal.examine(note, relay=relay_it)
     if dry_run:
-        typer.echo(json.dumps(plain(proposal, report), indent=2) if as_json else describe(proposal, report))
+        typer.echo(documents.text(plain(proposal, report)) if as_json else describe(proposal, report))
         report.refuse()
         return None
     for line in report.lines(everything=False):
@@ -106,7 +106,7 @@ def push(
     book = Ledger()
     address = pushing.start(run, prepared, settings, proposal.backend, book, after=0)
     if as_json:
-        typer.echo(json.dumps({"run_id": run.run_id, "session": 1, "page": address, **plain(proposal, report)}))
+        typer.echo(documents.line({"run_id": run.run_id, "session": 1, "page": address, **plain(proposal, report)}))
     else:
         say_started(run, 1, prepared, address)
     if relay_it:

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from kernel.config import Configuration, RunConfig, SessionConfig
-from launcher import paths, preflight
+from launcher import documents, paths, preflight
 from launcher.backends.base import ActiveSession, Kernel, Quota
 from launcher.backends.kaggle import KaggleBackend
 from launcher.checks import account, quota, trial
@@ -71,8 +72,12 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return events
 
 
-def _json(capsys: pytest.CaptureFixture[str]) -> Any:
-    return json.loads(capsys.readouterr().out)
+def _json(capsys: pytest.CaptureFixture[str], name: str = "") -> Any:
+    """What was printed, held against the schema of that document."""
+    found = json.loads(capsys.readouterr().out)
+    if name:
+        jsonschema.Draft202012Validator(documents.json_schema(name)).validate(found)
+    return found
 
 
 def _checks(report: dict[str, Any]) -> dict[str, str]:
@@ -99,7 +104,7 @@ def test_a_flood_is_refused_before_anything_is_spent_and_pushed_only_by_its_name
     assert _nothing_spent(kaggle, capsys)
 
     assert main([*arguments, "--waive", "debug-prints", "--json"]) == 0
-    pushed = _json(capsys)
+    pushed = _json(capsys, "push")
     assert pushed["preflight"]["waived"] == pushed["sent"]["session"]["waived"] == ["debug-prints"]
     kept = json.loads((home / "runs" / pushed["run_id"] / "session-1.json").read_text())
     assert kept["preflight"]["waived"] == ["debug-prints"]
@@ -113,7 +118,7 @@ def test_a_flood_that_no_source_shows_is_found_by_what_the_trial_printed(
     statement = "__import__('sys').stdout.write('w' * 20 + chr(10))"
     (home / "signals.py").write_text(FACTORY.format(statement=statement))
     assert main(["preflight", "--quick", "--env", "signals:make", "--json"]) == 3
-    report = _json(capsys)
+    report = _json(capsys, "preflight")
     (check,) = [check for check in report["checks"] if check["verdict"] == "FAIL"]
     assert check["name"] == "debug-prints"
     assert report["measured"]["lines_per_timestep"] == pytest.approx(1, rel=0.3)
@@ -325,7 +330,7 @@ def test_a_dry_run_tells_all_of_it_as_json_and_sends_nothing(
     (home / "signals.py").write_text(FACTORY.format(statement="pass"))
     (home / "kaglaunch.toml").write_text('[run]\nenv = "signals:make"\ntimesteps = 5000\n[watch]\n')
     assert main(["push", "--dry-run", "--json", "--max-hours", "3", "--device", "cpu"]) == 0
-    said = _json(capsys)
+    said = _json(capsys, "push-dry-run")
     assert said["files"]["signals.py"] == len((home / "signals.py").read_bytes())
     assert said["configuration"]["run"]["timesteps"] == {"value": 5000, "source": "kaglaunch.toml"}
     assert said["configuration"]["session"]["max_hours"] == {"value": 3.0, "source": "flag"}
