@@ -6,6 +6,7 @@ What a command prints is printed here too. Where a command ends with another exi
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,29 +27,18 @@ class Kaglaunch:
     def __init__(self, target: str | None = None) -> None:
         self._forced = None if target is None else TargetName(target)
 
-    def push(
-        self,
-        *,
-        quick: bool = False,
-        timesteps: int | None = None,
-        checkpoint_freq: int | None = None,
-        seed: int | None = None,
-        env: str | None = None,
-        include: Sequence[str] | None = None,
-        device: str | None = None,
-        accelerator: str | None = None,
-        max_hours: float | None = None,
-        waive: Sequence[str] = (),
-    ) -> str:
-        """Check, pack and start a new run; returns its name."""
+    def push(self, *, quick: bool = False, waive: Sequence[str] = (), **settings: Any) -> str:
+        """Check, pack and start a new run; returns its name.
+
+        `settings` are the options of `kaglaunch push`: timesteps, checkpoint_freq, seed, env, include, device,
+        accelerator, max_hours; or any other key of kaglaunch.toml's [run] and [session].
+        """
         from launcher.commands import push
 
-        run = {"timesteps": timesteps, "checkpoint_freq": checkpoint_freq, "seed": seed, "env": env}
-        paths = {"include": None if include is None else list(include)}
         started = push.push(
             quick=quick,
             forced=self._forced,
-            flags={"run": run | paths, "session": _session(device, accelerator, max_hours)},
+            flags=_flags(**settings),
             waive=waive,
             dry_run=False,
             watch_it=False,
@@ -57,6 +47,15 @@ class Kaglaunch:
         )
         assert started is not None
         return started
+
+    def preflight(self, *, quick: bool = False, waive: Sequence[str] = (), **settings: Any) -> dict[str, Any]:
+        """The checklist of a push with the same arguments, as `preflight --json` has it; a failure raises nothing."""
+        from launcher import config, target
+        from launcher.commands import push
+
+        effective = config.resolve(_flags(**settings), quick=quick)
+        proposal = push.propose(effective, target.choose(self._forced), quick=quick, waive=waive)
+        return proposal.examine(typer.echo).plain()
 
     def watch(self, run: str | None = None) -> dict[str, Any]:
         """Follow the newest session of a run to its end; returns the run's report."""
@@ -118,6 +117,13 @@ class Kaglaunch:
         cancel.cancel(run_id)
         return self.report(run_id)
 
+    def adopt(self, run: str) -> dict[str, Any]:
+        """Take over a run that another machine pushed; returns its report."""
+        from launcher.commands import adopt
+
+        adopt.adopt(run, self._forced)
+        return self.report(run)
+
     def report(self, run: str | None = None) -> dict[str, Any]:
         """What a run has done, what is safe and what a kill has cost, as `report --json` has it."""
         from launcher import reporting
@@ -162,6 +168,30 @@ class Kaglaunch:
     def _named(self, run: str | None) -> str:
         """The name of the run that is meant: a newer one may come while this one is worked on."""
         return Ledger().run(run).run_id
+
+
+def _flags(**settings: Any) -> dict[str, dict[str, Any]]:
+    """Section -> key -> value of what was given by keyword.
+
+    Raises
+    ------
+    ConfigError
+        A keyword that no section has.
+    """
+    from launcher.config import RunSettings, SessionSettings
+    from launcher.errors import ConfigError
+
+    known = {
+        section: [field.name for field in dataclasses.fields(cls)]
+        for section, cls in (("run", RunSettings), ("session", SessionSettings))
+    }
+    flags: dict[str, dict[str, Any]] = {section: {} for section in known}
+    for name, value in settings.items():
+        section = next((section for section, names in known.items() if name in names), None)
+        if section is None:
+            raise ConfigError(f"There is no setting {name!r}. The valid ones: {', '.join(sum(known.values(), []))}.")
+        flags[section][name] = list(value) if isinstance(value, tuple) else value
+    return flags
 
 
 def _session(device: str | None, accelerator: str | None, max_hours: float | None) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from launcher import Kaglaunch
-from launcher.errors import UnknownRun
+from launcher.cli import app
+from launcher.errors import ConfigError, UnknownRun
 
 from .conftest import User
 
@@ -53,3 +54,15 @@ def test_the_package_loads_its_verbs_only_when_asked() -> None:
         "assert 'launcher.api' in sys.modules; assert 'requests' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_verb_of_the_command_line_is_a_method() -> None:
+    verbs = {str(command.name or command.callback.__name__).replace("_", "-") for command in app.registered_commands}
+    of_a_terminal = {"init", "demo", "version", "debug-prints", "evaluate"}
+    methods = {name.replace("_", "-") for name in vars(Kaglaunch) if not name.startswith("_")}
+    assert methods == verbs - of_a_terminal
+
+
+def test_a_setting_that_does_not_exist_is_refused_by_its_name() -> None:
+    with pytest.raises(ConfigError, match="'timestep'.*timesteps"):
+        Kaglaunch(target="local").push(quick=True, timestep=5)
