@@ -63,6 +63,13 @@ def json_page() -> str:
     return _between(text, "documents", [*documents.page()][:-1])
 
 
+def faults_page() -> str:
+    """docs/faults.md: what goes wrong and what then happens, as the tests try it."""
+    from tests.launcher import faults
+
+    return "\n".join(faults.page()) + "\n"
+
+
 def _between(text: str, name: str, rows: list[str]) -> str:
     """`text` with `rows` between the marks of `name`."""
     begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
@@ -73,6 +80,7 @@ def _between(text: str, name: str, rows: list[str]) -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "cli.md": cli_page,
     "embedded-kaggle.md": embedded_kaggle_page,
+    "faults.md": faults_page,
     "json.md": json_page,
 }
 

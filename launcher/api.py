@@ -189,7 +189,8 @@ def _flags(**settings: Any) -> dict[str, dict[str, Any]]:
     for name, value in settings.items():
         section = next((section for section, names in known.items() if name in names), None)
         if section is None:
-            raise ConfigError(f"There is no setting {name!r}. The valid ones: {', '.join(sum(known.values(), []))}.")
+            valid = ", ".join(name for names in known.values() for name in names)
+            raise ConfigError(f"There is no setting {name!r}. The valid ones: {valid}.")
         flags[section][name] = list(value) if isinstance(value, tuple) else value
     return flags
 

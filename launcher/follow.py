@@ -144,6 +144,8 @@ class Follower:
                 if odd >= ODD_ANSWERS:
                     raise
                 asked_s = error.retry_after_s if isinstance(error, BackendUnavailable) else None
+                if self.seen > before:
+                    wait_s = FIRST_WAIT_S / 2
                 wait_s = min(LONGEST_WAIT_S, max(asked_s or 0.0, wait_s * 2))
                 self.happenings.put(Cut(str(error), wait_s))
                 self._wait(wait_s)

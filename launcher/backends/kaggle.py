@@ -54,6 +54,8 @@ T = TypeVar("T")
 
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 60.0
+LOOKS_AFTER_S = (0.5, 1.0, 2.0, 4.0)
+"""Waits after each look for a kernel whose push was not answered."""
 STREAM_SILENCE_S = 330.0
 """Kaggle's load balancer cuts an idle log stream after about 180 s; a longer silence is a dead connection."""
 CHUNK_BYTES = 1 << 14
@@ -112,8 +114,16 @@ class KaggleBackend:
         try:
             # Once only, unless the target says that it did not look at the request.
             answer = self._retry(lambda: self._kernels.save_kernel(request), only_rate_limits=True)
-        except BackendUnavailable as error:
+            if _is_empty_shell(answer.error):
+                # An earlier push of this name was refused, and what that left could not be removed then.
+                self._remove_shell(kernel.slug)
+                answer = self._retry(lambda: self._kernels.save_kernel(request), only_rate_limits=True)
+        except (BackendUnavailable, _Unreadable) as error:
+            if isinstance(error, _Unavailable) and error.rate_limited:
+                raise
             return self._look_for(kernel.slug, error)
+        except BackendError as error:
+            raise PushRefused(f"{error}\nThe kernel {kernel.slug} was not taken; nothing was spent.") from error
         if answer.error:
             self._remove_shell(kernel.slug)
             raise _refusal(answer.error, kernel)
@@ -308,9 +318,9 @@ class KaggleBackend:
             raise _refused_credentials(credentials.source)
         return str(answer.username)
 
-    def _look_for(self, slug: str, lost: BackendUnavailable) -> str:
+    def _look_for(self, slug: str, lost: BackendError) -> str:
         """Settle a lost answer by looking for the kernel, never by pushing it again."""
-        for wait_s in (0.5, 1.0, 2.0, 4.0):
+        for wait_s in LOOKS_AFTER_S:
             with contextlib.suppress(BackendUnavailable, NotFound):
                 self.state(slug)
                 return f"https://www.kaggle.com/code/{self.username}/{slug}"
@@ -406,6 +416,10 @@ class _Unavailable(BackendUnavailable):
         self.rate_limited = rate_limited
 
 
+class _Unreadable(BackendError):
+    """The request was carried out, perhaps; the answer makes no sense."""
+
+
 class _WithTimeout(HTTPAdapter):
     """The client sets no timeout on any call; a server that hangs would hang us."""
 
@@ -449,7 +463,7 @@ def _translated(url: str) -> Iterator[None]:
         raise _Unavailable(f"The answer of {url} cannot be read ({type(error).__name__}).") from error
     except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
         # The client's own parsing breaks in these ways on an answer that it does not expect.
-        raise BackendError(
+        raise _Unreadable(
             f"{url} answered what the Kaggle client cannot read ({type(error).__name__}: {error})."
         ) from error
 
@@ -495,6 +509,11 @@ def _wait(state: tenacity.RetryCallState) -> float:
 
 def _refused_credentials(source: str) -> CredentialsError:
     return CredentialsError(f"The target does not accept the token from {source}.\n{WAYS}")
+
+
+def _is_empty_shell(refusal: str | None) -> bool:
+    """Whether a push was refused because a kernel of its name exists that has no version."""
+    return "notebook not found" in (refusal or "").lower()
 
 
 def _refusal(words: str, kernel: Kernel) -> Exception:

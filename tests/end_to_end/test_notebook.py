@@ -64,5 +64,5 @@ def test_every_verb_of_the_command_line_is_a_method() -> None:
 
 
 def test_a_setting_that_does_not_exist_is_refused_by_its_name() -> None:
-    with pytest.raises(ConfigError, match="'timestep'.*timesteps"):
+    with pytest.raises(ConfigError, match=r"'timestep'.*timesteps"):
         Kaglaunch(target="local").push(quick=True, timestep=5)
