@@ -66,14 +66,16 @@ SINGLE = (
     ("best fixed time", 0.15),
     ("max-pressure", 0.15),
     ("longest queue", 0.15),
+    ("actuated, 5 s", -0.02),
     ("actuated, 5 s", 0.0),
     ("actuated, 1 s", -0.05),
+    ("actuated, 1 s", 0.0),
 )
 CASES = (
     *(Case("crossing", demand, SINGLE) for demand in ("peak", "near", "moderate")),
     *(Case("lagos", demand, SINGLE) for demand in ("peak", "near", "moderate")),
-    Case("corridor", "peak", (("fixed 60/60", 0.40), ("green wave", 0.15), ("actuated, 5 s", 0.0))),
-    Case("crossing_four_phases", "peak", tuple((name, 0.0) for name, _ in SINGLE)),
+    Case("corridor", "peak", (("fixed 60/60", 0.40), ("green wave", 0.15), *SINGLE[-4:])),
+    Case("crossing_four_phases", "peak", tuple((name, 0.0) for name in dict.fromkeys(name for name, _ in SINGLE))),
 )
 
 

@@ -156,7 +156,7 @@ def test_policies_differ_and_a_sensible_one_wins():
         "all main": run(env, lambda k, obs: 0, 0)[0],
         "flip": run(env, lambda k, obs: k % 2, 0)[0],
         "fixed": run(env, lambda k, obs: 0 if k % 15 < 9 else 1, 0)[0],
-        "gap-out": run(env, lambda k, obs: (g := int(obs[25] > 0.5), g if obs[12 * g] > 0.1 else 1 - g)[1], 0)[0],
+        "gap-out": run(env, lambda k, obs: (g := int(obs[25] > 0.5), g if obs[12 * g] ** 2 > 0.1 else 1 - g)[1], 0)[0],
     }
     assert returns["gap-out"] > returns["fixed"] > max(returns["all main"], returns["flip"])
     assert -20.0 < returns["fixed"] < -0.5

@@ -1,15 +1,19 @@
 """`kaglaunch evaluate`: real processes, real checkpoints."""
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from kernel import compare
 from kernel.config import Configuration, RunConfig, SessionConfig
 from kernel.manifest import checkpoints_in
 
 pytestmark = pytest.mark.slow
+SIGNALS = Path(__file__).resolve().parents[2] / "docs" / "signals.md"
 
 
 def kaglaunch(*arguments, folder, state):
@@ -40,6 +44,15 @@ def trained(tmp_path_factory):
     return checkpoints_in(folder / "checkpoints")[0]
 
 
+def test_the_documented_comparison_prints_its_table(tmp_path):
+    (command,) = re.findall(r"^kaglaunch evaluate (.*)$", SIGNALS.read_text(encoding="utf-8"), re.MULTILINE)
+    done = kaglaunch(*command.split(), "--seeds", "2", folder=tmp_path, state=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "crossing, demand peak: 2 held-out episodes of 3600 s" in done.stdout
+    for name in ("webster", "actuated", "max-pressure"):
+        assert name in done.stdout.lower()
+
+
 def test_agent_and_controllers_meet_on_the_agents_scenario(trained, tmp_path):
     done = kaglaunch(
         "actuated", "random", "--agent", str(trained), "--seeds", "3", "--json", "--plot", "delays.svg",
@@ -61,27 +74,22 @@ def test_agent_of_another_scenario_is_refused_by_its_observations(trained, tmp_p
     assert "Traceback" not in done.stderr
 
 
+def test_an_agent_that_is_not_there_is_named(tmp_path):
+    for agent, message in (("missing.zip", "There is no checkpoint missing.zip"), ("no-such-run", "no-such-run")):
+        done = kaglaunch("--agent", agent, "--seeds", "2", folder=tmp_path, state=tmp_path)
+        assert done.returncode == 1
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["actuatd"], "no controller 'actuatd'; there are fixed"),
         (["random", "--scenario", "crosing"], "no scenario 'crosing'; there are corridor"),
         (["random", "--demand", "rush"], "has no demand 'rush'; there are"),
-        (["--agent", "missing.zip"], "There is no checkpoint missing.zip"),
-        (["--agent", "no-such-run"], "no-such-run"),
     ],
 )
-def test_mistakes_end_with_what_there_is(arguments, message, tmp_path):
-    done = kaglaunch(*arguments, "--seeds", "2", folder=tmp_path, state=tmp_path)
-    assert done.returncode == 1
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-def test_damaged_checkpoint_is_refused(trained, tmp_path):
-    data = bytearray(trained.read_bytes())
-    data[len(data) // 2] ^= 1
-    (tmp_path / trained.name).write_bytes(data)
-    done = kaglaunch("--agent", trained.name, "--seeds", "2", folder=tmp_path, state=tmp_path)
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
+def test_mistakes_end_with_what_there_is(arguments, message, capsys):
+    assert compare.main([*arguments, "--seeds", "2"]) == 1
+    assert message in capsys.readouterr().err
