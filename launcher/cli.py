@@ -2,10 +2,12 @@
 
 # Annotations are not postponed here: typer would have to compile each of them again at every start.
 
+import contextlib
 import enum
 import io
 import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +27,7 @@ app = typer.Typer(
     "4 stopped by an alert, 5 the kernel failed, 6 cancelled or timed out, 130 Ctrl-C.",
     **_PLAIN,  # type: ignore[arg-type]
 )
-local_app = typer.Typer(help="The embedded Kaggle of this machine.", **_PLAIN)  # type: ignore[arg-type]
+local_app = typer.Typer(**_PLAIN | {"no_args_is_help": False})  # type: ignore[arg-type]
 app.add_typer(local_app, name="local")
 
 
@@ -68,6 +70,9 @@ DeviceOption = Annotated[
 MaxHours = Annotated[float | None, typer.Option(help="Session limit that Kaggle is told.")]
 Accelerator = Annotated[str | None, typer.Option(help="Machine shape of a session that is not on the cpu.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
+ReportJson = Annotated[
+    bool, typer.Option("--json", help="The run's report as JSON on standard output; all else goes to standard error.")
+]
 Quick = Annotated[
     bool, typer.Option("--quick", help="100 timesteps, a checkpoint every 10: proves the whole way in minutes.")
 ]
@@ -191,7 +196,7 @@ def fetch_checkpoints(
     run: RunArgument = None,
     everything: Annotated[bool, typer.Option("--all", help="Every checkpoint, not only the newest.")] = False,
     latest: Annotated[bool, typer.Option("--latest", help="The newest that verifies (the default).")] = False,
-    step: Annotated[int | None, typer.Option(help="The checkpoint at this timestep.")] = None,
+    step: Annotated[int | None, typer.Option(help="The checkpoint at this timestep.", min=0)] = None,
     json: Json = False,
 ) -> None:
     """Bring checkpoints back from dataset versions and kernel outputs, each verified.
@@ -215,6 +220,7 @@ def resume(
         bool, typer.Option("--here", help="On this machine; Ctrl-C writes a last checkpoint and ends it.")
     ] = False,
     watch: Annotated[bool, typer.Option(help="Follow the session to its end.")] = True,
+    json: ReportJson = False,
 ) -> None:
     """Go on from the newest verified checkpoint in a new session, and follow it.
 
@@ -223,7 +229,8 @@ def resume(
     from launcher.commands.resume import resume as command
 
     flags = {"session": {"device": _value(device), "accelerator": accelerator, "max_hours": max_hours}}
-    command(run, flags=flags, watch_it=watch, here=here)
+    with _reported(run, json):
+        command(run, flags=flags, watch_it=watch, here=here)
 
 
 @app.command()
@@ -232,6 +239,7 @@ def relay(
     device: DeviceOption = None,
     accelerator: Accelerator = None,
     max_hours: MaxHours = None,
+    json: ReportJson = False,
 ) -> None:
     """Chain sessions over session limits and weekly quotas until the run is done; a killed relay goes on.
 
@@ -240,7 +248,8 @@ def relay(
     from launcher.commands.relay import relay as command
 
     flags = {"session": {"device": _value(device), "accelerator": accelerator, "max_hours": max_hours}}
-    command(run, flags=flags)
+    with _reported(run, json):
+        command(run, flags=flags)
 
 
 @app.command()
@@ -286,14 +295,15 @@ def report(run: RunArgument = None, json: Json = False) -> None:
 
 
 @app.command()
-def cancel(run: RunArgument = None) -> None:
+def cancel(run: RunArgument = None, json: ReportJson = False) -> None:
     """End the newest session of a run for certain; what is published is kept.
 
     Example: kaglaunch cancel
     """
     from launcher.commands.cancel import cancel as command
 
-    command(run)
+    with _reported(run, json):
+        command(run)
 
 
 @app.command()
@@ -317,6 +327,7 @@ def runs(
 def adopt(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Run that another machine pushed.")],
     target: Target = None,
+    json: ReportJson = False,
 ) -> None:
     """Take over a run of this account that another machine pushed: watch, fetch and resume it here.
 
@@ -324,7 +335,8 @@ def adopt(
     """
     from launcher.commands.adopt import adopt as command
 
-    command(run, _target(target))
+    with _reported(run, json, is_new=True):
+        command(run, _target(target))
 
 
 @app.command()
@@ -405,6 +417,13 @@ def demo() -> None:
     from launcher.commands.demo import demo as command
 
     command()
+
+
+@local_app.callback(invoke_without_command=True)
+def local(context: typer.Context) -> None:
+    """Show or run the embedded Kaggle of this machine; the bare command is `local status`."""
+    if context.invoked_subcommand is None:
+        local_status()
 
 
 @local_app.command("start")
@@ -499,6 +518,26 @@ def _failed(message: str, code: int, verbose: bool) -> int:
         sys.stderr.write(traceback.format_exc())
     sys.stderr.write(f"error: {message}\n")
     return code
+
+
+@contextlib.contextmanager
+def _reported(run: str | None, as_json: bool, *, is_new: bool = False) -> Iterator[None]:
+    """With `as_json` what is said goes to standard error, and the run's report follows, however the command ends."""
+    if not as_json:
+        yield
+        return
+    from launcher.commands.report import report
+    from launcher.ledger import Ledger
+
+    run_id = run if is_new else Ledger().run(run).run_id
+    known = not is_new
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+        known = True
+    finally:
+        if known:
+            report(run_id, as_json=True)
 
 
 def _target(choice: TargetChoice | None) -> Any:

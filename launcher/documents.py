@@ -74,6 +74,21 @@ _PUSH = {
     "preflight": (OBJECT, "as `kaglaunch preflight --json` prints it"),
 }
 
+_SKIPPED = {"path": (TEXT, "the file"), "reason": (TEXT, "why")}
+_FINDING = {
+    "path": (TEXT, "the file"),
+    "line": (INTEGER, "where the call begins"),
+    "rule": (TEXT, "why it is one: see debug-prints.md"),
+    "text": (TEXT, "the first line of the call"),
+    "lines": (INTEGER, "lines of output for each `per`"),
+    "per": (TEXT, "timestep, episode, iteration, call, thread or import"),
+    "at_least": (FLAG, "whether more may come"),
+    "at_most": (FLAG, "whether a condition on data may hold it back"),
+    "lines_per_timestep": (OPTIONAL_INTEGER, "the estimate; null where nothing ties it to timesteps"),
+    "basis": (TEXT, "what the estimate rests on"),
+    "compiled": (FLAG, "whether it stands in jitted code"),
+}
+
 DOCUMENTS: Mapping[str, Document] = {
     "push": Document(
         "kaglaunch push --json",
@@ -175,6 +190,50 @@ DOCUMENTS: Mapping[str, Document] = {
             "verdict": (TEXT, "verified, or what is wrong with it"),
             "metrics": (OBJECT, "training metrics that its manifest holds"),
         },
+    ),
+    "debug-prints": Document(
+        "kaglaunch debug-prints --json",
+        "object",
+        {
+            "files": (INTEGER, "how many were looked into"),
+            "findings": (ARRAY, "unconditional debug output"),
+            "skipped": (ARRAY, "files that cannot be read as Python"),
+        },
+        {"findings": _FINDING, "skipped": _SKIPPED},
+    ),
+    "debug-prints-fix": Document(
+        "kaglaunch debug-prints --fix --json",
+        "object",
+        {
+            "findings": (ARRAY, "what was found, and what became of each"),
+            "skipped": (ARRAY, "files that cannot be read as Python"),
+            "written": (ARRAY, "files that were rewritten"),
+        },
+        {
+            "findings": {
+                **_FINDING,
+                "done": (TEXT, "rewritten, removed or left"),
+                "reason": (TEXT, "why it was left; empty otherwise"),
+            },
+            "skipped": _SKIPPED,
+        },
+    ),
+    "debug-prints-restore": Document(
+        "kaglaunch debug-prints --restore --json",
+        "object",
+        {"restored": (ARRAY, "files that are as before, byte for byte"), "refused": (ARRAY, "files that are not")},
+        {"refused": _SKIPPED},
+    ),
+    "local-status": Document(
+        "kaglaunch local status --json",
+        "object",
+        {
+            "running": (
+                FLAG,
+                "whether it runs; if so its settings, sessions, quota, datasets and faults follow",
+            )
+        },
+        open=True,
     ),
     "doctor": Document(
         "kaglaunch doctor --json",

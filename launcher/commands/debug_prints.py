@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import typer
 
+from launcher import documents
 from launcher.checks import debug_prints as check
 from launcher.checks.debug_prints import Finding, Scan, Skipped
 from launcher.errors import Refused
@@ -34,7 +35,7 @@ def debug_prints(path: Path, *, fix: bool, restore: bool, fail: bool, as_json: b
 def _list(path: Path, fail: bool, as_json: bool) -> None:
     found = check.scan(path)
     if as_json:
-        typer.echo(json.dumps({"files": found.files, **_plain(found)}, indent=2))
+        typer.echo(documents.text({"files": found.files, **_plain(found)}))
     else:
         for finding in found.findings:
             typer.echo(str(finding))
@@ -69,7 +70,7 @@ def _fix(path: Path, as_json: bool) -> None:
     if as_json:
         outcomes = [{**_finding(o.finding), "done": o.done or "left", "reason": o.left} for o in done.outcomes]
         result = {"findings": outcomes, "skipped": _skipped(done.skipped), "written": [str(p) for p in done.written]}
-        typer.echo(json.dumps(result, indent=2))
+        typer.echo(documents.text(result))
         return
     for outcome in done.outcomes:
         what = outcome.done or f"left as it is, {outcome.left}"
@@ -96,7 +97,7 @@ def _restore(path: Path, as_json: bool) -> None:
     done = store.restore(path)
     if as_json:
         result = {"restored": [str(file) for file in done.restored], "refused": _skipped(done.refused)}
-        typer.echo(json.dumps(result, indent=2))
+        typer.echo(documents.text(result))
     elif done.restored:
         typer.echo(f"{_count(len(done.restored), 'file')} restored byte for byte.")
     elif not done.refused:
@@ -115,7 +116,7 @@ def _tell(skipped: list[Skipped]) -> None:
         typer.echo(str(entry), err=True)
 
 
-def _plain(found: Scan) -> dict[str, object]:
+def _plain(found: Scan) -> dict[str, Any]:
     return {"findings": [_finding(finding) for finding in found.findings], "skipped": _skipped(found.skipped)}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from launcher import target
+from launcher import documents, target
 from launcher.errors import BackendUnavailable, ConfigError
 from launcher.local_kaggle.service import ServiceError
 
@@ -26,12 +26,11 @@ def status(*, as_json: bool) -> None:
     service = target.local_kaggle()
     endpoint = service.find()
     if endpoint is None:
-        typer.echo(
-            json.dumps({"running": False}) if as_json else "The embedded Kaggle does not run; the next push starts it."
-        )
+        stopped = "The embedded Kaggle does not run; the next push starts it."
+        typer.echo(documents.text({"running": False}) if as_json else stopped)
         return
     values = {"running": True, **service.status()}
-    typer.echo(json.dumps(values, indent=2, default=str) if as_json else "\n".join(_lines(values)))
+    typer.echo(documents.text(values) if as_json else "\n".join(_lines(values)))
 
 
 def stop() -> None:

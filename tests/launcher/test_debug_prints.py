@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from launcher import cli
+from launcher import cli, documents
 from launcher.checks import debug_prints, debug_prints_store
 from launcher.checks.debug_prints import Finding, find
 
@@ -896,14 +897,17 @@ def test_listing_exits_with_0_and_says_what_to_type_and_check_exits_with_3(
 
 
 def test_json_lists_each_finding_with_its_estimate(tree: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["debug-prints", str(tree / "arz" / "env.py"), "--json"]) == 0
-    (finding,) = json.loads(capsys.readouterr().out)["findings"]
+    def said(name: str, *arguments: str) -> Any:
+        assert cli.main(["debug-prints", *arguments, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        jsonschema.validate(found, documents.json_schema(name))
+        return found
+
+    (finding,) = said("debug-prints", str(tree / "arz" / "env.py"))["findings"]
     assert finding["rule"] == "per-step"
     assert (finding["line"], finding["lines_per_timestep"]) == (3, 1)
-    assert cli.main(["debug-prints", str(tree), "--fix", "--json"]) == 0
-    assert {entry["done"] for entry in json.loads(capsys.readouterr().out)["findings"]} == {"rewritten"}
-    assert cli.main(["debug-prints", str(tree), "--restore", "--json"]) == 0
-    assert len(json.loads(capsys.readouterr().out)["restored"]) == 4
+    assert {entry["done"] for entry in said("debug-prints-fix", str(tree), "--fix")["findings"]} == {"rewritten"}
+    assert len(said("debug-prints-restore", str(tree), "--restore")["restored"]) == 4
 
 
 def test_a_missing_path_and_contradicting_options_are_refused(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -64,6 +64,35 @@ def test_what_is_printed_is_what_the_schema_says(
         assert set(EVENTS) <= {value["event"] for value in values}
 
 
+@pytest.mark.parametrize("verb", ["cancel", "resume"])
+def test_a_verb_that_acts_prints_the_report_alone(
+    verb: str, finished: Run, stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    code = main([verb, finished.run_id, "--json"])
+    seen = capsys.readouterr()
+    assert code == 0, seen.err
+    jsonschema.validate(report := json.loads(seen.out), documents.json_schema("report"))
+    assert report["run_id"] == finished.run_id
+    assert seen.err
+
+
+def test_a_verb_that_fails_on_an_unknown_run_prints_no_json(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in ("cancel", "resume", "relay", "adopt"):
+        assert main([verb, "no-such-run", "--json"]) == 1
+        seen = capsys.readouterr()
+        assert seen.out == ""
+        assert "no-such-run" in seen.err
+
+
+def test_the_bare_group_shows_what_runs(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main(["local"]) == 0
+    assert "running: True" in capsys.readouterr().out
+    assert main(["local", "status", "--json"]) == 0
+    jsonschema.validate(json.loads(capsys.readouterr().out), documents.json_schema("local-status"))
+
+
 def test_a_schema_refuses_what_lacks_a_field_or_has_one_too_many() -> None:
     row = {"schema": 1, "time": 0.5, "stream": "stdout", "text": "x"}
     schema = documents.json_schema("logs")
