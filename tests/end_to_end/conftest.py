@@ -1,4 +1,8 @@
-"""A user in an empty folder who types `kaglaunch` commands; the embedded Kaggle is theirs and ends with the test."""
+"""A user in an empty folder who types `kaglaunch` commands; the embedded Kaggle is theirs and ends with the test.
+
+What the tests of `anyone` claim can be tried on kaggle.com too: `KAGLAUNCH_LIVE=1 python -m pytest -m live`, with
+credentials. It takes some minutes of the account's quota and leaves private kernels and datasets (quick-*, run-*).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from launcher import credentials
 from launcher.local_kaggle.service import LocalKaggle
+
+LIVE_TIMEOUT_S = 3600.0
 
 
 @dataclass
@@ -21,6 +28,8 @@ class User:
 
     folder: Path
     environ: dict[str, str]
+    live: bool = False
+    """Whether the commands talk to kaggle.com."""
     kaggle: LocalKaggle = field(init=False)
 
     def __post_init__(self) -> None:
@@ -41,10 +50,10 @@ class User:
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
-    def types(self, *arguments: str, code: int = 0, timeout_s: float = 200) -> str:
+    def types(self, *arguments: str, code: int = 0, timeout_s: float | None = None) -> str:
         """Run a command to its end; its output, after its exit code was checked."""
         process = self.start(*arguments)
-        out, err = process.communicate(timeout=timeout_s)
+        out, err = process.communicate(timeout=timeout_s or (LIVE_TIMEOUT_S if self.live else 200.0))
         assert process.returncode == code, f"kaglaunch {' '.join(arguments)}: {process.returncode}\n{out}\n{err}"
         assert "Traceback" not in err
         return out + err
@@ -77,3 +86,17 @@ def user(tmp_path: Path) -> Iterator[User]:
     )
     yield person
     person.kaggle.stop()
+
+
+@pytest.fixture(
+    params=["local", pytest.param("kaggle", marks=[pytest.mark.live, pytest.mark.timeout(2 * LIVE_TIMEOUT_S)])]
+)
+def anyone(request: pytest.FixtureRequest, tmp_path: Path) -> User:
+    """The newcomer, and where that is asked for the owner of the Kaggle account whose credentials are found."""
+    if request.param == "local":
+        newcomer: User = request.getfixturevalue("user")
+        return newcomer
+    if os.environ.get("KAGLAUNCH_LIVE") != "1" or credentials.find() is None:
+        pytest.skip("talks to kaggle.com: set KAGLAUNCH_LIVE=1 and give credentials")
+    (tmp_path / "work").mkdir()
+    return User(tmp_path / "work", os.environ | {"XDG_STATE_HOME": str(tmp_path / "state")}, live=True)

@@ -35,17 +35,17 @@ def _kill_at(user: User, num_timesteps: int) -> None:
     user.kaggle.set_fault("session_limit_at_log", rf'"event": "checkpoint".*"num_timesteps": {num_timesteps}\b')
 
 
-def test_the_four_commands_of_the_readme_work_in_an_empty_folder(user: User) -> None:
+def test_the_four_commands_of_the_readme_work_in_an_empty_folder(anyone: User) -> None:
     commands = _readme_commands()
     assert [command[0] for command in commands] == ["push", "watch", "fetch-checkpoints", "resume"]
     for command in commands[:3]:
-        said = user.types(*command)
+        said = anyone.types(*command)
     assert "verified" in said
-    (checkpoint,) = user.checkpoints()
+    (checkpoint,) = anyone.checkpoints()
     assert verify(checkpoint).num_timesteps == 100
-    said = user.types(*commands[3])
+    said = anyone.types(*commands[3])
     assert "is finished: 100 of 100 timesteps" in said
-    assert len(_report(user)) == 1
+    assert len(_report(anyone)) == 1
 
 
 def test_a_killed_session_costs_at_most_one_publish_interval_and_the_run_is_finished(user: User) -> None:
