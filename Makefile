@@ -44,6 +44,7 @@ bench: $(VENV) ## speed, as ratios measured side by side
 	@.venv/bin/python -m benchmarks.startup
 	@.venv/bin/python -m benchmarks.checkpoint
 	@.venv/bin/python -m benchmarks.solver
+	@.venv/bin/python -m benchmarks.environment
 
 validate: $(VENV) ## docs/validation.md from runs
 	@.venv/bin/python -m benchmarks.validate
