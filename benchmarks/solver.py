@@ -1,4 +1,4 @@
-"""Speed of the solver, measured side by side: `python -m benchmarks.solver`; `--peers` adds PyClaw, UXsim, sumo-rl.
+"""Speed of the solver, measured side by side: `python -m benchmarks.solver`; `--peers` adds PyClaw and UXsim.
 
 Medians and minima of repeated calls, beside the FMA peak and the bandwidth of this machine in the same run; ratios mean
 something on another machine, nanoseconds do not.
@@ -20,36 +20,63 @@ from numba import njit
 from arz_model.network import Network, Segment
 from arz_model.parameters import Parameters
 from arz_model.solver import Solver
+from benchmarks import svg
 
 ROOT = Path(__file__).resolve().parents[1]
 PEERS = ROOT / ".bench-venv"
 FLOP_PER_CELL_STEP = 110
 """Counted in machine code of the first-order two-class step: 72 add, multiply; 12 min, max; 3 divisions; 2 roots."""
 
+BYTES_PER_CELL = 64
+"""Memory traffic of a call, a cell: four float64 of state, read and written."""
+ONE_THREAD: tuple[tuple[str, dict[str, object], float], ...] = (
+    ("G float64", {}, 1.5),
+    ("G float32", {"dtype": "float32"}, 0.95),
+    ("P float64", {"closure": "arz"}, 2.0),
+    ("G float64, MUSCL van Leer", {"scheme": "van_leer"}, 8.0),
+)
+
 PYCLAW = """
 import time, numpy as np
 from clawpack import pyclaw, riemann
-domain = pyclaw.Domain([pyclaw.Dimension(0.0, 1.0, 200, name="x")])
+domain = pyclaw.Domain([pyclaw.Dimension(0.0, 1000.0, 200, name="x")])
 solver = pyclaw.ClawSolver1D(riemann.euler_with_efix_1D)
-solver.order = 1
+solver.order, solver.verbosity, solver.dt_variable = 1, 0, False
 solver.bc_lower[0] = solver.bc_upper[0] = pyclaw.BC.periodic
-solver.verbosity = 0
-solver.dt_variable = False
-solver.dt = 1e-4
+solver.dt = 0.18  # 0.9 of what waves of 25 m/s need for 5 m
 state = pyclaw.State(domain, 3)
 state.problem_data.update({"gamma": 1.4, "gamma1": 0.4, "efix": False})
 x = domain.grid.x.centers
-state.q[0], state.q[1], state.q[2] = 1 + 0.1 * np.sin(6.28 * x), 0.1, 2.5
+state.q[0], state.q[1], state.q[2] = 1 + 0.1 * np.sin(6.28e-3 * x), 0.1, 250.0
 solution = pyclaw.Solution(state, domain)
 solver.setup(solution)
 best = 1e9
 for _ in range(20):
     start = time.perf_counter()
     for _ in range(50):
-        solver.evolve_to_time(solution, solution.t + 1e-4)
-    best = min(best, (time.perf_counter() - start) / 50)
-print(best / 200 * 1e9)
+        solver.evolve_to_time(solution, solution.t + 0.18)
+    best = min(best, (time.perf_counter() - start) / 50 / 0.18)
+print(best * 1e6)
 """
+UXSIM = """
+import time
+from uxsim import World
+best = 1e9
+for seed in range(3):
+    world = World(name="", deltan=1, tmax=3600, print_mode=0, save_mode=0, show_mode=0, random_seed=seed)
+    world.addNode("a", 0, 0)
+    world.addNode("b", 1, 0)
+    world.addLink("ab", "a", "b", length=1000, free_flow_speed=25, number_of_lanes=1)
+    world.adddemand("a", "b", 0, 3600, 0.3)
+    start = time.perf_counter()
+    world.exec_simulation()
+    best = min(best, (time.perf_counter() - start) / 3600)
+print(best * 1e6)
+"""
+PROGRAMS = (
+    ("PyClaw, Euler, Fortran, first order", ("numpy<2.3", "clawpack"), PYCLAW),
+    ("UXsim, vehicles one by one", ("uxsim",), UXSIM),
+)
 
 
 @njit(fastmath={"contract"})
@@ -109,51 +136,104 @@ def cell_step(solver: Solver, n_steps: int, n: int = 40) -> tuple[float, float]:
 
 
 def peers() -> dict[str, float]:
-    """ns a cell and step of PyClaw's Euler solver on 200 cells, if pip can install it into .bench-venv."""
+    """Microseconds a simulated second of 1 km of road, by program, where pip can install it into .bench-venv."""
     if not PEERS.exists():
         subprocess.run([sys.executable, "-m", "venv", str(PEERS)], check=True)
-        subprocess.run([str(PEERS / "bin" / "pip"), "install", "--quiet", "clawpack", "numpy<2.3"], check=False)
-    done = subprocess.run([str(PEERS / "bin" / "python"), "-c", PYCLAW], capture_output=True, text=True, check=False)
-    if done.returncode:
-        return {}
-    return {"PyClaw Euler, order 1, 200 cells": float(done.stdout.split()[-1])}
+    found = {}
+    for name, packages, program in PROGRAMS:
+        pip = [str(PEERS / "bin" / "python"), "-m", "pip", "install", "--quiet", *packages]
+        if subprocess.run(pip, capture_output=True, check=False).returncode:
+            print(f"{name:44} cannot be installed here")
+            continue
+        command = [str(PEERS / "bin" / "python"), "-W", "ignore", "-c", program]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            print(f"{name:44} failed: {done.stderr.strip().splitlines()[-1]}")
+        else:
+            found[name] = float(done.stdout.split()[-1])
+    return found
+
+
+def verdict(value: float, bar: float | None, least: bool = False) -> str:
+    """How a figure stands to its bar."""
+    if bar is None:
+        return ""
+    held = value >= bar if least else value <= bar
+    return f"{'at least' if least else 'at most'} {bar:g}: {'held' if held else 'NOT held'}"
+
+
+def show(name: str, low: float, middle: float, flop: float, peak: float, bar: float | None = None) -> None:
+    """One row: nanoseconds a cell and sub-step, as share of the FMA peak, and beside its bar."""
+    share = f"{flop / low / peak:.0%}" if flop else ""
+    print(f"{name:44} {low:8.2f} {middle:8.2f} {share:>12}  {verdict(low, bar)}")
+
+
+def roofline(peak: float, triad: float) -> str:
+    """Measured points between the two roofs of this machine, as SVG: state beyond the caches, K sub-steps a call."""
+    roads, cells = 8192, 200
+    solver = road(cells, roads)
+    arrivals = np.full((roads, 1, 1, 2), 0.15)
+    points = []
+    for n_steps in (1, 4, 16, 64):
+        low, _ = repeat(lambda n=n_steps: solver.advance(n, arrivals), 3)  # type: ignore[misc]
+        speed = FLOP_PER_CELL_STEP * roads * cells * n_steps / low / 1e9
+        points.append((FLOP_PER_CELL_STEP * n_steps / BYTES_PER_CELL, speed))
+        print(f"{f'{roads} roads, {n_steps} sub-steps a call':44} {low / roads / cells / n_steps * 1e9:8.2f}")
+    least, most = points[0][0] / 2, points[-1][0] * 2
+    ridge = peak / triad
+    return svg.plot(
+        "Roofline of the first-order step, closure G, float64, one thread", "FLOP a byte of memory traffic", "GFLOP/s",
+        {
+            f"triad {triad:.0f} GB/s": ([least, min(ridge, most)], [least * triad, min(ridge, most) * triad]),
+            f"FMA peak {peak:.0f} GFLOP/s": ([min(ridge, most / 2), most], [peak, peak]),
+            "1, 4, 16, 64 sub-steps a call": tuple(zip(*points, strict=True)),  # type: ignore[dict-item]
+        },
+        log=True,
+    )  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", action="store_true", help="install and measure other programs too")
+    parser.add_argument("--roofline", type=Path, help="SVG file for the roofline plot")
     options = parser.parse_args()
-    peak = fma_peak()
-    print(f"FMA peak {peak:.0f} GFLOP/s, triad {bandwidth():.1f} GB/s, one thread, float64")
-    print(f"{'ns a cell and sub-step':42} {'minimum':>8} {'median':>8} {'of FMA peak':>12}")
-    kinds: list[tuple[str, dict[str, object]]] = [
-        ("G float64", {}),
-        ("G float32", {"dtype": "float32"}),
-        ("P float64", {"closure": "arz"}),
-        ("G float64, MUSCL van Leer", {"scheme": "van_leer"}),
-    ]
-    for name, kind in kinds:
-        low, middle = cell_step(road(200, **kind), 560 if "scheme" not in kind else 200)
-        share = FLOP_PER_CELL_STEP / low / (peak * (2 if kind.get("dtype") == "float32" else 1))
-        print(f"{name:42} {low:8.2f} {middle:8.2f} {share if 'scheme' not in kind else float('nan'):12.0%}")
-    one, two = (cell_step(road(200, 64, threads), 60, 20)[0] for threads in (1, 2))
-    print(f"{'64 roads, one thread / two':42} {one:8.2f} {two:8.2f}   scaling {one / two:.2f}")
-    for n_cells in (200, 10_000, 1_000_000):
-        low, middle = cell_step(road(n_cells), max(2, 2_000_000 // n_cells), 5)
-        print(f"{f'{n_cells} cells':42} {low:8.2f} {middle:8.2f}")
+    peak, triad = fma_peak(), bandwidth()
+    print(f"FMA peak {peak:.0f} GFLOP/s, triad {triad:.1f} GB/s, one thread, float64")
+    print(f"{'ns a cell and sub-step':44} {'minimum':>8} {'median':>8} {'of FMA peak':>12}  bar")
+    single: dict[str, float] = {}
+    for name, kind, bar in ONE_THREAD:
+        wide = 2 if kind.get("dtype") == "float32" else 1
+        first_order = "scheme" not in kind
+        single[name], middle = cell_step(road(200, **kind), 560 if first_order else 200)
+        show(name, single[name], middle, FLOP_PER_CELL_STEP if first_order else 0, peak * wide, bar)
+    for name, dtype, bar in (("G float64", "float64", 0.9), ("G float32", "float32", 0.55)):
+        (one, _), (two, middle) = (cell_step(road(200, 64, threads, dtype=dtype), 60, 20) for threads in (1, 2))
+        wide = 2 if dtype == "float32" else 1
+        show(f"{name}, 64 roads, two threads", two, middle, FLOP_PER_CELL_STEP, 2 * peak * wide, bar)
+        print(f"{f'{name}, scaling to two threads':44} {one / two:8.2f} {'':21}  {verdict(one / two, 1.7, least=True)}")
+    by_size = {n: cell_step(road(n), max(2, 2_000_000 // n), 5)[0] for n in (200, 10_000, 1_000_000)}
+    for n_cells, low in by_size.items():
+        print(f"{f'one road of {n_cells:,} cells':44} {low:8.2f}")
+    growth = max(by_size.values()) / min(by_size.values())
+    print(f"{'slowest size over fastest':44} {growth:8.2f} {'':21}  {verdict(growth, 1.5)}")
     solver = road(200)
     n_steps = solver.n_steps(10.0)
     arrivals = np.full((1, 1, 1, 2), 0.15)
-    low, middle = repeat(lambda: solver.advance(n_steps, arrivals), 200)
-    print(
-        f"one decision: 200 cells, 10 s, {n_steps} sub-steps: {low * 1e6:.1f} us minimum, {middle * 1e6:.1f} us median"
-    )
-    fastest = cell_step(road(200), 560)[0]
+    low, middle = (seconds * 1e6 for seconds in repeat(lambda: solver.advance(n_steps, arrivals), 200))
+    name = f"us a decision: 200 cells, 10 s, {n_steps} sub-steps"
+    print(f"{name:44} {low:8.1f} {middle:8.1f} {'':12}  {verdict(low, 20.0)}")
+    if options.roofline:
+        options.roofline.write_text(roofline(peak, triad), encoding="utf-8")
+    if options.peers:
+        ours = low / 10.0
+        print(f"{'us a simulated second of 1 km, ours':44} {ours:8.2f}")
+        for name, value in peers().items():
+            bar = 100.0 if "PyClaw" in name else None
+            print(
+                f"{name:44} {value:8.1f} {f'{value / ours:.0f} x ours':>21}  {verdict(value / ours, bar, least=True)}"
+            )
     again = fma_peak()
     print(f"FMA peak at the end {again:.0f} GFLOP/s" + ("" if again > 0.9 * peak else " (the machine was not quiet)"))
-    if options.peers:
-        for name, value in peers().items():
-            print(f"{name:42} {value:8.1f}          {value / fastest:6.0f} x ours")
 
 
 if __name__ == "__main__":
