@@ -21,8 +21,9 @@ README = Path(__file__).resolve().parents[2] / "README.md"
 
 
 def _readme_commands() -> list[list[str]]:
-    """Arguments of the four commands that README shows, in its order."""
-    found = re.findall(r"^kaglaunch ([a-z][^#\n]*?) *#", README.read_text(encoding="utf-8"), re.MULTILINE)
+    """Arguments of the commands of a first run that README shows, in its order."""
+    first = README.read_text(encoding="utf-8").partition("## A first run")[2].partition("\n## ")[0]
+    found = re.findall(r"^kaglaunch ([a-z][^#\n]*?) *#", first, re.MULTILINE)
     return [line.split() for line in found]
 
 
@@ -35,15 +36,15 @@ def _kill_at(user: User, num_timesteps: int) -> None:
     user.kaggle.set_fault("session_limit_at_log", rf'"event": "checkpoint".*"num_timesteps": {num_timesteps}\b')
 
 
-def test_the_four_commands_of_the_readme_work_in_an_empty_folder(anyone: User) -> None:
+def test_the_commands_of_the_readme_work_in_an_empty_folder(anyone: User) -> None:
     commands = _readme_commands()
-    assert [command[0] for command in commands] == ["push", "watch", "fetch-checkpoints", "resume"]
-    for command in commands[:3]:
+    assert [command[0] for command in commands] == ["doctor", "push", "watch", "fetch-checkpoints", "resume"]
+    for command in commands[:4]:
         said = anyone.types(*command)
     assert "verified" in said
     (checkpoint,) = anyone.checkpoints()
     assert verify(checkpoint).num_timesteps == 100
-    said = anyone.types(*commands[3])
+    said = anyone.types(*commands[4])
     assert "is finished: 100 of 100 timesteps" in said
     assert len(_report(anyone)) == 1
 
