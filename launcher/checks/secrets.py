@@ -17,6 +17,23 @@ FORBIDDEN_NAMES = re.compile(
 KAGGLE_TOKEN = re.compile(r"KGAT_[A-Za-z0-9_-]{16,}")
 KAGGLE_TOKEN_BYTES = re.compile(KAGGLE_TOKEN.pattern.encode())
 KAGGLE_KEY = re.compile(r"""["']?key["']?\s*[:=]\s*["'][0-9a-f]{32}["']""", re.IGNORECASE)
+_ADDRESS = r"""[^\s"'<>]"""
+OTHERS: tuple[tuple[str, re.Pattern[str]], ...] = (
+    ("Kaggle credential", re.compile(r"""kaggle_?key["']?\s*[:=]\s*["']?[0-9a-f]{32}\b""", re.IGNORECASE)),
+    ("Hugging Face token", re.compile(r"\bhf_[A-Za-z0-9]{30,}")),
+    ("GitHub token", re.compile(r"\bgithub_pat_\w{30,}")),
+    ("Google API key", re.compile(r"\bAIza[\w-]{35}")),
+    ("API key", re.compile(r"\bsk-(?:ant|proj|svcacct|or)-[\w-]{20,}")),
+    # An address that lets whoever has it write somewhere.
+    ("webhook", re.compile(rf"https?://{_ADDRESS}*(?:webhook|hooks?[./]){_ADDRESS}*[\w-]{{20,}}", re.IGNORECASE)),
+    ("webhook", re.compile(rf"""webhook\w*["']?\s*[:=]\s*["']?https?://{_ADDRESS}{{12,}}""", re.IGNORECASE)),
+    # A shell script or a YAML file quotes nothing.
+    (
+        "secret by its name",
+        re.compile(r"""(?:API_?KEY|ACCESS_KEY|SECRET|TOKEN|PASSWORD)["']?\s*[:=]\s*["']?(?=[^\s"']*\d)[\w/+-]{20,}"""),
+    ),
+)
+"""What detect-secrets does not know."""
 PLUGINS = (
     "ArtifactoryDetector",
     "AWSKeyDetector",
@@ -103,6 +120,8 @@ def _scan_texts(texts: Mapping[str, str]) -> list[Finding]:
                     continue
                 if KAGGLE_TOKEN.search(line) or KAGGLE_KEY.search(line):
                     findings.append(Finding(name, number, "Kaggle credential"))
+                elif kind := next((kind for kind, pattern in OTHERS if pattern.search(line)), ""):
+                    findings.append(Finding(name, number, kind))
                 elif any(word in line for word in _HINTS) or (len(line) > 20 and _CANDIDATE.search(line)):
                     findings += [Finding(name, number, found.type) for found in scan_line(line)]
     return findings

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from kernel.config import Configuration, RunConfig, SessionConfig
 from launcher import bundle, project
+from launcher.checks import secrets
 from launcher.cli import main
 from launcher.config import RunSettings
 from launcher.errors import BundleError, ConfigError, SecretFound
@@ -206,6 +207,62 @@ def test_a_planted_secret_stops_the_push_and_is_not_quoted(
         assert json.loads(capsys.readouterr().out) == []
     finally:
         main(["local", "stop"])
+
+
+LETTERS = "abcdefGHIJKLmnopQRSTuvwxYZ0123456789"
+TREE = {
+    "discord.py": f'URL = "https://discord.com/api/webhooks/1234567890/{LETTERS}-{LETTERS}"\n',
+    "teams.py": f'URL = "https://contoso.webhook.office.com/webhookb2/11111111/IncomingWebhook/{LETTERS}/1"\n',
+    "slack.ipynb": _notebook(f'"https://hooks.slack.com/services/T0000{LETTERS[:5]}/B0000/{LETTERS[:24]}"\n'),
+    "chat/notify.toml": f'notify_webhook = "https://ntfy.example/{LETTERS}"\n',
+    "hugging.py": f'login("hf_{LETTERS}")\n',
+    "github.py": f'x = "github_pat_{LETTERS}"\n',
+    "google.py": f'x = "AIza{LETTERS[:35]}"\n',
+    "model.py": f'x = "sk-ant-{LETTERS}"\n',
+    "weights.py": f'WANDB_API_KEY = "{LETTERS}"\n',
+    "start.sh": f"export MY_TOKEN={LETTERS}\n",
+    "conf.yaml": "kaggle_key: 0123456789abcdef0123456789abcdef\n",
+    "basic.py": 'U = "https://alice:s3cr3t-0123456789@example.com/x"\n',
+}
+STAYS = {".env": f"A={LETTERS}\n", "kaggle.json": f'{{"key": "{LETTERS}"}}\n', ".git/config": f"{LETTERS}\n"}
+
+
+def test_of_a_tree_full_of_secrets_none_reaches_a_bundle_a_log_or_an_error(
+    home: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _write(home / "project", {"signals.py": "def make(): ...\n", **TREE, **STAYS})
+    monkeypatch.chdir(home / "project")
+    caplog.set_level("DEBUG")
+    try:
+        assert main(["--verbose", "push", "--quick", "--env", "signals:make", "--include", "."]) == 3
+        told = capsys.readouterr()
+        said = told.out + told.err
+        assert [name for name in TREE if f"{name}:" not in said] == []
+        assert main(["preflight", "--quick", "--env", "signals:make", "--include", ".", "--json"]) == 3
+        told = capsys.readouterr()
+        said += told.out + told.err + caplog.text
+    finally:
+        main(["local", "stop"])
+    kept = [path.read_bytes() for path in (home / "state").rglob("*") if path.is_file()]
+    assert kept, "the embedded Kaggle keeps a log and a store"
+    secret = re.compile(rb"abcdefGHIJ|0123456789")
+    assert not secret.search(said.encode())
+    assert not [content for content in kept if secret.search(content)]
+    assert not (home / "project" / "runs").exists()
+
+
+def test_addresses_and_names_that_are_no_secrets_are_left_alone() -> None:
+    lines = [
+        "TOKEN = os.environ['KAGGLE_API_TOKEN']",
+        "url = 'https://pre-commit.com/hooks.html'",
+        "notify_webhook: str = ''",
+        "See https://docs.github.com/en/webhooks for more.",
+        "KAGGLE_API_TOKEN=<that token>",
+    ]
+    assert secrets.scan({"a.py": "\n".join(lines).encode()}) == []
 
 
 def test_credential_files_of_the_folder_stay_at_home(tmp_path: Path) -> None:
