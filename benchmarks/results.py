@@ -136,6 +136,12 @@ def tuned_baselines(case: Case, scenario: Scenario) -> list[dict[str, Any]]:
     return list(rows)
 
 
+def tune_aside(case: Case) -> None:
+    """Tune a case's baselines in a process of its own, so that two cores can share the work."""
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.results", "--tune-only", case.name]
+    subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+
+
 def compare(case: Case) -> dict[str, Any]:
     """Everything that the page says about a case; simulated now."""
     scenario, seeds = case.load(), tuning.TEST_SEEDS
@@ -294,18 +300,26 @@ def main() -> int:
     """Train what is missing, then compare and write the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.results", description=__doc__)
     parser.add_argument("cases", nargs="*", help=f"of {', '.join(case.name for case in CASES)}; all by default")
-    parser.add_argument("--side-by-side", type=int, default=2, help="trainings at a time, one core each")
+    parser.add_argument("--side-by-side", type=int, default=2, help="trainings and tunings at a time, one core each")
+    parser.add_argument("--tune-only", action="store_true", help="tune the baselines, train and write nothing")
     arguments = parser.parse_args()
     unknown = set(arguments.cases) - {case.name for case in CASES}
     if unknown:
         parser.error(f"no case {', '.join(sorted(unknown))}; there are {', '.join(case.name for case in CASES)}.")
     wanted = [case for case in CASES if not arguments.cases or case.name in arguments.cases]
+    if arguments.tune_only:
+        for case in wanted:
+            tuned_baselines(case, case.load())
+        return 0
     began = time.perf_counter()
     with ThreadPoolExecutor(arguments.side_by_side) as pool:
+        tunings = [pool.submit(tune_aside, case) for case in wanted]
         names = list(dict.fromkeys(case.scenario for case in wanted))
         jobs = {pool.submit(train, name, seed): (name, seed) for name in names for seed in SEEDS}
         for job, (name, seed) in jobs.items():
             sys.stderr.write(f"{name}, seed {seed}: {job.result()}\n")
+        for tuning_job in tunings:
+            tuning_job.result()
     write([compare(case) for case in wanted], time.perf_counter() - began)
     sys.stderr.write(f"{PAGE}\n")
     return 0
