@@ -84,14 +84,17 @@ class Kaglaunch:
         accelerator: str | None = None,
         max_hours: float | None = None,
         here: bool = False,
+        require_exact: bool = False,
+        allow_changed: Sequence[str] = (),
         watch: bool = True,
     ) -> dict[str, Any]:
         """Go on from the newest verified checkpoint in a new session; returns the run's report."""
         from launcher.commands import resume
 
         run_id = self._named(run)
-        flags = {"session": _session(device, accelerator, max_hours)}
-        resume.resume(run_id, flags=flags, watch_it=watch, here=here)
+        session = _session(device, accelerator, max_hours)
+        session |= {"require_exact": require_exact or None, "allow_changed": list(allow_changed) or None}
+        resume.resume(run_id, flags={"session": session}, watch_it=watch, here=here)
         return self.report(run_id)
 
     def relay(

@@ -219,6 +219,13 @@ def resume(
     here: Annotated[
         bool, typer.Option("--here", help="On this machine; Ctrl-C writes a last checkpoint and ends it.")
     ] = False,
+    require_exact: Annotated[
+        bool, typer.Option("--require-exact", help="Refuse where the continuation cannot be bit-identical.")
+    ] = False,
+    allow_changed: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY", help="Accept that this differs from the checkpoint, as code; again for more."),
+    ] = None,
     watch: Annotated[bool, typer.Option(help="Follow the session to its end.")] = True,
     json: ReportJson = False,
 ) -> None:
@@ -228,9 +235,10 @@ def resume(
     """
     from launcher.commands.resume import resume as command
 
-    flags = {"session": {"device": _value(device), "accelerator": accelerator, "max_hours": max_hours}}
+    session: dict[str, object] = {"device": _value(device), "accelerator": accelerator, "max_hours": max_hours}
+    session |= {"require_exact": require_exact or None, "allow_changed": allow_changed or None}
     with _reported(run, json):
-        command(run, flags=flags, watch_it=watch, here=here)
+        command(run, flags={"session": session}, watch_it=watch, here=here)
 
 
 @app.command()

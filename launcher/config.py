@@ -84,6 +84,15 @@ class SessionSettings:
     """What a log flood does inside the session: stop or throttle."""
     on_unhealthy: str = "warn"
     """What an unhealthy training does inside the session: warn or stop."""
+    require_exact: bool = False
+    """Refuse to go on where the continuation cannot be bit-identical."""
+    allow_changed: tuple[str, ...] = ()
+    """What may differ from the checkpoint that is gone on from: code, reward, observation_space, ..."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "allow_changed", tuple(self.allow_changed))
+        if wrong := [key for key in self.allow_changed if not isinstance(key, str)]:
+            raise ConfigurationError(f"allow_changed must be a list of names; got {wrong[0]!r} in it.")
 
 
 @dataclass(frozen=True)
@@ -157,6 +166,8 @@ class Settings:
                 keep_checkpoints=chosen.keep_checkpoints,
                 on_flood=chosen.on_flood,
                 on_unhealthy=chosen.on_unhealthy,
+                require_exact=chosen.require_exact,
+                allow_changed=chosen.allow_changed,
                 gate=number == 1,
                 waived=waived,
             )

@@ -73,7 +73,7 @@ def test_a_killed_dqn_run_is_finished_here_bit_for_bit_as_if_nothing_had_happene
     _kill_at(user, 200)
     user.types("push", "--watch", code=6)
     user.kaggle.clear_faults()
-    said = user.types("resume", "--here")
+    said = user.types("resume", "--here", "--require-exact")
     assert "is finished: 400 of 400 timesteps" in said
     run, session = _last(user)
     assert (session.target, session.number, session.result) == ("here", 2, "finished")

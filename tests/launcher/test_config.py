@@ -9,6 +9,7 @@ import pytest
 
 from kernel.config import Configuration, RunConfig, SessionConfig
 from launcher import config
+from launcher.cli import main
 from launcher.commands.init import init, template
 from launcher.errors import ConfigError
 
@@ -124,3 +125,22 @@ def test_init_does_not_write_over_a_file_unless_told(tmp_path: Path, monkeypatch
     assert _load(tmp_path).run.seed == 7
     init(force=True)
     assert _load(tmp_path) == config.Settings()
+
+
+def test_what_a_resume_insists_on_and_accepts_reaches_the_kernel(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr("launcher.commands.resume.resume", lambda run, **kwargs: asked.update(kwargs))
+    command = ["resume", "--require-exact", "--allow-changed", "code", "--allow-changed", "reward"]
+    assert main(command) == 0
+    session = _load(tmp_path, flags=asked["flags"]).session_config(2, "")
+    assert (session.require_exact, session.allow_changed) == (True, ("code", "reward"))
+    assert main(["resume"]) == 0
+    session = _load(tmp_path, flags=asked["flags"]).session_config(2, "")
+    assert (session.require_exact, session.allow_changed) == (False, ())
+
+
+def test_allow_changed_takes_names_alone(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="allow_changed must be a list of names; got 3"):
+        _load(tmp_path, "[session]\nallow_changed = [3]\n")
