@@ -166,6 +166,8 @@ def make_lineage(
         "reward": environments.reward_source(venv),
     }
     now = fingerprint.fingerprint(device)
+    if traffic := environments.canary(run, device):
+        now["traffic"] = traffic
     lineage = Lineage(run, session, total, now, details)
     before = choice.manifest
     if before is None or choice.path is None:

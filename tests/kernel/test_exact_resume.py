@@ -15,6 +15,7 @@ from harness import SMALL, SMALL_DQN, Ear, configuration, digests, learn, learn_
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import CheckpointCallback
 
+from arz_model.control.env import TrafficSignalEnv
 from kernel import algorithms, environments, exact_state
 from kernel import point as points
 from kernel.config import RunConfig, SessionConfig
@@ -242,6 +243,25 @@ def test_another_cpu_goes_on_marked_inexact_unless_exactness_is_required(tmp_pat
     learn(configuration(), tmp_path, ear)
     assert "Another CPU" in ear.of("inexact")[0]["reason"]
     assert verify(checkpoints_in(tmp_path / "checkpoints")[0]).exact is False
+
+
+def test_traffic_that_another_machine_rounds_otherwise_goes_on_marked_inexact(tmp_path: Path, monkeypatch: Any) -> None:
+    wanted = configuration(RUNS["traffic-batch"])
+    seen = environments.canary(wanted.run, "cpu")
+    assert seen == environments.canary(wanted.run, "cpu")
+    learn_until(wanted, tmp_path, 58, monkeypatch)
+    step = TrafficSignalEnv.step
+
+    def rounds_otherwise(self: Any, action: Any) -> Any:
+        found = step(self, action)
+        self.solver._q += np.spacing(self.solver._q)
+        return found
+
+    monkeypatch.setattr(TrafficSignalEnv, "step", rounds_otherwise)
+    assert environments.canary(wanted.run, "cpu") != seen
+    ear = Ear()
+    learn(wanted, tmp_path, ear)
+    assert "traffic: " in ear.of("inexact")[0]["reason"]
 
 
 def test_stable_baselines3_own_checkpoints_fail_the_same_comparison(tmp_path: Path) -> None:
