@@ -65,6 +65,7 @@ class Cells(NamedTuple):
     begin_ends: Callable[..., Any]
     finish_ends: Callable[..., Any]
     join: Callable[..., Any]
+    press: Callable[..., Any]
 
 
 def stride_for(n: int) -> int:
@@ -312,4 +313,5 @@ def make_cells(kind: Kind, jit: Callable[..., Any], index: type[np.integer[Any]]
         begin_ends,
         finish_ends,
         junction.join,
+        junction.press,
     )

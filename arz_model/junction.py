@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from arz_model.physics import Closure
+from arz_model.state import OBSERVABLES
 
 
 class Junction(NamedTuple):
@@ -28,6 +29,7 @@ class Junction(NamedTuple):
     supply: Callable[..., Any]
     enter: Callable[..., Any]
     join: Callable[..., Any]
+    press: Callable[..., Any]
 
 
 SENT, DEMAND, PROPERTY, SPEED, OUT, IN, IN_Y, ROOM = range(0, 16, 2)
@@ -46,6 +48,7 @@ def make_junction(
     zero, one = dtype(0), dtype(1)
     wanted_0, property_0, out_flow, in_flow = index(DEMAND), index(PROPERTY), index(OUT), index(IN)
     in_y, room_0 = index(IN_Y), index(ROOM)
+    vehicles_0, pressure_0 = (index(2 * OBSERVABLES.index(name)) for name in ("vehicles", "pressure"))
     tiny = dtype(1e-30)  # below it nothing is sent: its reciprocal would overflow
     speeds = closure.speeds
     peak_density = closure.peak_density
@@ -186,4 +189,19 @@ def make_junction(
                 ends[j, in_flow + c] = flow
                 ends[j, in_y + c] = flow_y
 
-    return Junction(send, supply, enter, join)
+    @jit
+    def press(node, total, nodes, inlets, outlets, ratios):
+        """From the pressure of each inlet of a node take the time spent on its outlets, by turning ratio [veh s].
+
+        total : (S, 16), columns of state.OBSERVABLES; `vehicles` is complete, `pressure` holds the inlet's own.
+        """
+        in_0, out_0, out_1 = index(nodes[node, 0]), index(nodes[node, 2]), index(nodes[node, 3])
+        ratio_0, n_out = index(nodes[node, 4]), out_1 - out_0
+        for a in range(in_0, index(nodes[node, 1])):
+            i = index(inlets[a])
+            for b in range(out_0, out_1):
+                j, ratio = index(outlets[b]), ratios[ratio_0 + (a - in_0) * n_out + (b - out_0)]
+                for c in range(index(2)):
+                    total[i, pressure_0 + c] -= ratio * total[j, vehicles_0 + c]
+
+    return Junction(send, supply, enter, join, press)

@@ -122,18 +122,19 @@ def make_garz(dtype: type[np.floating[Any]], jit: Callable[..., Any]) -> Closure
 
 
 def make_power(gamma: float, dtype: type[np.floating[Any]], jit: Callable[..., Any]) -> Callable[..., Any]:
-    """x**gamma for gamma of 1, 1.5, 2 or 3, by products and a square root: these vectorise, pow does not."""
+    """x**(gamma - 1) for gamma of 1, 1.5, 2 or 3, by products and a square root: these vectorise, pow does not."""
+    one = dtype(1)
 
     @jit
     def power(x):
-        """x**gamma, x >= 0."""
+        """x**(gamma - 1), x >= 0."""
         if gamma == 1.0:
-            return x
+            return one
         if gamma == 1.5:
-            return x * dtype(math.sqrt(x))
+            return dtype(math.sqrt(x))
         if gamma == 2.0:
-            return x * x
-        return x * x * x
+            return x
+        return x * x
 
     return power
 
@@ -147,11 +148,17 @@ def make_arz(gamma_m: float, gamma_c: float, dtype: type[np.floating[Any]], jit:
     power_m, power_c = make_power(gamma_m, dtype, jit), make_power(gamma_c, dtype, jit)
 
     @jit
-    def pressures(rho_m, rho_c, par):
-        """p_m, p_c [m/s]; round-off below vacuum is taken as vacuum."""
+    def occupancies(rho_m, rho_c, par):
+        """O_m, O_c [-]; round-off below vacuum is taken as vacuum."""
         o_m = par[0] * rho_m + par[1] * rho_c
         o_c = par[2] * rho_m + par[3] * rho_c
-        return par[4] * power_m(o_m if o_m > zero else zero), par[5] * power_c(o_c if o_c > zero else zero)
+        return (o_m if o_m > zero else zero), (o_c if o_c > zero else zero)
+
+    @jit
+    def pressures(rho_m, rho_c, par):
+        """p_m, p_c [m/s]."""
+        o_m, o_c = occupancies(rho_m, rho_c, par)
+        return par[4] * (o_m * power_m(o_m)), par[5] * (o_c * power_c(o_c))
 
     @jit
     def speeds(rho_m, rho_c, w_m, w_c, par):
@@ -168,12 +175,10 @@ def make_arz(gamma_m: float, gamma_c: float, dtype: type[np.floating[Any]], jit:
 
     @jit
     def wave_bounds(rho_m, rho_c, w_m, w_c, v_m, v_c, par):
-        """Bounds s_l <= lambda <= s_r [m/s], as for G, with rho_i dp_i/drho_i = gamma_i p_i a_ii rho_i / O_i."""
-        p_m, p_c = pressures(rho_m, rho_c, par)
-        o_m = par[0] * rho_m + par[1] * rho_c
-        o_c = par[2] * rho_m + par[3] * rho_c
-        own_m = exponent_m * p_m * (par[0] * rho_m / o_m) if o_m > zero else zero
-        own_c = exponent_c * p_c * (par[3] * rho_c / o_c) if o_c > zero else zero
+        """Bounds s_l <= lambda <= s_r [m/s], as for G, with dp_i/drho_i = gamma_i k_i O_i**(gamma_i - 1) a_ii."""
+        o_m, o_c = occupancies(rho_m, rho_c, par)
+        own_m = exponent_m * par[4] * power_m(o_m) * (par[0] * rho_m)
+        own_c = exponent_c * par[5] * power_c(o_c) * (par[3] * rho_c)
         s_r = v_m if v_m > v_c else v_c
         return (v_m - own_m) + (v_c - own_c) - s_r, s_r
 
@@ -203,8 +208,8 @@ def make_arz(gamma_m: float, gamma_c: float, dtype: type[np.floating[Any]], jit:
         if share_m <= zero or share_c <= zero:
             return r
         for _ in range(NEWTON_STEPS):
-            p_m = share_m * factor_m * par[4] * power_m(k_m * r)
-            p_c = share_c * factor_c * par[5] * power_c(k_c * r)
+            p_m = share_m * factor_m * par[4] * (k_m * r * power_m(k_m * r))
+            p_c = share_c * factor_c * par[5] * (k_c * r * power_c(k_c * r))
             slope = exponent_m * p_m + exponent_c * p_c
             excess = p_m + p_c - (share_m * a_m + share_c * a_c)
             if not excess > precision * slope:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 CONSERVED = ("rho_m", "y_m", "rho_c", "y_c")
 """Rows of the state: densities [veh/m] and y_i = rho_i w_i [veh/s]."""
 
-OBSERVABLES = ("delay", "queue", "vehicles", "inflow", "outflow", "entrance", "arrivals")
+OBSERVABLES = ("delay", "queue", "vehicles", "inflow", "outflow", "entrance", "arrivals", "pressure")
 """Columns of `totals`, each for m and then for c; see Observables."""
 
 N_TOTALS = 2 * len(OBSERVABLES)
@@ -21,13 +21,13 @@ N_TOTALS = 2 * len(OBSERVABLES)
 class Observables:
     """Integrals of the discrete solution over one call of `Solver.advance`; arrays (B, S, 2), classes m and c.
 
-    Only `queue` is measured on segments whose ends are transmissive or periodic.
+    On segments whose ends are transmissive or periodic `queue` alone is measured.
 
     They are sums over the very states and fluxes that the scheme uses, so that the balances hold to round-off.
     """
 
     totals: NDArray[np.floating]
-    """(B, S, 14) as the kernel fills it."""
+    """(B, S, 16) as the kernel fills it."""
 
     def _column(self, name: str) -> NDArray[np.floating]:
         k = 2 * OBSERVABLES.index(name)
@@ -70,6 +70,16 @@ class Observables:
     def arrivals(self) -> NDArray[np.floating]:
         """Vehicles that arrived at the entrance [veh]."""
         return self._column("arrivals")
+
+    @property
+    def pressure(self) -> NDArray[np.floating]:
+        """Vehicles on the approach less those downstream by turning ratio: int N_i - sum_j ratio_ij N_j dt [veh s].
+
+        Of a segment that leaves the network, its vehicles alone. Those who wait to enter are in `entrance`.
+
+        Varaiya (2013), Transp. Res. C 36:177-195.
+        """
+        return self._column("pressure")
 
 
 def copy_into(target: dict[str, NDArray[Any]], saved: dict[str, Any]) -> None:

@@ -51,7 +51,8 @@ def make_advance(kind: Kind) -> Callable[..., None]:
     measure_start, measure_end = make_measures(kind)
     refresh, faces, fluxes, update, relax, clamp, renew = make_loops(kind)
     cells = cpu_cells(kind)
-    fill, begin_ends, finish_ends, join = cells.fill, cells.begin_ends, cells.finish_ends, cells.join
+    fill, begin_ends, finish_ends = cells.fill, cells.begin_ends, cells.finish_ends
+    join, press = cells.join, cells.press
     dtype = np.dtype(kind.dtype).type
     zero, one = dtype(0), dtype(1)
     stride, scheme = kind.stride, SCHEME[kind.scheme]
@@ -71,7 +72,7 @@ def make_advance(kind: Kind) -> Callable[..., None]:
         waiting : (B, E, 2) — vehicles in the entrance queues [veh]; modified in place. before : (E, 2), work space.
         arrivals : (B, P, E, 2) — flow that joins them in each of P equal pieces of the call [veh/s].
         signals : (B, S, 2) int64 — the stop line is open in sub-steps signals[0] <= k < signals[1].
-        totals : (B, S, 14) — observables, set by this call.
+        totals : (B, S, 16) — observables, set by this call.
         u : (rows x stride,) — work space of this thread (see cells). ends : (S, 16) — likewise.
         layout : (lengths, segments, ghosts, nodes, inlets, outlets, ratios, priorities) of network.Layout.
         par_array : physics.parameter_vector. rates : dt [s], decays over dt and dt/2 of m and c [-], v_queue [m/s].
@@ -140,6 +141,9 @@ def make_advance(kind: Kind) -> Callable[..., None]:
                 else:
                     relax(u, n, rates[3], rates[4], par)
             measure_end(u, lengths, segments, total, dt)
+            if has_nodes:
+                for node in range(np.uint64(nodes.shape[0])):
+                    press(node, total, nodes, inlets, outlets, ratios)
             for k in range(4):
                 for i in range(n):
                     q[road, k, i] = u[k * stride + i]
@@ -215,7 +219,7 @@ def make_loops(kind: Kind) -> tuple[Callable[..., None], ...]:
     def renew(u, n, decay_m, decay_c, v_queue, counted, par):
         """Update, relaxation and refresh of all cells; the last cell is a ghost or padding.
 
-        One pass over memory where the compiler makes vector code of the long body, else three with the same arithmetic.
+        One pass over memory where the compiler makes vector code of the long body, else two with the same arithmetic.
         """
         if one_body:
             for i in range(np.uint64(n) - one):
@@ -225,7 +229,6 @@ def make_loops(kind: Kind) -> tuple[Callable[..., None], ...]:
                 update_cell(u, i, zero)
             for i in range(np.uint64(n) - one):
                 relax_cell(u, i, decay_m, decay_c, par)
-            for i in range(np.uint64(n) - one):
                 refresh_cell(u, i, v_queue, counted, par)
 
     return refresh, faces, fluxes, update, relax, clamp, renew
@@ -281,6 +284,7 @@ def make_measures(kind: Kind) -> tuple[Callable[..., None], Callable[..., None]]
             total[s, 3] *= dx
             for column in range(2, 14):
                 total[s, column] *= dt
+            total[s, 14], total[s, 15] = total[s, 4], total[s, 5]
             if segments[s, 3] == 1:
                 total[s, 0] = total[s, 4] - lengths[1, s] * distance(u, 0, start_m, total[s, 6], dx, i, j)
                 total[s, 1] = total[s, 5] - lengths[2, s] * distance(u, rho_c, start_c, total[s, 7], dx, i, j)

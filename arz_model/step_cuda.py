@@ -42,7 +42,8 @@ def make_kernel(kind: Kind) -> Callable[..., None]:
     cells = make_cells(kind, compile_device, np.uint64)
     refresh, reconstruct, limit, face_waves = cells.refresh, cells.reconstruct, cells.limit, cells.face_waves
     flux, update, relax, clamp, renew = cells.flux, cells.update, cells.relax, cells.clamp, cells.renew
-    fill, begin_ends, finish_ends, join = cells.fill, cells.begin_ends, cells.finish_ends, cells.join
+    fill, begin_ends, finish_ends = cells.fill, cells.begin_ends, cells.finish_ends
+    join, press = cells.join, cells.press
     zero, one, two = dtype(0), dtype(1), dtype(2)
     stride, scheme = kind.stride, SCHEME[kind.scheme]
     first_order, weno, clamped = kind.scheme == "hll", kind.scheme == "weno5", kind.clamp
@@ -77,6 +78,7 @@ def make_kernel(kind: Kind) -> Callable[..., None]:
         total[s, 3] *= dx
         for column in range(2, 14):
             total[s, column] *= dt
+        total[s, 14], total[s, 15] = total[s, 4], total[s, 5]
         if segments[s, 3] == 1:
             total[s, 0] = total[s, 4] - lengths[1, s] * (far_m * dx / two)
             total[s, 1] = total[s, 5] - lengths[2, s] * (far_c * dx / two)
@@ -114,7 +116,7 @@ def make_kernel(kind: Kind) -> Callable[..., None]:
                 refresh(u, i, v_queue, one, par)
         cuda.syncthreads()
         for s in range(lane, n_segments, lanes):
-            for column in range(14):
+            for column in range(16):
                 total[s, column] = zero
             for i in range(np.uint64(segments[s, 0]), np.uint64(segments[s, 1] + 1)):
                 total[s, 4] += u[start_m + i]
@@ -195,6 +197,10 @@ def make_kernel(kind: Kind) -> Callable[..., None]:
                 cuda.syncthreads()
         for s in range(lane, n_segments, lanes):
             measure_segment(u, s, lengths, segments, total, dt)
+        if has_nodes:
+            cuda.syncthreads()
+            for node in range(lane, n_nodes, lanes):
+                press(node, total, nodes, inlets, outlets, ratios)
         for i in range(lane, n, lanes):
             for k in range(4):
                 q[road, k, i] = u[state_rows[k] + i]

@@ -202,6 +202,36 @@ def test_network_of_70_segments_and_8_signals_conserves_vehicles(rng):
     assert max(solver.density(s).max() for s in range(70)) > 0.1
 
 
+@pytest.mark.parametrize("scheme", ["hll", "van_leer"])
+def test_pressure_is_time_upstream_less_time_downstream_by_turning_ratio(scheme, rng):
+    """By approach and class, from the states after every sub-step; it turns negative where the outlets are fuller."""
+    segments = [segment(name, n_cells=6, length=60.0) for name in "abcde"]
+    turning = ((0.2, 0.3, 0.5), (0.6, 0.4, 0.0))
+    solver = solve(segments, [Node(("a", "b"), ("c", "d", "e"), turning)], scheme=scheme)
+    for name, least, most in (
+        ("a", 0.0, 0.02),
+        ("b", 0.08, 0.1),
+        ("c", 0.04, 0.06),
+        ("d", 0.04, 0.06),
+        ("e", 0.04, 0.06),
+    ):
+        solver.set_density(name, *rng.uniform(least, most, (2, 6)))
+    start = solver.state_dict()
+    flow = arrivals(solver, (0.2, 0.1), (0.0, 0.3))
+    n = 40
+    measured = solver.advance(n, flow)
+    solver.load_state_dict(start)
+    time_on = np.zeros((5, 2))
+    for _ in range(n):
+        time_on += np.stack([solver.density(s)[0].sum(axis=1) for s in range(5)]) * 10.0 * solver.dt
+        solver.advance(1, flow)
+    expected = time_on.copy()
+    expected[:2] -= np.array(turning) @ time_on[2:]
+    np.testing.assert_allclose(measured.pressure[0], expected, rtol=1e-9)
+    np.testing.assert_array_equal(measured.pressure[0, 2:], measured.vehicles[0, 2:])
+    assert measured.pressure[0, :2].min() < 0.0 < measured.pressure[0, :2].max()
+
+
 def test_ring_of_nodes_conserves_vehicles(rng):
     segments = [segment("a"), segment("b"), segment("c")]
     nodes = [Node(("a",), ("b",)), Node(("b",), ("c",)), Node(("c",), ("a",))]
