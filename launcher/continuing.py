@@ -13,7 +13,7 @@ from launcher import config, fetching, handing_over, pushing
 from launcher.backends.base import Backend, Status
 from launcher.backends.here import HereBackend
 from launcher.config import Settings
-from launcher.errors import BackendError, LauncherError, NotFound
+from launcher.errors import BackendError, NotFound, Refused
 from launcher.fetching import Fetched
 from launcher.ledger import Ledger, Run, Session
 from launcher.pushing import Prepared
@@ -25,7 +25,7 @@ LOST_PUSH_S = 120.0
 LOST_PUSH_LOOKS_S = (0.5, 1.0, 2.0, 4.0)
 
 
-class SessionRuns(LauncherError):
+class SessionRuns(Refused):
     """Raised when the newest session of the run has not ended yet."""
 
 

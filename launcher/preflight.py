@@ -171,8 +171,14 @@ def _secrets(project: Project, files: int, target: Target) -> Check:
     return passed("secrets", f"Nothing like a credential in {files} files{own}.")
 
 
+LONG_EVIDENCE = 200
+
+
 def _told(check: Check, *, waived: bool = False) -> str:
     mark = " (waived)" if waived and check.verdict is Verdict.FAIL else ""
-    fix = "".join(f"\n{' ' * 23}{line}" for line in check.fix.splitlines() if line.strip())
-    evidence = check.evidence.replace("\n", f"\n{' ' * 23}")
+    margin = "\n" + " " * 24
+    fix = "".join(f"{margin}{line}" for line in check.fix.splitlines() if line.strip())
+    # A long list of findings is read one a line.
+    evidence = check.evidence.replace("; ", ";\n") if len(check.evidence) > LONG_EVIDENCE else check.evidence
+    evidence = evidence.replace("\n", margin)
     return f"  {check.verdict.value}  {check.name:<15}{mark} {evidence}{fix}"

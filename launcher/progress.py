@@ -60,6 +60,15 @@ class Progress:
             del self._lines_in[old]
         return sum(self._lines_in.values()) / RATE_WINDOW_S
 
+    @property
+    def whole_steps_per_s(self) -> float | None:
+        """Timesteps a second since training began, evaluations and waits counted; None within the first minute."""
+        done = self.num_timesteps - (self.resumed_timesteps or 0)
+        if self.training_time is None or self.progress_time is None or done <= 0:
+            return None
+        spent_s = self.progress_time - self.training_time
+        return done / spent_s if spent_s >= MEASURED_AFTER_S else None
+
     def seconds_to_go(self, now_s: float) -> float | None:
         """Time that the rest of the run takes [s]; None while nobody can know.
 
@@ -67,11 +76,8 @@ class Progress:
         `steps_per_s` leaves out is lost all the same.
         """
         left = max(0, self.total_timesteps - self.num_timesteps)
-        done = self.num_timesteps - (self.resumed_timesteps or 0)
-        if self.training_time is not None and self.progress_time is not None and done > 0:
-            spent_s = self.progress_time - self.training_time
-            if spent_s >= MEASURED_AFTER_S:
-                return max(0.0, left * spent_s / done - (now_s - self.progress_time)) if left else 0.0
+        if self.whole_steps_per_s is not None and self.progress_time is not None:
+            return max(0.0, left / self.whole_steps_per_s - (now_s - self.progress_time)) if left else 0.0
         if self.seconds_needed is not None:
             return max(0.0, self.seconds_needed - (now_s - self.calibrated_time)) if left else 0.0
         return left / self.steps_per_s if self.steps_per_s else None

@@ -208,7 +208,7 @@ _HIDDEN = {
 
 def summary(progress: Progress) -> str:
     """Where training and checkpoints stand, on one line."""
-    speed = f", {progress.steps_per_s:,.1f} steps/s" if progress.steps_per_s else ""
+    speed = f", {told_speed(progress)}" if progress.steps_per_s else ""
     saved = "none" if progress.checkpoint_timesteps is None else f"t{progress.checkpoint_timesteps:,}"
     published = "none" if progress.published_timesteps is None else f"t{progress.published_timesteps:,}"
     return (
@@ -232,10 +232,8 @@ def picture(
     rows = [f"{title}   {state}"]
     timesteps = f"{progress.num_timesteps:,} of {progress.total_timesteps:,} timesteps"
     rows.append(f"  {'█' * done}{'░' * (30 - done)} {share:4.0%}  {timesteps}")
-    speed = "?" if not progress.steps_per_s else f"{progress.steps_per_s:,.1f} steps/s"
-    rows.append(
-        f"  speed {speed}   session {duration(now_s)} of {duration(limit_s)}   {prospect(progress, now_s, limit_s)}"
-    )
+    session = f"session {duration(now_s)} of {duration(limit_s)}"
+    rows.append(f"  speed {told_speed(progress)}   {session}   {prospect(progress, now_s, limit_s)}")
     rows.append(
         f"  checkpoint {_aged(progress.checkpoint_timesteps, progress.checkpoint_time, now_s)}   "
         f"published {_aged(progress.published_timesteps, progress.published_time, now_s)}   "
@@ -248,6 +246,15 @@ def picture(
     rows.append(f"  log    {progress.log_lines:,} lines, {progress.lines_per_s(now_s):.1f} per s")
     rows += [f"  {alert}" for alert in alerts]
     return "\n".join(rows)
+
+
+def told_speed(progress: Progress) -> str:
+    """The trainer's own speed, and the whole session's where evaluations and waits make it another."""
+    if not progress.steps_per_s:
+        return "?"
+    own, whole = progress.steps_per_s, progress.whole_steps_per_s
+    with_waits = f" ({whole:,.1f} with evaluations and waits)" if whole is not None and whole < 0.8 * own else ""
+    return f"{own:,.1f} steps/s{with_waits}"
 
 
 def prospect(progress: Progress, now_s: float, limit_s: float) -> str:

@@ -225,5 +225,8 @@ def outcome(run: Run, session: Session, state: SessionState) -> str:
     if state.status is Status.ERROR:
         raise KernelFailed(f"The kernel failed after {seen}.{said}\nSee {run.log(session.number)}. {resume}")
     if state.status is Status.CANCEL_ACKNOWLEDGED:
-        raise SessionCut(f"The session was cut off after {seen}; its outputs and its log are gone.{said}\n{resume}")
+        raise SessionCut(
+            f"The session was cut off after {seen}; its outputs and its log are gone there.{said}\n"
+            f"What was seen of its log: {run.log(session.number)}\n{resume}"
+        )
     raise KernelFailed(f"The kernel is in state {state.status.value} and was never run.{said}")

@@ -23,7 +23,10 @@ def fetch_checkpoints(run_id: str | None, *, everything: bool, step: int | None,
     """
     shown = transfers.PlainTransfers(_to_stderr) if as_json else transfers.for_terminal(typer.echo)
     run, results = fetched(run_id, everything=everything, step=step, shown=shown, require=False)
-    typer.echo(documents.text([plain(result) for result in results]) if as_json else table(run, results))
+    if as_json:
+        typer.echo(documents.text([plain(result) for result in results]))
+    elif results:
+        typer.echo(table(run, results))
     _require(run, results, step)
 
 
@@ -53,9 +56,13 @@ def _require(run: Run, results: list[Fetched], step: int | None) -> None:
             if step is not None
             else f"No checkpoint of {run.run_id}"
         )
-        raise CheckpointError(
-            f"{asked} verifies: {len(results)} were found in dataset {run.dataset} and in kernel outputs.\n"
+        next_step = (
             f"If the session still runs, its first one may come soon: `kaglaunch watch {run.run_id}`."
+            if step is None
+            else f"`kaglaunch fetch-checkpoints {run.run_id} --all` brings every one that there is."
+        )
+        raise CheckpointError(
+            f"{asked} verifies: {len(results)} were found in dataset {run.dataset} and in kernel outputs.\n{next_step}"
         )
 
 

@@ -146,7 +146,7 @@ def test_a_session_here_outlives_the_command_that_started_it_and_is_unique(user:
     here.communicate()
     status = json.loads(user.types("status", "--json"))
     assert (status["status"], status["target"]) == ("RUNNING", "here")
-    assert "two sessions of one run" in user.types("resume", "--here", code=1)
+    assert "two sessions of one run" in user.types("resume", "--here", code=3)
     watching = user.start("watch")
     assert watching.stdout is not None
     while "training:" not in watching.stdout.readline():

@@ -131,7 +131,7 @@ def test_two_pushes_at_once_are_two_runs_that_both_finish(user: User) -> None:
 
 def test_a_second_session_is_refused_while_the_first_runs(user: User) -> None:
     user.types("push", "--quick")
-    said = user.types("resume", "--device", "cpu", code=1)
+    said = user.types("resume", "--device", "cpu", code=3)
     assert "kaglaunch watch" in said
     user.types("watch")
 

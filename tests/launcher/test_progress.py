@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,6 +33,18 @@ def test_at_risk_is_what_was_done_since_the_last_published_checkpoint() -> None:
     assert progress.at_risk == 10
     progress.observe(_line(4.0, event="result", status="finished", num_timesteps=100))
     assert progress.result is not None
+
+
+def test_the_speed_with_waits_is_told_where_the_trainers_own_hides_them() -> None:
+    progress = Progress()
+    progress.observe(_line(10.0, event="training", num_timesteps=1000, total_timesteps=9000))
+    progress.observe(_line(40.0, event="progress", num_timesteps=2000, steps_per_s=100.0))
+    assert screen.told_speed(progress) == "100.0 steps/s"
+    progress.observe(_line(110.0, event="progress", num_timesteps=5000, steps_per_s=100.0))
+    assert screen.told_speed(progress) == "100.0 steps/s (40.0 with evaluations and waits)"
+    assert progress.seconds_to_go(110.0) == pytest.approx(4000 / 40.0)
+    progress.observe(_line(170.0, event="progress", num_timesteps=9000, steps_per_s=51.0))
+    assert screen.told_speed(progress) == "51.0 steps/s"
 
 
 @given(st.text(max_size=200))
