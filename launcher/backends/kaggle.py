@@ -7,11 +7,8 @@ everything that it could pick up by itself: credentials go in by hand and to one
 from __future__ import annotations
 
 import contextlib
-import email.utils
 import io
-import json
 import logging
-import math
 import os
 import tempfile
 import threading
@@ -26,6 +23,18 @@ import requests
 import tenacity
 from requests.adapters import HTTPAdapter
 
+from launcher.backends.answers import (
+    Unavailable,
+    Unreadable,
+    is_empty_shell,
+    live_lines,
+    persisted_lines,
+    refusal,
+    refused_credentials,
+    translated,
+    utc,
+    wait_s_of,
+)
 from launcher.backends.base import (
     ActiveSession,
     DatasetVersion,
@@ -36,15 +45,12 @@ from launcher.backends.base import (
     SessionState,
     Status,
 )
-from launcher.credentials import WAYS, Credentials
+from launcher.credentials import Credentials
 from launcher.errors import (
     BackendError,
     BackendUnavailable,
-    CredentialsError,
-    NoFreeSession,
     NotFound,
     PushRefused,
-    QuotaError,
     SubmissionUnknown,
 )
 from launcher.transfers import OnBytes
@@ -62,7 +68,6 @@ CHUNK_BYTES = 1 << 14
 """What is lost of a download when its connection is cut."""
 LONGEST_SESSION = timedelta(hours=13)
 """Kaggle's limit is 12 hours; what started before cannot run any more."""
-_END_OF_LOG = "END_OF_LOG"
 _import_lock = threading.Lock()
 
 
@@ -114,19 +119,19 @@ class KaggleBackend:
         try:
             # Once only, unless the target says that it did not look at the request.
             answer = self._retry(lambda: self._kernels.save_kernel(request), only_rate_limits=True)
-            if _is_empty_shell(answer.error):
+            if is_empty_shell(answer.error):
                 # An earlier push of this name was refused, and what that left could not be removed then.
                 self._remove_shell(kernel.slug)
                 answer = self._retry(lambda: self._kernels.save_kernel(request), only_rate_limits=True)
-        except (BackendUnavailable, _Unreadable) as error:
-            if isinstance(error, _Unavailable) and error.rate_limited:
+        except (BackendUnavailable, Unreadable) as error:
+            if isinstance(error, Unavailable) and error.rate_limited:
                 raise
             return self._look_for(kernel.slug, error)
         except BackendError as error:
             raise PushRefused(f"{error}\nThe kernel {kernel.slug} was not taken; nothing was spent.") from error
         if answer.error:
             self._remove_shell(kernel.slug)
-            raise _refusal(answer.error, kernel)
+            raise refusal(answer.error, kernel)
         if answer.invalid_dataset_sources:
             self.delete(kernel.slug)
             raise PushRefused(
@@ -145,7 +150,7 @@ class KaggleBackend:
 
     def log_lines(self, slug: str, skip: int = 0) -> Iterator[LogLine]:
         address = f"{self._base()}/kernels/logs/stream/{quote(self.username)}/{quote(slug)}"
-        with _translated(self._url):
+        with translated(self._url):
             response = self._http._session.get(
                 address,
                 stream=True,
@@ -155,9 +160,9 @@ class KaggleBackend:
             with response:
                 response.raise_for_status()
                 if response.headers.get("Content-Type", "").lower().startswith("text/event-stream"):
-                    yield from _live_lines(response, skip)
+                    yield from live_lines(response, skip)
                 else:
-                    yield from _persisted_lines(response.content.decode("utf-8", "replace"), skip)
+                    yield from persisted_lines(response.content.decode("utf-8", "replace"), skip)
 
     def cancel(self, session_id: int) -> None:
         from kagglesdk.kernels.types.kernels_api_service import ApiCancelKernelSessionRequest
@@ -191,7 +196,7 @@ class KaggleBackend:
             used_h=gpu.time_used.total_seconds() / 3600,
             reserved_h=reserved / 3600,
             allowed_h=gpu.total_time_allowed.total_seconds() / 3600,
-            refresh=_utc(answer.quota_refresh_time),
+            refresh=utc(answer.quota_refresh_time),
         )
 
     def kernels(self) -> list[str]:
@@ -201,7 +206,7 @@ class KaggleBackend:
         since = datetime.now(UTC) - LONGEST_SESSION
         found = []
         for kernel in self._listed_kernels():
-            began = _utc(kernel.last_run_time)
+            began = utc(kernel.last_run_time)
             if began is None or began < since:
                 continue
             with contextlib.suppress(NotFound):  # an empty shell, or deleted since
@@ -268,7 +273,7 @@ class KaggleBackend:
         except NotFound:
             return []
         versions = [
-            DatasetVersion(int(v.version_number), _utc(v.creation_date), str(v.version_notes or ""))
+            DatasetVersion(int(v.version_number), utc(v.creation_date), str(v.version_notes or ""))
             for v in answer.versions or []
             if str(getattr(v.status, "name", v.status)).upper() in ("READY", "")
         ]
@@ -313,9 +318,9 @@ class KaggleBackend:
         try:
             answer = self._retry(lambda: self._client.security.oauth_client.introspect_token(request))
         except NotFound as error:
-            raise _refused_credentials(credentials.source) from error
+            raise refused_credentials(credentials.source) from error
         if not answer.active or not answer.username:
-            raise _refused_credentials(credentials.source)
+            raise refused_credentials(credentials.source)
         return str(answer.username)
 
     def _look_for(self, slug: str, lost: BackendError) -> str:
@@ -393,31 +398,21 @@ class KaggleBackend:
         def worth_repeating(error: BaseException) -> bool:
             if not isinstance(error, BackendUnavailable):
                 return False
-            return error.rate_limited if only_rate_limits and isinstance(error, _Unavailable) else not only_rate_limits
+            return error.rate_limited if only_rate_limits and isinstance(error, Unavailable) else not only_rate_limits
 
         def attempt() -> T:
-            with _translated(self._url):
+            with translated(self._url):
                 return call()
 
         return tenacity.Retrying(
             retry=tenacity.retry_if_exception(worth_repeating),
-            wait=_wait,
+            wait=wait_s_of,
             stop=tenacity.stop_before_delay(self._patience_s),
             reraise=True,
         )(attempt)
 
     def _base(self) -> str:
         return f"{self._url}/api/v1" if self._local else f"{self._url}/v1"
-
-
-class _Unavailable(BackendUnavailable):
-    def __init__(self, message: str, *, rate_limited: bool = False, retry_after_s: float | None = None) -> None:
-        super().__init__(message, retry_after_s=retry_after_s)
-        self.rate_limited = rate_limited
-
-
-class _Unreadable(BackendError):
-    """The request was carried out, perhaps; the answer makes no sense."""
 
 
 class _WithTimeout(HTTPAdapter):
@@ -450,128 +445,8 @@ def _isolated(url: str) -> Iterator[None]:
             os.environ.update(environ)
 
 
-@contextlib.contextmanager
-def _translated(url: str) -> Iterator[None]:
-    """Turn the client's exceptions into ours, where they enter."""
-    try:
-        yield
-    except requests.HTTPError as error:
-        raise _from_status(url, error) from error
-    except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
-        raise _Unavailable(f"No answer from {url} ({type(error).__name__}). Is the network up?") from error
-    except requests.RequestException as error:
-        raise _Unavailable(f"The answer of {url} cannot be read ({type(error).__name__}).") from error
-    except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
-        # The client's own parsing breaks in these ways on an answer that it does not expect.
-        raise _Unreadable(
-            f"{url} answered what the Kaggle client cannot read ({type(error).__name__}: {error})."
-        ) from error
-
-
-def _from_status(url: str, error: requests.HTTPError) -> Exception:
-    response = error.response
-    status = response.status_code if response is not None else 0
-    if response is not None and status == 200:
-        # The client raises on a body that says `{"code": 4xx}`, whatever the status line says.
-        status = int(response.json()["code"])
-    message = str(error).split(" for url:")[0]
-    if status == 401:
-        return CredentialsError(f"{url} does not accept these credentials (401: {message}).\n{WAYS}")
-    if status in (403, 404):
-        return NotFound(f"{url} answered {status}: {message}")
-    if status == 429 or status >= 500:
-        header = response.headers.get("Retry-After", "") if response is not None else ""
-        wait_s = retry_after_s(header, now=datetime.now(UTC))
-        return _Unavailable(
-            f"{url} answered {status} ({message}). Try again in a while.",
-            rate_limited=status == 429,
-            retry_after_s=wait_s,
-        )
-    return BackendError(f"{url} answered {status}: {message}")
-
-
-def retry_after_s(header: str, *, now: datetime) -> float | None:
-    """Seconds that a Retry-After header asks for: a number of them, or a date; None for anything else."""
-    if header.isdigit():
-        return float(header)
-    try:
-        until = email.utils.parsedate_to_datetime(header)
-    except ValueError:
-        return None
-    return max(0.0, ((_utc(until) or now) - now).total_seconds())
-
-
-def _wait(state: tenacity.RetryCallState) -> float:
-    error = state.outcome.exception() if state.outcome else None
-    asked = error.retry_after_s if isinstance(error, BackendUnavailable) else None
-    return asked if asked is not None else tenacity.wait_random_exponential(multiplier=0.5, max=30)(state)
-
-
-def _refused_credentials(source: str) -> CredentialsError:
-    return CredentialsError(f"The target does not accept the token from {source}.\n{WAYS}")
-
-
-def _is_empty_shell(refusal: str | None) -> bool:
-    """Whether a push was refused because a kernel of its name exists that has no version."""
-    return "notebook not found" in (refusal or "").lower()
-
-
-def _refusal(words: str, kernel: Kernel) -> Exception:
-    said = f"The target refused the kernel {kernel.slug}: {words}"
-    if "quota" in words.lower():
-        return QuotaError(
-            f"{said}\nA CPU session costs no GPU quota: add `--device cpu`. `kaglaunch quota` shows the reset."
-        )
-    if "session count" in words.lower():
-        return NoFreeSession(f"{said}\nEnd one with `kaglaunch cancel RUN`, or wait until one ends (`kaglaunch runs`).")
-    return PushRefused(f"{said}\nNothing was started and nothing was spent.")
-
-
-def _live_lines(response: requests.Response, skip: int) -> Iterator[LogLine]:
-    seen = 0
-    for raw in response.iter_lines():
-        if not raw.startswith(b"data:"):
-            continue
-        payload = raw[5:].strip()
-        if payload == _END_OF_LOG.encode():
-            return
-        seen += 1
-        if seen > skip:
-            yield _line(payload.decode("utf-8", "replace"))
-
-
-def _persisted_lines(text: str, skip: int) -> Iterator[LogLine]:
-    try:
-        events = json.loads(text) if text.strip() else []
-    except json.JSONDecodeError:
-        events = [{"data": line} for line in text.splitlines()]
-    for event in (events if isinstance(events, list) else [events])[skip:]:
-        yield _line(event)
-
-
-def _line(payload: Any) -> LogLine:
-    event = payload
-    if isinstance(payload, str):
-        try:
-            event = json.loads(payload)
-        except json.JSONDecodeError:
-            event = {"data": payload}
-    if not isinstance(event, dict):
-        event = {"data": str(event)}
-    try:
-        seconds = float(event.get("time") or 0.0)
-    except (TypeError, ValueError, OverflowError):
-        seconds = 0.0
-    seconds = seconds if math.isfinite(seconds) else 0.0
-    return LogLine(seconds, str(event.get("stream_name", "stdout")), str(event.get("data", "")).rstrip("\n"))
-
-
 def _slug(kernel: Any) -> str:
     return str(kernel.ref).rsplit("/", 1)[-1]
-
-
-def _utc(moment: datetime | None) -> datetime | None:
-    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
 
 
 def _unwrap(path: Path) -> None:

@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -63,16 +64,23 @@ def impatient(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every wait is short, no trial is run, and nothing of one row is left for the next."""
     monkeypatch.setattr(trial, "_run", lambda folder, note: dict(GOOD))
     monkeypatch.setattr(follow, "FIRST_WAIT_S", 0.02)
-    monkeypatch.setattr(backend_module, "READ_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(backend_module, "READ_TIMEOUT_S", 2.0)
+    monkeypatch.setattr(backend_module, "wait_s_of", _short_wait_s)
     monkeypatch.setattr(backend_module, "STREAM_SILENCE_S", 1.0)
     monkeypatch.setattr(backend_module, "LOOKS_AFTER_S", (0.05, 0.1))
     monkeypatch.setattr(cancelling, "LOST_ANSWER_S", 0.3)
-    monkeypatch.setitem(KaggleBackend.__init__.__kwdefaults__, "patience_s", 1.5)  # type: ignore[index]
+    monkeypatch.setitem(KaggleBackend.__init__.__kwdefaults__, "patience_s", 3.0)  # type: ignore[index]
     stage.kaggle.change_settings(queue_s=0.0)
     (stage.folder / GO).unlink(missing_ok=True)
     yield
     stage.kaggle.clear_faults()
     _end_all(stage)
+
+
+def _short_wait_s(state: Any) -> float:
+    """What the target asks for, and else next to nothing."""
+    asked = getattr(state.outcome.exception(), "retry_after_s", None)
+    return 0.05 if asked is None else float(asked)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.happens)

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import requests
 
+from launcher.backends.answers import retry_after_s, translated
 from launcher.backends.base import Kernel, Status
-from launcher.backends.kaggle import KaggleBackend, _translated, retry_after_s
+from launcher.backends.kaggle import KaggleBackend
 from launcher.credentials import Credentials
 from launcher.errors import (
     BackendError,
@@ -270,6 +271,6 @@ def test_quota_counts_hours_that_running_sessions_reserve(kaggle: LocalKaggle) -
         IndexError(),
     ],
 )
-def test_every_error_of_the_client_is_translated(error: Exception) -> None:
-    with pytest.raises(BackendError), _translated("http://target"):
+def test_every_error_of_the_client_istranslated(error: Exception) -> None:
+    with pytest.raises(BackendError), translated("http://target"):
         raise error
