@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -320,7 +320,9 @@ def main() -> int:
             sys.stderr.write(f"{name}, seed {seed}: {job.result()}\n")
         for tuning_job in tunings:
             tuning_job.result()
-    write([compare(case) for case in wanted], time.perf_counter() - began)
+    with ProcessPoolExecutor(arguments.side_by_side) as processes:
+        all_found = list(processes.map(compare, wanted))
+    write(all_found, time.perf_counter() - began)
     sys.stderr.write(f"{PAGE}\n")
     return 0
 
