@@ -30,8 +30,11 @@ CASES = {
     "contact": Riemann(0.8, 0.3, 0.2, 0.3),
     "red light": Riemann(0.4, 0.5, 0.9, 0.0),
     "vacuum": Riemann(0.3, 0.2, 0.4, 0.9),
+    "onto thin traffic": Riemann(0.3, 0.6, 0.05, 0.2),
+    "onto thin standing traffic": Riemann(0.2, 0.8, 0.02, 0.0),
 }
-"""Problems with p = rho**gamma: every kind of wave."""
+"""Problems with p = rho**gamma: every kind of wave. Schemes that average do not converge on the last: the mean of the
+arriving drivers and of the few who stand starts to move, the instability near vacuum of Aw & Rascle's abstract."""
 
 
 def middle_density(case: Riemann, gamma: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -13,11 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 from arz_model.cells import FREE_C, FREE_M, LAMBDA, N_ROWS, Kind, stride_for
 from arz_model.junction import N_ENDS
 from arz_model.network import Network, lay_out
-from arz_model.parameters import ParameterError, Parameters
+from arz_model.parameters import CLASSES, ParameterError, Parameters
 from arz_model.physics import closure_key, make_closure, parameter_vector
 from arz_model.reconstruction import SCHEME, SCHEMES
 from arz_model.state import N_TOTALS, Observables, copy_into
 from arz_model.step_cpu import make_advance
+
+log = logging.getLogger(__name__)
 
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("float64", "float32")
@@ -78,6 +81,7 @@ class Solver:
                 f"dt = {self.dt!r} s lets waves of {self.wave_max:g} m/s cross more of a cell of {network.dx_min:g} m "
                 f"than scheme {scheme!r} allows; at most {longest:.6g} s."
             )
+        _report(self.parameters, network)
         self.layout = lay_out(network, self.dtype, SCHEME[scheme].n_ghost, clamp or scheme != "hll")
         self.time = 0.0
         """Seconds advanced since the start."""
@@ -262,6 +266,23 @@ class Solver:
         if segment not in self.network.index:
             raise ParameterError(f"no segment {segment!r}; there are {', '.join(self.network.index)}.")
         return self.network.index[segment]
+
+
+def _report(parameters: Parameters, network: Network) -> None:
+    """Say where the sub-characteristic condition fails, and which jams would be denser than rho_jam."""
+    if parameters.closure != "arz":
+        return
+    free = max(s.v_free_m for s in network.segments), max(s.v_free_c for s in network.segments)
+    log.info(
+        "closure arz: uniform flow is unstable below occupancies %.2f (m), %.2f (c)", *parameters.stable_from(*free)
+    )
+    alone = parameters.rho_jam / parameters.a_mm, parameters.rho_jam / parameters.a_cc
+    for name, jam, bound in zip(CLASSES, parameters.jam_densities(*free), alone, strict=True):
+        if jam > bound * (1.0 + 1e-12):
+            log.warning(
+                "closure arz: class %s stands at %.3g veh/m, above its jam density of %.3g; give k_%s the free speed",
+                name, jam, bound, name,
+            )  # fmt: skip
 
 
 def choose_device(device: str, n_roads: int) -> str:

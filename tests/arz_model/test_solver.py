@@ -5,6 +5,8 @@ import pytest
 
 from arz_model.network import Network, Segment
 from arz_model.parameters import ParameterError, Parameters
+from arz_model.physics import closure_key, make_closure, parameter_vector
+from arz_model.reference import dispersion
 from arz_model.solver import Solver
 
 
@@ -241,6 +243,58 @@ def test_state_of_another_shape_is_refused(make_road):
 def test_impossible_parameters_are_refused(change, message):
     with pytest.raises(ParameterError, match=message):
         Parameters(**change)
+
+
+def plain(function):
+    return function
+
+
+@pytest.mark.parametrize("closure", ["garz", "arz"])
+def test_drivers_stand_at_the_jam_density_of_their_class_and_move_below_it(closure):
+    parameters = Parameters(closure, a_mm=0.8, a_mc=0.3)
+    speeds = make_closure(closure_key(parameters), np.float64, plain).speeds
+    par = parameter_vector(parameters, 20.0)
+    for w in (5.0, 12.0, 20.0):
+        m, c = parameters.jam_densities(w, w)
+        assert speeds(m, 0.0, w, w, par)[0] == pytest.approx(0.0, abs=1e-12 * w)
+        assert speeds(0.0, c, w, w, par)[1] == pytest.approx(0.0, abs=1e-12 * w)
+        assert speeds(0.99 * m, 0.0, w, w, par)[0] > 0.0
+        assert speeds(0.0, 0.99 * c, w, w, par)[1] > 0.0
+        assert m <= parameters.rho_jam / 0.8 * (1 + 1e-12)
+        assert c <= parameters.rho_jam * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("gamma", [1.5, 2.0, 3.0])
+def test_perturbations_grow_below_the_reported_occupancy_and_decay_above_it(gamma):
+    """Against the roots of the linearised equations, over wave lengths from 20 m to 20 km."""
+    parameters = Parameters("arz", gamma_c=gamma)
+    v_free = 15.0
+    threshold = parameters.stable_from(v_free, v_free)[1]
+    assert 0.0 < threshold < 1.0
+
+    def fastest_growth(o):
+        rho, h = o * parameters.rho_jam, parameters.k_c / parameters.rho_jam
+        slope = gamma * h * o ** (gamma - 1.0)
+        wave_numbers = 2 * np.pi / np.geomspace(20.0, 20e3, 30)
+        return max(
+            dispersion(k, v_free * (1 - o), 10.0, rho, slope, -v_free / parameters.rho_jam).real for k in wave_numbers
+        )
+
+    assert fastest_growth(0.95 * threshold) > 1e-9
+    assert fastest_growth(min(1.0, 1.05 * threshold)) < 1e-12
+    assert Parameters("arz", gamma_c=1.0).stable_from(v_free, v_free)[1] == 0.0
+    assert Parameters("arz", gamma_c=1.0, k_c=10.0).stable_from(v_free, v_free)[1] == np.inf
+    assert Parameters().stable_from(v_free, v_free) == (0.0, 0.0)
+
+
+def test_jams_that_would_overfill_the_road_are_reported(make_road, caplog):
+    """The published coefficients: motorcycles at 50 km/h would stand far above 250 veh/km."""
+    with caplog.at_level("INFO", "arz_model.solver"):
+        make_road(parameters=Parameters("arz", k_m=2.778))
+    texts = [record.getMessage() for record in caplog.records]
+    assert any("unstable below occupancies" in text for text in texts)
+    assert any("class m stands at 0.731 veh/m, above its jam density of 0.25" in text for text in texts)
+    assert not any("class c stands" in text for text in texts)
 
 
 def test_a_step_that_breaks_the_bound_is_refused(make_road):
