@@ -6,7 +6,7 @@ VENV = .venv/installed
 IMAGE_VENV = .image-venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-image check format docs bench validate results lock clean
+.PHONY: cuda-compiler help demo test test-fast test-image check format docs bench validate results lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -52,12 +52,14 @@ validate: $(VENV) ## docs/validation.md from runs
 results: $(VENV) ## train agents and compare them with tuned baselines: docs/results.md
 	@.venv/bin/python -W ignore -m benchmarks.results
 
+cuda-compiler: .cuda-venv/installed ## what tests need to compile the GPU kernels, no GPU needed (700 MB)
+
 lock: ## pin what is installed now in .venv and .image-venv
 	@.venv/bin/python $(PIP) freeze --exclude-editable | sed 's/+cpu$$//' >requirements/development.txt
 	@.image-venv/bin/python $(PIP) freeze --exclude-editable | sed 's/+cpu$$//' >requirements/image.txt
 
 clean: ## remove both environments and every cache
-	@rm -rf .venv .image-venv .bench-venv .ruff_cache .mypy_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf .venv .image-venv .cuda-venv .bench-venv .ruff_cache .mypy_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(VENV): pyproject.toml requirements/development.txt
 	@echo "Setting up .venv (once; about a minute)…"
@@ -66,6 +68,9 @@ $(VENV): pyproject.toml requirements/development.txt
 	@.venv/bin/python $(PIP) install -r requirements/development.txt
 	@.venv/bin/python $(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
+
+.cuda-venv/installed:
+	@$(PYTHON) -m benchmarks.ptx --install
 
 $(IMAGE_VENV): requirements/image.txt
 	@echo "Setting up .image-venv (once; about a minute)…"

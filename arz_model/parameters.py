@@ -2,8 +2,8 @@
 
 Classes: m = motorcycles, c = cars. Matrices are written row by row: the first index is the class that is slowed.
 
-"The West-African set" is one for cities there: rho_jam = 250 veh/km, alpha = 0.4, gamma = 1.5 and 2, tau = 5 s and 10 s,
-K = 10 km/h and 15 km/h, each pair for motorcycles and cars.
+"The West-African set" is one for cities there: rho_jam = 250 veh/km, alpha = 0.4, gamma = 1.5 and 2, tau = 5 s and
+10 s, K = 10 km/h and 15 km/h, each pair for motorcycles and cars.
 """
 
 from __future__ import annotations
@@ -108,8 +108,8 @@ class Parameters:
     def stable_from(self, v_free_m: float, v_free_c: float) -> tuple[float, float]:
         """Occupancies O_i [-] from which uniform flow of each class alone is stable: the sub-characteristic condition.
 
-        Below them p_i' < -V_e,i' and perturbations grow into stop-and-go waves; 0 where all flow is stable, above 1 where
-        none is. garz relaxes to V(rho, w_eq) itself: the condition holds with equality everywhere. arz, with
+        Below them p_i' < -V_e,i' and perturbations grow into stop-and-go waves; 0 where all flow is stable, above 1
+        where none is. garz relaxes to V(rho, w_eq) itself: the condition holds with equality everywhere. arz, with
         V_e,i = v_free,i (1 - O_i): gamma_i k_i O_i**(gamma_i - 1) >= v_free,i.
 
         Whitham (1974), Linear and Nonlinear Waves, ch. 3 and 10; Seibold et al. (2013), Netw. Heterog. Media 8(3):745.

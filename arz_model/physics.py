@@ -195,8 +195,12 @@ def make_arz(gamma_m: float, gamma_c: float, dtype: type[np.floating[Any]], jit:
         """Density r at which sum_i share_i factor_i p_i(r) = sum_i share_i a_i, p_i(r) = k_i (k r)**gamma_i.
 
         Newton's method from the larger of the two roots that the classes have alone: the left side is convex and
-        increasing, so that it descends to the root without overshooting; exact at once if one class is absent.
+        increasing, so that it descends to the root without overshooting; exact at once if one class is absent. 0 where
+        the right side is not positive.
         """
+        wanted = share_m * a_m + share_c * a_c
+        if not wanted > zero:
+            return zero
         k_m = par[0] * share_m + par[1] * share_c
         k_c = par[2] * share_m + par[3] * share_c
         r = zero
@@ -211,7 +215,7 @@ def make_arz(gamma_m: float, gamma_c: float, dtype: type[np.floating[Any]], jit:
             p_m = share_m * factor_m * par[4] * (k_m * r * power_m(k_m * r))
             p_c = share_c * factor_c * par[5] * (k_c * r * power_c(k_c * r))
             slope = exponent_m * p_m + exponent_c * p_c
-            excess = p_m + p_c - (share_m * a_m + share_c * a_c)
+            excess = p_m + p_c - wanted
             if not excess > precision * slope:
                 break
             r = r - r * excess / slope

@@ -100,13 +100,16 @@ def dispersion(k: float, v: float, tau: float, rho: float, h_slope: float, u_slo
 
 
 def naive_steps(
-    q: Array, n_steps: int, dt: float, dx: float, a: Array, free: Array, tau: Array, ends: str = "transmissive"
-) -> Array:
-    """First-order HLL with exact relaxation for closure G: (4, n) -> (4, n), as the equations read.
+    q: Array, n_steps: int, dt: float, dx: float, a: Array, free: Array, tau: Array, ends: str = "transmissive",
+    k: Array | None = None, gamma: Array | None = None,
+) -> Array:  # fmt: skip
+    """First-order HLL with exact relaxation: (4, n) -> (4, n), as the equations read.
 
     a : (2, 2) — perceived weights over rho_jam [m/veh], row of the class that perceives. free, tau : (2,).
+    k, gamma : (2,) — closure P; closure G without them.
     """
     q = np.array(q, dtype=np.float64)
+    own = np.diag(a)[:, None]
     for _ in range(n_steps):
         padded = (
             np.concatenate([q[:, -1:], q, q[:, :1]], axis=1)
@@ -115,9 +118,15 @@ def naive_steps(
         )
         rho, y = padded[0::2], padded[1::2]
         w = np.where(rho > 1e-12, y / np.where(rho > 1e-12, rho, 1.0), free[:, None])
-        v = w * np.maximum(0.0, 1.0 - a @ rho)
-        fastest = v.max(axis=0)
-        slowest = np.maximum((v - w * np.diag(a)[:, None] * rho).sum(axis=0) - fastest, -w.max(axis=0))
+        if k is None or gamma is None:
+            v = w * np.maximum(0.0, 1.0 - a @ rho)
+            fastest = v.max(axis=0)
+            slowest = np.maximum((v - w * own * rho).sum(axis=0) - fastest, -w.max(axis=0))
+        else:
+            slope = gamma[:, None] * k[:, None] * (a @ rho) ** (gamma[:, None] - 1.0)
+            v = np.maximum(0.0, w - k[:, None] * (a @ rho) ** gamma[:, None])
+            fastest = v.max(axis=0)
+            slowest = (v - rho * slope * own).sum(axis=0) - fastest
         s_l = np.minimum(0.0, np.minimum(slowest[:-1], slowest[1:]))
         s_r = np.maximum(0.0, np.maximum(fastest[:-1], fastest[1:]))
         f = padded * np.repeat(v, 2, axis=0)
@@ -125,6 +134,10 @@ def naive_steps(
         width = np.maximum(s_r - s_l, 1e-30)
         flux = (s_r * f[:, :-1] - s_l * f[:, 1:] + s_l * s_r * jump) / width
         q -= dt / dx * (flux[:, 1:] - flux[:, :-1])
-        target = q[0::2] * free[:, None]
+        wanted = np.broadcast_to(free[:, None], q[0::2].shape)
+        if k is not None and gamma is not None:
+            o = a @ q[0::2]
+            wanted = wanted * np.maximum(0.0, 1.0 - o) + k[:, None] * o ** gamma[:, None]
+        target = q[0::2] * wanted
         q[1::2] = target + (q[1::2] - target) * np.exp(-dt / tau)[:, None]
     return q

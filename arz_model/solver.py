@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -107,8 +108,11 @@ class Solver:
             closure_key(p), self.dtype.name, scheme, clamp, joined, bool(network.nodes), stride_for(layout.n)
         )
         self._work = [self._work_space() for _ in range(self._n_threads)]
-        self._gpu = open_device(self.kind) if self.device == "cuda" else None
-        if self._gpu is None:
+        self._gpu: Any = None
+        if self.device == "cuda":
+            constant = (*self._layout, self._par, self._rates)
+            self._gpu = open_device(self.kind, (self._q, self._waiting), self._totals, self._work[0], constant)
+        else:
             self._advance = make_advance(self.kind)
 
     def _work_space(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
@@ -155,10 +159,7 @@ class Solver:
         if signals.shape != self._always.shape or signals.dtype != np.int64:
             raise ParameterError(f"signals must be int64 of shape (B, S, 2) = {self._always.shape}.")
         if self._gpu is not None:
-            self._gpu.advance(
-                self._q, self._waiting, arrivals, signals, self._totals, self._work[0], self._layout, self._par,
-                self._rates, n_steps,
-            )  # fmt: skip
+            self._gpu.advance(arrivals, signals, n_steps)
         elif self._pool is None:
             self._run(0, 0, self.n_roads, arrivals, signals, n_steps)
         else:
@@ -181,13 +182,32 @@ class Solver:
             self._par, self._rates, n_steps, begin, end,
         )  # fmt: skip
 
+    @property
+    def _state(self) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        """The state (q, waiting) on the host, brought there if it is on a GPU; then views that cannot be written."""
+        if self._gpu is None:
+            return self._q, self._waiting
+        self._gpu.read()
+        q, waiting = self._q.view(), self._waiting.view()
+        q.flags.writeable = waiting.flags.writeable = False
+        return q, waiting
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """While the state is changed on the host."""
+        if self._gpu is not None:
+            self._gpu.read()
+        yield
+        if self._gpu is not None:
+            self._gpu.written()
+
     def density(self, segment: str | int = 0) -> NDArray[np.floating]:
         """Densities (B, 2, n_cells) of m and c on a segment [veh/m]; a view."""
-        return self._q[:, 0::2, self.layout.real_cells(self._number(segment))]
+        return self._state[0][:, 0::2, self.layout.real_cells(self._number(segment))]
 
     def momentum(self, segment: str | int = 0) -> NDArray[np.floating]:
         """y_i = rho_i w_i, (B, 2, n_cells), on a segment [veh/s]; a view."""
-        return self._q[:, 1::2, self.layout.real_cells(self._number(segment))]
+        return self._state[0][:, 1::2, self.layout.real_cells(self._number(segment))]
 
     def driver_property(self, segment: str | int = 0) -> NDArray[np.floating]:
         """w_i = y_i / rho_i, (B, 2, n_cells) [m/s]; the free speed where a class is absent."""
@@ -209,7 +229,8 @@ class Solver:
 
     def total_density(self) -> NDArray[np.floating]:
         """rho_m + rho_c (B, n) of every cell of the layout, ghost cells included [veh/m]."""
-        return self._q[:, 0] + self._q[:, 2]
+        q, _ = self._state
+        return q[:, 0] + q[:, 2]
 
     @property
     def measured(self) -> Observables:
@@ -219,7 +240,7 @@ class Solver:
     @property
     def waiting(self) -> NDArray[np.floating]:
         """Vehicles in the entrance queues, (B, E, 2) [veh]; a view."""
-        return self._waiting
+        return self._state[1]
 
     def vehicles(self) -> NDArray[np.floating]:
         """Vehicles on the roads of each network, entrance queues apart, (B, 2) [veh]."""
@@ -230,7 +251,7 @@ class Solver:
         """Set densities [veh/m] of all roads on a segment; `w` (2,) or (2, n_cells) [m/s], free speeds without it."""
         s = self._number(segment)
         road = self.network.segments[s]
-        target = self.density(s)
+        target = np.empty(self.density(s).shape, self.dtype)
         target[:, 0], target[:, 1] = np.asarray(rho_m), np.asarray(rho_c)
         properties = np.asarray([road.v_free_m, road.v_free_c] if w is None else w, self.dtype)
         if properties.ndim == 1:
@@ -240,24 +261,32 @@ class Solver:
                 f"densities must not be negative and w must be within 0 and w_max = {self.w_max:g} m/s; "
                 f"got density {target.min():g}, w {properties.min():g} to {properties.max():g}."
             )
-        self.momentum(s)[...] = target * properties
+        cells = self.layout.real_cells(s)
+        with self._writing():
+            self._q[:, 0::2, cells], self._q[:, 1::2, cells] = target, target * properties
 
     def clear(self, which: ArrayLike | None = None) -> None:
         """Empty roads and queues; of the networks `which` only, where given. Time zero when all are cleared."""
-        networks = slice(None) if which is None else np.asarray(which)
-        self._q[networks] = 0
-        self._waiting[networks] = 0
+        networks = np.arange(self.n_roads) if which is None else np.arange(self.n_roads)[np.asarray(which)]
         self._totals[networks] = 0
+        if self._gpu is not None and self._gpu.is_current:
+            self._gpu.clear(networks)
+        else:
+            with self._writing():
+                self._q[networks] = 0
+                self._waiting[networks] = 0
         if which is None:
             self.time = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of everything that the next sub-step depends on; arrays and numbers only."""
-        return {"q": self._q.copy(), "waiting": self._waiting.copy(), "time": self.time}
+        q, waiting = self._state
+        return {"q": q.copy(), "waiting": waiting.copy(), "time": self.time}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state` bit for bit; shapes and types must be those of this solver."""
-        copy_into({"q": self._q, "waiting": self._waiting}, dict(state))
+        with self._writing():
+            copy_into({"q": self._q, "waiting": self._waiting}, dict(state))
         self.time = float(state["time"])
 
     def _number(self, segment: str | int) -> int:
@@ -306,11 +335,11 @@ def cuda_works() -> bool:
     return bool(cuda.is_available())
 
 
-def open_device(kind: Kind) -> Any:
-    """The kernels of the GPU; their module needs numba's CUDA target."""
+def open_device(kind: Kind, *arrays: Any) -> Any:
+    """The kernels and arrays of the GPU; their module needs numba's CUDA target."""
     from arz_model.step_cuda import Device
 
-    return Device(kind)
+    return Device(kind, *arrays)
 
 
 def _divide_a_second(limit: float) -> float:

@@ -4,7 +4,7 @@ The functions of cells, faces and road ends are those of the CPU; here a thread 
 over all cells are parted by block barriers; nothing leaves the device between sub-steps.
 """
 
-# mypy: disable-error-code="arg-type,call-arg,index"
+# mypy: disable-error-code="arg-type,call-arg,call-overload,index"
 # (numba types its CUDA built-ins as plain functions)
 from __future__ import annotations
 
@@ -211,7 +211,19 @@ def make_kernel(kind: Kind) -> Callable[..., None]:
 @cache
 def make_advance(kind: Kind) -> Callable[..., None]:
     """The compiled kernel of one kind; launch it as advance[n_roads, threads]."""
-    return cuda.jit(make_kernel(kind))
+    most = max_registers(kind, compute_capability())
+    return cuda.jit(make_kernel(kind), **({"max_registers": most} if most else {}))
+
+
+def max_registers(kind: Kind, arch: tuple[int, int]) -> int | None:
+    """Registers a thread that the assembler is held to: only where it then spills nothing (see benchmarks.ptx)."""
+    return 64 if kind.dtype == "float32" and not kind.nodes and arch >= (7, 0) else None
+
+
+def compute_capability() -> tuple[int, int]:
+    """That of the first GPU; all of one machine are alike."""
+    major, minor = cuda.gpus[0].compute_capability
+    return int(major), int(minor)
 
 
 def signature(kind: Kind) -> Any:
@@ -226,34 +238,84 @@ def signature(kind: Kind) -> Any:
     )  # fmt: skip
 
 
+@cuda.jit
+def clear_roads(roads, q, waiting, totals):
+    """Zero the roads listed in `roads`; block b clears road roads[b]."""
+    road, lane, lanes = roads[cuda.blockIdx.x], cuda.threadIdx.x, cuda.blockDim.x
+    for i in range(lane, q.shape[2], lanes):
+        for k in range(4):
+            q[road, k, i] = 0
+    for i in range(lane, waiting.shape[1], lanes):
+        waiting[road, i, 0] = waiting[road, i, 1] = 0
+    for s in range(lane, totals.shape[1], lanes):
+        for column in range(totals.shape[2]):
+            totals[road, s, column] = 0
+
+
 class Device:
-    """The arrays of a batch on the GPU, and the launch; what `Solver` calls in place of the CPU kernel."""
+    """The arrays of a batch on the GPU; what `Solver` calls in place of the CPU kernel.
 
-    def __init__(self, kind: Kind, threads: int = 128) -> None:
-        self._kernel = make_advance(kind)
-        self._threads = threads
-        self._constant: tuple[Any, ...] | None = None
-        self._work: tuple[Any, ...] = ()
+    The state lives on the device. It is copied up before a launch only after the host changed it (`written`), and down
+    only when the host asks (`read`); a call of `advance` takes arrivals and signals up and the observables down.
+    """
 
-    def advance(
-        self, q: Any, waiting: Any, arrivals: Any, signals: Any, totals: Any, work: tuple[Any, ...],
-        layout: tuple[Any, ...], par: Any, rates: Any, n_steps: int,
+    def __init__(
+        self, kind: Kind, state: tuple[Any, Any], totals: Any, work: tuple[Any, ...], constant: tuple[Any, ...],
+        threads: int = 128,
     ) -> None:  # fmt: skip
-        """One launch for the whole batch; host arrays q, waiting and totals are set from the device's."""
-        n_roads = q.shape[0]
-        if self._constant is None:
-            self._constant = tuple(cuda.to_device(a) for a in (*layout, par, rates))
-            self._work = tuple(
-                cuda.to_device(np.ascontiguousarray(np.broadcast_to(a, (n_roads, *a.shape)))) for a in work
-            )
+        """`state` (q, waiting) and `totals` of the host are kept as the other side of every copy."""
+        self._kernel, self._threads, self._n_roads = make_advance(kind), threads, state[0].shape[0]
+        self._host, self._totals_host = state, totals
+        self._state = tuple(cuda.to_device(a) for a in state)
+        self._totals = cuda.to_device(totals)
+        self._constant = tuple(cuda.to_device(a) for a in constant)
+        self._work = tuple(
+            cuda.to_device(np.ascontiguousarray(np.broadcast_to(a, (self._n_roads, *a.shape)))) for a in work
+        )
+        self._inputs: tuple[Any, ...] = ()
+        self._host_is_newer = self._device_is_newer = False
+
+    def advance(self, arrivals: Any, signals: Any, n_steps: int) -> None:
+        """One launch for the whole batch; then the observables are those of the host's `totals`."""
+        if self._host_is_newer:
+            for on_device, on_host in zip(self._state, self._host, strict=True):
+                on_device.copy_to_device(on_host)
+            self._host_is_newer = False
+        if self._inputs and self._inputs[0].shape == arrivals.shape:
+            self._inputs[0].copy_to_device(np.ascontiguousarray(arrivals))
+            self._inputs[1].copy_to_device(np.ascontiguousarray(signals))
+        else:
+            self._inputs = tuple(cuda.to_device(np.ascontiguousarray(a)) for a in (arrivals, signals))
         rows, ends, before = self._work
-        state = tuple(cuda.to_device(a) for a in (q, waiting, totals))
-        self._kernel[n_roads, self._threads](
-            state[0], state[1], before, cuda.to_device(arrivals), cuda.to_device(signals), state[2], rows, ends,
-            *self._constant, n_steps,
-        )  # fmt: skip
-        for on_device, on_host in zip(state, (q, waiting, totals), strict=True):
-            on_device.copy_to_host(on_host)
+        self._kernel[self._n_roads, self._threads](
+            *self._state, before, *self._inputs, self._totals, rows, ends, *self._constant, n_steps
+        )
+        self._device_is_newer = True
+        self._totals.copy_to_host(self._totals_host)
+
+    def clear(self, roads: Any) -> None:
+        """Empty some roads where they are, on the device; the host's copy is then older."""
+        if self._host_is_newer:
+            raise RuntimeError("the state on the host is newer: clear it there.")
+        if len(roads):
+            clear_roads[len(roads), self._threads](cuda.to_device(roads), *self._state, self._totals)
+            self._device_is_newer = True
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the device holds the latest state."""
+        return not self._host_is_newer
+
+    def read(self) -> None:
+        """Bring the host's state up to date."""
+        if self._device_is_newer:
+            for on_device, on_host in zip(self._state, self._host, strict=True):
+                on_device.copy_to_host(on_host)
+            self._device_is_newer = False
+
+    def written(self) -> None:
+        """The host has changed its state, which was up to date: copy it up before the next launch."""
+        self._host_is_newer = True
 
 
 def available() -> bool:

@@ -13,6 +13,24 @@ from arz_model.parameters import Parameters
 from arz_model.solver import Solver
 
 
+def use_from_the_host(solver, n_steps, arrivals, signals):
+    """Change the state from the host between calls; on the GPU it stays there until it is asked for."""
+    before = solver._q.copy()
+    solver.clear([1])
+    solver.advance(n_steps, arrivals, signals)
+    if solver.device == "cuda":
+        np.testing.assert_array_equal(solver._q, before)
+        assert not solver.density("a").flags.writeable
+        assert not solver.waiting.flags.writeable
+    assert np.abs(solver.density("out") - before[:, 0::2, solver.layout.real_cells(2)]).max() > 0.0
+    solver.set_density("b", 0.02, 0.03)
+    solver.clear([0])
+    solver.advance(n_steps, arrivals, signals)
+    saved = solver.state_dict()
+    solver.advance(n_steps, arrivals, signals)
+    solver.load_state_dict(saved)
+
+
 def difference(scheme, dtype, closure, clamp):
     segments = (
         Segment("a", 90.0, 9, saturation_flow=0.4),
@@ -35,6 +53,9 @@ def difference(scheme, dtype, closure, clamp):
         for _ in range(2):
             measured = solver.advance(n_steps, arrivals, signals)
         assert solver.device == device
+        if scheme == "hll":
+            use_from_the_host(solver, n_steps, arrivals, signals)
+            measured = solver.advance(n_steps, arrivals, signals)
         results.append(
             np.concatenate([solver.state_dict()["q"].ravel(), solver.waiting.ravel(), measured.totals.ravel()])
         )

@@ -24,7 +24,9 @@ ROOT = HERE.parents[1]
         ("hll", "float64", "garz", "-"),
         ("hll", "float32", "garz", "-"),
         ("hll", "float64", "arz", "clamp"),
+        ("hll", "float32", "arz", "-"),
         ("van_leer", "float64", "garz", "-"),
+        ("weno5", "float64", "garz", "-"),
     ],
     ids="-".join,
 )
@@ -45,16 +47,21 @@ def test_cuda_step_equals_cpu_step_bit_for_bit(kind):
 
 def cuda_python():
     """An interpreter with numba-cuda and ptxas for CUDA 12, or None: KAGLAUNCH_CUDA_PYTHON, else .cuda-venv."""
-    candidate = os.environ.get("KAGLAUNCH_CUDA_PYTHON", str(ROOT / ".cuda-venv" / "bin" / "python"))
-    return candidate if Path(candidate).exists() else None
+    candidate = os.environ.get("KAGLAUNCH_CUDA_PYTHON")
+    if candidate is None and (ROOT / ".cuda-venv" / "installed").exists():
+        candidate = str(ROOT / ".cuda-venv" / "bin" / "python")
+    return candidate if candidate and Path(candidate).exists() else None
 
 
 @pytest.mark.slow
 def test_kernels_assemble_for_every_gpu_of_kaggle_without_spills():
-    """sm_60 (P100), sm_75 (T4), sm_90 (H100): no register is spilled, and none but the planned number is used."""
+    """sm_60 (P100), sm_75 (T4), sm_90 (H100): nothing spilled; at most 64 (f32) and 96 (f64) registers without nodes.
+
+    On sm_60 they are 84 and 110: held to the plan it would spill.
+    """
     python = cuda_python()
     if python is None:
-        pytest.skip("no numba-cuda[cu12] with ptxas: run `python -m benchmarks.ptx --install` to make .cuda-venv")
+        pytest.skip("no numba-cuda[cu12] with ptxas: run `make cuda-compiler`")
     done = subprocess.run(
         [python, "-m", "benchmarks.ptx", "--json"], cwd=ROOT, capture_output=True, text=True, check=False
     )

@@ -7,6 +7,7 @@ import pytest
 
 from arz_model.network import Network, Node, Segment
 from arz_model.parameters import ParameterError, Parameters
+from arz_model.physics import closure_key, make_closure, parameter_vector
 from arz_model.solver import Solver
 
 FOREVER = math.inf
@@ -241,6 +242,22 @@ def test_ring_of_nodes_conserves_vehicles(rng):
     before = solver.vehicles()[0]
     solver.advance(10_000)
     np.testing.assert_allclose(solver.vehicles()[0], before, rtol=1e-12)
+
+
+def test_traffic_faster_than_its_mixture_drives_leaves_no_density_at_that_speed(rng):
+    """Closure P: the density at a mean speed is 0 from the mean w on, and below it gives that speed back."""
+    parameters = Parameters("arz")
+    closure = make_closure(closure_key(parameters), np.float64, lambda function: function)
+    par = parameter_vector(parameters, 30.0)
+    for _ in range(500):
+        share = rng.uniform(0.05, 0.95)
+        w = rng.uniform(2.0, 20.0, 2)
+        mean = share * w[0] + (1 - share) * w[1]
+        assert closure.density_at_speed(share, 1 - share, *w, mean * rng.uniform(1.0, 2.0), par) == 0.0
+        v = rng.uniform(0.7, 0.99) * mean
+        r = closure.density_at_speed(share, 1 - share, *w, v, par)
+        p_m, p_c = (20.0 * 1.1 * (4.0 * r * (share + 0.4 * (1 - share))) ** 1.5, 20.0 * (4.0 * r) ** 2)
+        assert mean - share * p_m - (1 - share) * p_c == pytest.approx(v, rel=1e-12)
 
 
 def test_additive_closure_runs_a_signalised_merge_and_conserves_vehicles():

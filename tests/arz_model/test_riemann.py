@@ -56,21 +56,36 @@ HLL_ERROR_AT_800 = {
 """Published errors of first-order HLL, exponent 1."""
 
 
-@pytest.mark.parametrize("gamma", [1.0, 2.0])
 @pytest.mark.parametrize(
-    ("name", "rate"),
+    ("name", "gamma", "rate"),
     [
-        ("shock+contact", 0.45),
-        ("rarefaction+contact", 0.6),
-        ("contact", 0.42),
-        ("red light", 0.9),
-        ("vacuum", 0.65),
+        ("shock+contact", 1.0, 0.45),
+        ("shock+contact", 2.0, 0.45),
+        ("rarefaction+contact", 1.0, 0.65),
+        ("rarefaction+contact", 2.0, 0.45),
+        ("contact", 1.0, 0.45),
+        ("contact", 2.0, 0.45),
+        ("red light", 1.0, 0.9),
+        ("red light", 2.0, 0.9),
+        ("vacuum", 1.0, 0.65),
+        ("vacuum", 2.0, 0.65),
     ],
 )
 def test_hll_converges_to_the_exact_solution(name, gamma, rate):
+    """The rate of the slowest wave: shocks 0.9, fans 0.65, contacts 0.45 (with exponent 1 the fan's has no jump)."""
     errors = [riemann_error(name, gamma, n) for n in (400, 800)]
-    assert errors[1] <= (1.2 if gamma == 1.0 else 1.5) * HLL_ERROR_AT_800[name]
+    assert errors[1] <= 1.2 * HLL_ERROR_AT_800[name]
     assert observed_rates(errors)[0] >= rate
+
+
+@pytest.mark.parametrize("gamma", [1.0, 2.0])
+def test_hll_converges_slowly_onto_thin_traffic_and_not_at_all_onto_standing(gamma):
+    """Published: rate 0.3; L1 error 0.16 at 100, 400 and 1600 cells. Why red is a flux of zero and no ghost vehicle."""
+    errors = [riemann_error("onto thin traffic", gamma, n) for n in (400, 800, 1600)]
+    assert errors[2] < errors[1] < errors[0] < 0.11
+    assert observed_rates(errors)[1] >= 0.3
+    errors = [riemann_error("onto thin standing traffic", gamma, n) for n in (100, 400, 1600)]
+    np.testing.assert_allclose(errors, 0.16, rtol=0.05)
 
 
 def test_clamp_keeps_the_speed_across_a_contact():
@@ -147,12 +162,14 @@ def test_wave_bounds_enclose_the_eigenvalues_of_the_flux(parameters, rng):
     assert (real[:, -1] <= speeds.max(axis=1) + 1e-3).all()
     assert (bounds[:, 0] <= real[:, 0] + 1e-3).all()
     np.testing.assert_allclose(bounds[:, 1], speeds.max(axis=1))
-    a = speeds - w * rho * np.array([par[0], par[3]]) if parameters.closure == "garz" else None
-    if a is not None:
-        product = w.prod(axis=1) * rho.prod(axis=1) * par[1] * par[2]
-        root = np.sqrt((a[:, 0] - a[:, 1]) ** 2 / 4 + product)
-        expected = np.sort(np.column_stack([speeds, a.mean(axis=1) + root, a.mean(axis=1) - root]), axis=1)
-        np.testing.assert_allclose(real, expected, atol=1e-3)
+    gamma, k = np.array([parameters.gamma_m, parameters.gamma_c]), np.array([parameters.k_m, parameters.k_c])
+    occupancies = rho @ np.array(par[:4]).reshape(2, 2).T
+    slopes = w if parameters.closure == "garz" else gamma * k * occupancies ** (gamma - 1.0)
+    a = speeds - slopes * rho * np.array([par[0], par[3]])
+    product = slopes.prod(axis=1) * rho.prod(axis=1) * par[1] * par[2]
+    root = np.sqrt((a[:, 0] - a[:, 1]) ** 2 / 4 + product)
+    expected = np.sort(np.column_stack([speeds, a.mean(axis=1) + root, a.mean(axis=1) - root]), axis=1)
+    np.testing.assert_allclose(real, expected, atol=1e-3)
 
 
 def test_hll_flux_is_consistent(rng):

@@ -74,8 +74,9 @@ def test_unlimited_queue_discharges_at_the_peak_of_the_flow_curve(make_road, red
     assert measured.outflow[0, 0, 0] == 0.0
 
 
-def test_cars_and_motorcycles_are_conserved_on_a_closed_road(make_road, red, rng):
-    road = make_road(length=200.0, n_cells=40)
+@pytest.mark.parametrize("closure", ["garz", "arz"])
+def test_cars_and_motorcycles_are_conserved_on_a_closed_road(closure, make_road, red, rng):
+    road = make_road(length=200.0, n_cells=40, parameters=Parameters(closure))
     fill_randomly(road, rng)
     before = road.vehicles()
     road.advance(10_000, signals=red)
@@ -135,12 +136,14 @@ def test_invariant_region_is_kept(make_road, red, rng):
             assert w.min() >= least * (1 - 1e-12)
 
 
-def test_red_for_an_hour_fills_the_road_to_jam_density_and_no_further(make_road, red):
-    road = make_road(length=200.0, n_cells=40)
+@pytest.mark.parametrize("closure", ["garz", "arz"])
+def test_red_for_an_hour_fills_the_road_to_jam_density_and_no_further(closure, make_road, red):
+    road = make_road(length=200.0, n_cells=40, parameters=Parameters(closure))
     road.advance(road.n_steps(3600), flows(road, 0.0, 0.3), red)
     rho_c = road.density()[0, 1]
     np.testing.assert_allclose(rho_c, road.parameters.rho_jam, rtol=2e-2)
     assert rho_c.max() <= road.parameters.rho_jam * (1 + 1e-12)
+    assert road.density().min() >= 0.0
     assert np.isfinite(road.momentum()).all()
 
 
