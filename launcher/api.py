@@ -161,6 +161,22 @@ class Kaglaunch:
         chosen = target.choose(self._forced)
         return quota.plain(chosen, quota.left(chosen))
 
+    def evaluate(
+        self,
+        *controllers: str,
+        agents: Sequence[str] = (),
+        scenario: str | None = None,
+        demand: str | None = None,
+        seeds: int = 50,
+    ) -> dict[str, Any]:
+        """Controllers, and runs or checkpoint files, on the same held-out traffic, as `evaluate --json` has it."""
+        from launcher.commands import evaluate
+
+        options = ["--seeds", str(seeds)]
+        for name, value in (("--scenario", scenario), ("--demand", demand)):
+            options += [name, value] if value is not None else []
+        return evaluate.plain(controllers, agents, options)
+
     def doctor(self) -> dict[str, Any]:
         """Whether this machine can launch, as `doctor --json` has it; a failed check raises nothing here."""
         from launcher.checks import machine

@@ -224,6 +224,27 @@ DOCUMENTS: Mapping[str, Document] = {
         {"restored": (ARRAY, "files that are as before, byte for byte"), "refused": (ARRAY, "files that are not")},
         {"refused": _SKIPPED},
     ),
+    "evaluate": Document(
+        "kaglaunch evaluate --json",
+        "object",
+        {
+            "scenario": (TEXT, "what was simulated"),
+            "demand": (TEXT, "its demand profile"),
+            "seeds": (ARRAY, "demand seeds of the episodes, the same for all"),
+            "baseline": (TEXT, "the controller that differences are taken to: the first"),
+            "figures": (OBJECT, "figure -> its meaning and unit"),
+            "controllers": (ARRAY, "what was compared, in the order asked for, agents last"),
+        },
+        {
+            "controllers": {
+                "name": (TEXT, "the controller, or the agent's run and timestep"),
+                "decision_interval_s": (INTEGER, "how often it decided"),
+                "means": (OBJECT, "figure -> mean and half-width of its 95 % confidence interval"),
+                "difference": (OBJECT, "figure -> the same of the paired difference to the baseline"),
+                "episodes": (OBJECT, "figure -> its value in each episode"),
+            }
+        },
+    ),
     "local-status": Document(
         "kaglaunch local status --json",
         "object",

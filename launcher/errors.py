@@ -46,6 +46,10 @@ class UnknownRun(LauncherError):
     """Raised when no run of the given name is in the ledger."""
 
 
+class NotCompared(LauncherError):
+    """Raised when a comparison names a controller, an agent or a scenario that is not there."""
+
+
 class TrainingMissing(LauncherError):
     """Raised when a command would train on a machine without the training extra."""
 

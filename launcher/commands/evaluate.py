@@ -3,22 +3,53 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from kernel.manifest import checkpoints_in
-from launcher.errors import NotFound, TrainingMissing
+from launcher.errors import NotCompared, NotFound, TrainingMissing
 from launcher.ledger import Ledger
 
 PACKAGES = ("stable_baselines3", "torch", "numba")
 
 
 def evaluate(controllers: Sequence[str], agents: Sequence[str], options: Sequence[str]) -> None:
-    """Compare `controllers` and `agents`, runs or checkpoint files; `options` go to the comparison as they are.
+    """Print a comparison of `controllers` and `agents`, runs or checkpoint files.
+
+    Raises
+    ------
+    TrainingMissing, NotFound
+        See `command`.
+    """
+    done = subprocess.run(command(controllers, agents, options), check=False)
+    if done.returncode:
+        raise typer.Exit(done.returncode)
+
+
+def plain(controllers: Sequence[str], agents: Sequence[str], options: Sequence[str]) -> dict[str, Any]:
+    """The comparison as `evaluate --json` prints it.
+
+    Raises
+    ------
+    NotCompared
+        Something asked for is not there; the message is the comparison's own.
+    """
+    asked = command(controllers, agents, [*options, "--json"])
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise NotCompared(done.stderr.strip())
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def command(controllers: Sequence[str], agents: Sequence[str], options: Sequence[str]) -> list[str]:
+    """The process that compares; `options` go to it as they are.
 
     Raises
     ------
@@ -34,9 +65,7 @@ def evaluate(controllers: Sequence[str], agents: Sequence[str], options: Sequenc
             'Install the training extra with `pip install "kaglaunch[train]"`.'
         )
     chosen = [argument for agent in agents for argument in ("--checkpoint", str(_checkpoint(agent)))]
-    done = subprocess.run([sys.executable, "-m", "kernel.compare", *controllers, *chosen, *options], check=False)
-    if done.returncode:
-        raise typer.Exit(done.returncode)
+    return [sys.executable, "-m", "kernel.compare", *controllers, *chosen, *options]
 
 
 def _checkpoint(agent: str) -> Path:

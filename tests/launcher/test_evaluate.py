@@ -6,11 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from kernel import compare
 from kernel.config import Configuration, RunConfig, SessionConfig
 from kernel.manifest import checkpoints_in
+from launcher import Kaglaunch, documents
+from launcher.errors import NotCompared
 
 pytestmark = pytest.mark.slow
 SIGNALS = Path(__file__).resolve().parents[2] / "docs" / "signals.md"
@@ -60,6 +63,7 @@ def test_agent_and_controllers_meet_on_the_agents_scenario(trained, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
+    jsonschema.validate(found, documents.json_schema("evaluate"))
     assert found["scenario"] == "quick"
     assert [c["name"] for c in found["controllers"]] == ["actuated", "random", "short-training t64"]
     assert [c["decision_interval_s"] for c in found["controllers"]] == [1, 10, 10]
@@ -72,6 +76,14 @@ def test_agent_of_another_scenario_is_refused_by_its_observations(trained, tmp_p
     assert done.returncode == 1
     assert "trained on observations of 28 numbers; this scenario has" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_notebook_gets_what_json_prints_and_errors_as_exceptions(trained):
+    found = Kaglaunch().evaluate("random", agents=[str(trained)], seeds=2)
+    jsonschema.validate(found, documents.json_schema("evaluate"))
+    assert [c["name"] for c in found["controllers"]] == ["random", "short-training t64"]
+    with pytest.raises(NotCompared, match="no controller 'actuatd'"):
+        Kaglaunch().evaluate("actuatd", seeds=2)
 
 
 def test_an_agent_that_is_not_there_is_named(tmp_path):
