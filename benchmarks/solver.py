@@ -73,9 +73,27 @@ for seed in range(3):
     best = min(best, (time.perf_counter() - start) / 3600)
 print(best * 1e6)
 """
+SUMO_RL = """
+import os, time
+import sumo
+os.environ["SUMO_HOME"], os.environ["LIBSUMO_AS_TRACI"] = sumo.SUMO_HOME, "1"
+import sumo_rl
+net = os.path.join(os.path.dirname(sumo_rl.__file__), "nets", "2way-single-intersection", "single-intersection")
+env = sumo_rl.SumoEnvironment(
+    net + ".net.xml", net + "-vhvh.rou.xml", single_agent=True, delta_time=10, num_seconds=3600, sumo_warnings=False
+)
+env.reset()
+times = []
+for _ in range(120):
+    start = time.perf_counter()
+    env.step(env.action_space.sample())
+    times.append(time.perf_counter() - start)
+print(sorted(times)[60] / 10 / 4 * 1e6)
+"""
 PROGRAMS = (
     ("PyClaw, Euler, Fortran, first order", ("numpy<2.3", "clawpack"), PYCLAW),
     ("UXsim, vehicles one by one", ("uxsim",), UXSIM),
+    ("sumo-rl + libsumo, an approach of a crossing", ("eclipse-sumo", "libsumo", "sumo-rl"), SUMO_RL),
 )
 
 
