@@ -243,10 +243,15 @@ def section(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def wall_time(folder: Path) -> float:
+    """Seconds that a training took, all its parts."""
+    return sum(map(float, (folder / "seconds.txt").read_text().split()))
+
+
 def training(scenario: str, folders: list[Path]) -> str:
     """The page's part on the trainings of a scenario; writes their learning curves."""
     run = recipe(scenario, SEEDS[0])
-    seconds = [sum(map(float, (folder / "seconds.txt").read_text().split())) for folder in folders]
+    seconds = map(wall_time, folders)
     curves = {f"seed {seed}": curve(folder) for seed, folder in zip(SEEDS, folders, strict=True)}
     lines = {name: ([t for t, _ in points], [r for _, r in points]) for name, points in curves.items()}
     plot = svg.plot(scenario, "timesteps", "mean return of the validation episodes", lines)
@@ -273,12 +278,15 @@ def write(all_found: list[dict[str, Any]], seconds: float) -> None:
         (PLOTS / f"{case.name}.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     reached = sum(bar[3] for found in all_found for bar in found["bars"])
     total = sum(len(found["bars"]) for found in all_found)
+    trained = sum(map(wall_time, {folder for found in all_found for folder in found["folders"]}))
     first, last = tuning.TEST_SEEDS[0], tuning.TEST_SEEDS[-1]
     head = f"""# What trained agents gain
 
 Written by `make results` (`python -m benchmarks.results`) on {os.cpu_count()} cores, Python
-{platform.python_version()}; the last call took {seconds / 60:.0f} minutes. {reached} of {total} bars are reached, each
-by all of {len(SEEDS)} training seeds; those that are not are printed as not reached.
+{platform.python_version()}. The trainings took {trained / 60:.0f} minutes of one core in all, two side by side;
+the call that wrote this page, which found what calls before it had finished, {seconds / 60:.0f} minutes.
+{reached} of {total} bars are reached, each by all of {len(SEEDS)} training seeds; those that are not are printed as
+not reached.
 
 Agents are PPO with the recipes of `arz_model/recipes`, trained through `python -m kernel`: one for each scenario and
 seed, on one demand profile, judged on every profile below; they decide every 5 s. Baselines are tuned for each profile
