@@ -203,11 +203,13 @@ class Publisher:
         self._failures = 0
         self.deadline.published_in(seconds)
         self._next_at = self._clock() + self._spacing(staged.bytes, seconds)
-        if not self.proved:
-            self.proved = True
-            self._emit("write_proved", dataset=self.configuration.session.dataset, version=remote.version)
+        first, self.proved = not self.proved, True
         if staged.num_timesteps is not None:
             self.published = staged.num_timesteps
+        self._write_marker()
+        if first:
+            self._emit("write_proved", dataset=self.configuration.session.dataset, version=remote.version)
+        if staged.num_timesteps is not None:
             self._emit(
                 "published",
                 num_timesteps=staged.num_timesteps,
@@ -216,7 +218,6 @@ class Publisher:
                 seconds=round(seconds, 3),
                 version=remote.version,
             )
-        self._write_marker()
 
     def _spacing(self, size: int, seconds: float) -> float:
         if self.configuration.session.max_timesteps_at_risk:
@@ -240,10 +241,12 @@ class Publisher:
         self._next_at = self._clock() + wait
         t = staged.num_timesteps if staged else None
         self._emit("publish_failed", num_timesteps=t, reason=str(failure), status=status, retry_seconds=round(wait, 1))
-        if not self.proved and not self._alarmed and self._failures >= TRIES_BEFORE_ALARM:
-            self._alarmed = True
-            self._emit("write_failed", dataset=self.configuration.session.dataset, reason=str(failure))
+        alarm = not self.proved and not self._alarmed and self._failures >= TRIES_BEFORE_ALARM
+        self._alarmed |= alarm
+        # Whoever hears the alarm finds what it says already written down.
         self._write_marker()
+        if alarm:
+            self._emit("write_failed", dataset=self.configuration.session.dataset, reason=str(failure))
 
     def _write_marker(self) -> None:
         """Tell the trainer and the retention what is published; the trainer waits for nothing that cannot come."""
