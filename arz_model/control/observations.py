@@ -64,7 +64,7 @@ class Observer:
         overlaps: list[float] = []
         self.names: list[str] = []
         """What each number of the observation is."""
-        begins = []
+        begins: list[int] = []
         for s in self.roads:
             begins.append(len(self.names))
             segment, cells = network.segments[s], layout.real_cells(s)
@@ -84,8 +84,8 @@ class Observer:
                 self.names.append(f"{segment.name} entrance")
         self.view: RelativeView | None = None
         """How roads are ordered, where that is not the scenario's order."""
+        ends = [*begins[1:], len(self.names)]
         if view == "relative":
-            ends = [*begins[1:], len(self.names)]
             labels = [
                 [name.removeprefix(network.segments[s].name) for name in self.names[begin:end]]
                 for s, begin, end in zip(self.roads, begins, ends, strict=True)
@@ -97,6 +97,7 @@ class Observer:
             self.names += [f"{plan_of_signal.name} changing", f"{plan_of_signal.name} green time"]
         self.size = len(self.names)
         """Length of an observation."""
+        self._absolute_size = ends[-1] + sum(n + 2 for n in signals.n_phases)
         self._bins, self._columns = np.array(bins, np.int64), np.array(columns, np.int64)
         self._overlaps = np.array(overlaps)
         self._full_queue = np.array([network.segments[s].length * full * interval for s in self.roads])
@@ -105,15 +106,13 @@ class Observer:
 
     def observe(self, solver: Solver, measured: Observables, signals: Signals) -> NDArray[np.float32]:
         """Observations of all networks, float32 (B, size), in an array of their own."""
-        obs = np.zeros((solver.n_roads, self.size), np.float32)
+        obs = np.zeros((solver.n_roads, self._absolute_size), np.float32)
         _observe(
             obs, solver.total_density(), measured.queue, solver.waiting, signals.phase, signals.clock,
             self._bins, self._overlaps, self._columns, self._full_queue, self._entrance_scale,
             signals.n_phases, self._max_green,
         )  # fmt: skip
-        if self.view is not None:
-            self.view.look(obs, signals.phase[:, 0])
-        return obs
+        return obs if self.view is None else self.view.look(obs, signals.phase[:, 0])
 
 
 @njit(cache=False, nogil=True)

@@ -1,17 +1,27 @@
 """The relative view: what differs by symmetry alone looks the same, and the same action does the same."""
 
+from dataclasses import replace
+
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
 import arz_model  # noqa: F401  (registers the environment)
+from arz_model.control import scenarios
 from arz_model.control.batch import TrafficBatch
 from arz_model.control.comparison import drive
 from arz_model.control.controllers import Policy
 from arz_model.control.health import check_environment
 from arz_model.parameters import ParameterError
 
+UNEVEN = scenarios.load("crossing")
+UNEVEN = replace(
+    UNEVEN,
+    intersections=(
+        replace(UNEVEN.intersections[0], phases=(("all but west", ("north", "south", "east")), ("west", ("west",)))),
+    ),
+)
 PHASES = (("north", "south"), ("east", "west"))
 
 
@@ -53,6 +63,24 @@ def test_phases_that_differ_in_kind_are_told_apart():
         batch.signals.phase[...] = batch.signals.previous[...] = phase
         seen.append(batch.observe()[0])
     assert [obs[-4:-2].tolist() for obs in seen] == [[1.0, 0.0], [0.0, 1.0]]
+
+
+def test_a_turning_lane_is_seen_with_its_approach_and_the_two_streets_look_alike():
+    seen = []
+    for street, phase in ((("north", "south"), 1), (("east", "west"), 3)):
+        batch = TrafficBatch("crossing_four_phases", 1, device="cpu", view="relative")
+        batch.reset([0], [np.random.default_rng(0)])
+        for road, density in zip((street[0], f"{street[1]}_left"), (0.1, 0.05), strict=True):
+            s = batch.scenario.network.index[road]
+            cells = np.full(batch.scenario.network.segments[s].n_cells, density)
+            batch.solver.set_density(s, 0.2 * cells, cells)
+        batch.signals.phase[...] = batch.signals.previous[...] = phase
+        seen.append(batch.observe()[0])
+    np.testing.assert_array_equal(*seen)
+    named = dict(zip(batch.observer.names, seen[0], strict=True))
+    assert named["present phase, fullest road, feeder 0-30 m"] > named["present phase, second road 0-30 m"] > 0.0
+    assert named["phase +3, fullest road, feeder 0-30 m"] == named["present phase, fullest road, feeder 0-30 m"]
+    assert named["present phase, second road, feeder 0-30 m"] == named["phase +1, fullest road 0-30 m"] == 0.0
 
 
 def test_the_roads_of_the_present_phase_come_first_the_fullest_before_the_others():
@@ -99,7 +127,7 @@ def test_one_view_plays_what_the_other_plays():
         np.testing.assert_array_equal(values, played[1].figures[name])
 
 
-@pytest.mark.parametrize("scenario", ["quick", "crossing", "lagos"])
+@pytest.mark.parametrize("scenario", ["quick", "crossing", "crossing_four_phases", "lagos"])
 def test_gymnasium_and_the_health_gate_accept_the_relative_view(scenario):
     env = gymnasium.make("arz_model:TrafficSignal-v0", scenario=scenario, device="cpu", view="relative")
     check_env(env.unwrapped, skip_render_check=True)
@@ -110,7 +138,7 @@ def test_gymnasium_and_the_health_gate_accept_the_relative_view(scenario):
     ("scenario", "view", "said"),
     [
         ("corridor", "relative", "for one intersection; there are"),
-        ("crossing_four_phases", "relative", "every observed road in exactly one"),
+        (UNEVEN, "relative", "every road with a signal in exactly one"),
         ("crossing", "mine", "view must be one of absolute, relative; got 'mine'"),
     ],
 )
