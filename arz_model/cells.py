@@ -84,7 +84,7 @@ def make_cells(kind: Kind, jit: Callable[..., Any], index: type[np.integer[Any]]
     junction = make_junction(closure, dtype, jit, index)
     speeds, properties, wave_bounds = closure.speeds, closure.properties, closure.wave_bounds
     equilibrium_w = closure.equilibrium_w
-    driver_property, hll_weights, hll_flux = riemann.driver_property, riemann.hll_weights, riemann.hll_flux
+    driver_property, hll_weights, hll_rates = riemann.driver_property, riemann.hll_weights, riemann.hll_rates
     send, enter = junction.send, junction.enter
     slope, weno5 = make_slope(kind.scheme, dtype, jit), make_weno5(dtype, jit)
     zero, one, twelfth = dtype(0), dtype(1), dtype(1.0 / 12.0)
@@ -111,8 +111,8 @@ def make_cells(kind: Kind, jit: Callable[..., Any], index: type[np.integer[Any]]
     left_0, right_0 = row(LEFT), row(RIGHT)
 
     @jit
-    def refresh(u, i, v_queue, counted, par):
-        """Speeds and eigenvalue bounds of cell i [m/s]; adds queueing vehicles if `counted` is 1."""
+    def refresh(u, i, v_queue, par):
+        """Speeds and eigenvalue bounds of cell i [m/s]; adds the vehicles slower than `v_queue`, none if it is 0."""
         u_m = driver_property(u[rho_m + i], u[y_m + i], u[free_m + i])
         u_c = driver_property(u[rho_c + i], u[y_c + i], u[free_c + i])
         a_m, a_c = speeds(u[rho_m + i], u[rho_c + i], u_m, u_c, par)
@@ -121,8 +121,8 @@ def make_cells(kind: Kind, jit: Callable[..., Any], index: type[np.integer[Any]]
         u[s_l + i], u[s_r + i] = lowest, highest
         if keep_w:
             u[w_m + i], u[w_c + i] = u_m, u_c
-        u[queue_m + i] += counted * (u[rho_m + i] if a_m < v_queue else zero)
-        u[queue_c + i] += counted * (u[rho_c + i] if a_c < v_queue else zero)
+        u[queue_m + i] += u[rho_m + i] if a_m < v_queue else zero
+        u[queue_c + i] += u[rho_c + i] if a_c < v_queue else zero
 
     @jit
     def reconstruct(u, i, source, to):
@@ -190,11 +190,12 @@ def make_cells(kind: Kind, jit: Callable[..., Any], index: type[np.integer[Any]]
         low = u[l_s_l + h] if u[l_s_l + h] < u[r_s_l + i] else u[r_s_l + i]
         high = u[l_s_r + h] if u[l_s_r + h] > u[r_s_r + i] else u[r_s_r + i]
         a, b, d = hll_weights(low, high)
-        m_l, m_r, c_l, c_r = u[l_v_m + h], u[r_v_m + i], u[l_v_c + h], u[r_v_c + i]
-        u[flux_rho_m + i] = hll_flux(u[l_rho_m + h], m_l, u[r_rho_m + i], m_r, a, b, d)
-        u[flux_y_m + i] = hll_flux(u[l_y_m + h], m_l, u[r_y_m + i], m_r, a, b, d)
-        u[flux_rho_c + i] = hll_flux(u[l_rho_c + h], c_l, u[r_rho_c + i], c_r, a, b, d)
-        u[flux_y_c + i] = hll_flux(u[l_y_c + h], c_l, u[r_y_c + i], c_r, a, b, d)
+        m_l, m_r = hll_rates(u[l_v_m + h], u[r_v_m + i], a, b, d)
+        c_l, c_r = hll_rates(u[l_v_c + h], u[r_v_c + i], a, b, d)
+        u[flux_rho_m + i] = m_l * u[l_rho_m + h] + m_r * u[r_rho_m + i]
+        u[flux_y_m + i] = m_l * u[l_y_m + h] + m_r * u[r_y_m + i]
+        u[flux_rho_c + i] = c_l * u[l_rho_c + h] + c_r * u[r_rho_c + i]
+        u[flux_y_c + i] = c_l * u[l_y_c + h] + c_r * u[r_y_c + i]
 
     @jit
     def update(u, i, keep):
@@ -237,11 +238,11 @@ def make_cells(kind: Kind, jit: Callable[..., Any], index: type[np.integer[Any]]
         u[y_c + i] = p_c * within(a_c, u[w_c + h], u[w_c + i], u[w_c + j])
 
     @jit
-    def renew(u, i, decay_m, decay_c, v_queue, counted, par):
+    def renew(u, i, decay_m, decay_c, v_queue, par):
         """update, relax and refresh of one cell in one pass over memory: the whole of a first-order sub-step."""
         update(u, i, zero)
         relax(u, i, decay_m, decay_c, par)
-        refresh(u, i, v_queue, counted, par)
+        refresh(u, i, v_queue, par)
 
     @jit
     def fill(u, ghosts, g):

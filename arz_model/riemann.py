@@ -16,7 +16,7 @@ class Riemann(NamedTuple):
 
     driver_property: Callable[..., Any]
     hll_weights: Callable[..., Any]
-    hll_flux: Callable[..., Any]
+    hll_rates: Callable[..., Any]
 
 
 def make_riemann(dtype: type[np.floating[Any]], jit: Callable[..., Any]) -> Riemann:
@@ -32,7 +32,7 @@ def make_riemann(dtype: type[np.floating[Any]], jit: Callable[..., Any]) -> Riem
 
     @jit
     def hll_weights(s_left, s_right):
-        """Weights (a, b, d) of the HLL flux F = a f_l + b f_r - d (q_r - q_l), from s_left <= 0 <= s_right.
+        """Weights (a, b, d) of the HLL flux F = a f_l + b f_r - d (q_r - q_l), from bounds of all wave speeds.
 
         a = s_r / (s_r - s_l),  b = -s_l / (s_r - s_l),  d = -s_l s_r / (s_r - s_l)
         """
@@ -45,11 +45,13 @@ def make_riemann(dtype: type[np.floating[Any]], jit: Callable[..., Any]) -> Riem
         return a, b, b * upper
 
     @jit
-    def hll_flux(q_l, v_l, q_r, v_r, a, b, d):
-        """HLL flux of one conserved quantity q that travels at speed v [m/s]; units of q times m/s.
+    def hll_rates(v_l, v_r, a, b, d):
+        """Rates (r_l, r_r) [m/s] at which what travels at v_l on the left and at v_r on the right crosses the face.
 
-        Harten, Lax & van Leer (1983), SIAM Review 25(1):35-61.
+        The flux of any quantity q that is carried along is F = r_l q_l + r_r q_r, r_l >= 0 >= r_r: the HLL flux
+        a q_l v_l + b q_r v_r - d (q_r - q_l) in order of its states. Harten, Lax & van Leer (1983), SIAM Review
+        25(1):35-61.
         """
-        return a * (q_l * v_l) + b * (q_r * v_r) - d * (q_r - q_l)
+        return a * v_l + d, b * v_r - d
 
-    return Riemann(driver_property, hll_weights, hll_flux)
+    return Riemann(driver_property, hll_weights, hll_rates)

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("float64", "float32")
 AUTO_CUDA_FROM = 64
+CACHE_LINE = 64
+"""[bytes]"""
 SERIAL_BELOW = 8
 """Batches smaller than this run on the calling thread whatever `n_threads` says."""
 
@@ -117,7 +119,7 @@ class Solver:
 
     def _work_space(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Flat rows with the constant ones filled in, road ends, and a copy of the entrance queues."""
-        rows = np.zeros((N_ROWS[self.kind.scheme], self.kind.stride), self.dtype)
+        rows = _cache_aligned((N_ROWS[self.kind.scheme], self.kind.stride), self.dtype)
         n = self.layout.n
         rows[LAMBDA, :n] = self.layout.cells[0] * self.dtype.type(self.dt)
         rows[FREE_M, :n], rows[FREE_C, :n] = self.layout.cells[1], self.layout.cells[2]
@@ -345,3 +347,11 @@ def open_device(kind: Kind, *arrays: Any) -> Any:
 def _divide_a_second(limit: float) -> float:
     """The longest step of at most `limit` seconds of which a whole number makes one second (or a whole multiple)."""
     return 1.0 / math.ceil(1.0 / limit * (1.0 - 1e-12))
+
+
+def _cache_aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Zeros that begin at a cache line, so that vectors of 64 bytes lie in one."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    raw = np.zeros(size + CACHE_LINE, np.uint8)
+    begin = -raw.ctypes.data % CACHE_LINE
+    return raw[begin : begin + size].view(dtype).reshape(shape)

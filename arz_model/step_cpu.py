@@ -54,7 +54,7 @@ def make_advance(kind: Kind) -> Callable[..., None]:
     fill, begin_ends, finish_ends = cells.fill, cells.begin_ends, cells.finish_ends
     join, press = cells.join, cells.press
     dtype = np.dtype(kind.dtype).type
-    zero, one = dtype(0), dtype(1)
+    zero = dtype(0)
     stride, scheme = kind.stride, SCHEME[kind.scheme]
     first_order, clamped, has_nodes = kind.scheme == "hll", kind.clamp, kind.nodes
     has_ends = kind.joined
@@ -90,7 +90,7 @@ def make_advance(kind: Kind) -> Callable[..., None]:
                     u[k * stride + i] = q[road, k, i]
             measure_start(u, n, lengths, segments, total, n_steps)
             if one_pass:
-                refresh(u, n, v_queue, one, par)
+                refresh(u, n, v_queue, par)
                 for g in range(ghosts.shape[0]):
                     fill(u, ghosts, g)
             else:
@@ -109,7 +109,7 @@ def make_advance(kind: Kind) -> Callable[..., None]:
                     if not one_pass:
                         for g in range(ghosts.shape[0]):
                             fill(u, ghosts, g)
-                        refresh(u, n, v_queue, one if stage == 0 else zero, par)
+                        refresh(u, n, v_queue if stage == 0 else zero, par)
                     if has_ends:
                         for s in range(np.uint64(n_segments)):
                             if segments[s, 3] == 1:
@@ -133,7 +133,7 @@ def make_advance(kind: Kind) -> Callable[..., None]:
                             clamp(u, n, segments, par)
                 last = k == n_steps - 1
                 if one_pass:
-                    renew(u, n, rates[1], rates[2], v_queue, zero if last else one, par)
+                    renew(u, n, rates[1], rates[2], zero if last else v_queue, par)
                     for g in range(ghosts.shape[0]):
                         fill(u, ghosts, g)
                 elif first_order or not last:
@@ -168,10 +168,10 @@ def make_loops(kind: Kind) -> tuple[Callable[..., None], ...]:
     targets = tuple(np.uint64(k * stride) for k in range(4))
 
     @compile_scalar
-    def refresh(u, n, v_queue, counted, par):
+    def refresh(u, n, v_queue, par):
         """Speeds, eigenvalue bounds and queue sums of all cells."""
         for i in range(np.uint64(n)):
-            refresh_cell(u, i, v_queue, counted, par)
+            refresh_cell(u, i, v_queue, par)
 
     @compile_scalar
     def faces(u, n, par):
@@ -216,20 +216,20 @@ def make_loops(kind: Kind) -> tuple[Callable[..., None], ...]:
                 clamp_cell(u, i, par)
 
     @compile_scalar
-    def renew(u, n, decay_m, decay_c, v_queue, counted, par):
+    def renew(u, n, decay_m, decay_c, v_queue, par):
         """Update, relaxation and refresh of all cells; the last cell is a ghost or padding.
 
         One pass over memory where the compiler makes vector code of the long body, else two with the same arithmetic.
         """
         if one_body:
             for i in range(np.uint64(n) - one):
-                renew_cell(u, i, decay_m, decay_c, v_queue, counted, par)
+                renew_cell(u, i, decay_m, decay_c, v_queue, par)
         else:
             for i in range(np.uint64(n) - one):
                 update_cell(u, i, zero)
             for i in range(np.uint64(n) - one):
                 relax_cell(u, i, decay_m, decay_c, par)
-                refresh_cell(u, i, v_queue, counted, par)
+                refresh_cell(u, i, v_queue, par)
 
     return refresh, faces, fluxes, update, relax, clamp, renew
 

@@ -44,7 +44,7 @@ def make_kernel(kind: Kind) -> Callable[..., None]:
     flux, update, relax, clamp, renew = cells.flux, cells.update, cells.relax, cells.clamp, cells.renew
     fill, begin_ends, finish_ends = cells.fill, cells.begin_ends, cells.finish_ends
     join, press = cells.join, cells.press
-    zero, one, two = dtype(0), dtype(1), dtype(2)
+    zero, two = dtype(0), dtype(2)
     stride, scheme = kind.stride, SCHEME[kind.scheme]
     first_order, weno, clamped = kind.scheme == "hll", kind.scheme == "weno5", kind.clamp
     has_ends, has_nodes = kind.joined, kind.nodes
@@ -113,7 +113,7 @@ def make_kernel(kind: Kind) -> Callable[..., None]:
             if not first_order:
                 relax(u, i, rates[3], rates[4], par)
             if one_pass:
-                refresh(u, i, v_queue, one, par)
+                refresh(u, i, v_queue, par)
         cuda.syncthreads()
         for s in range(lane, n_segments, lanes):
             for column in range(16):
@@ -142,7 +142,7 @@ def make_kernel(kind: Kind) -> Callable[..., None]:
                         fill(u, ghosts, g)
                     cuda.syncthreads()
                     for i in range(lane, n, lanes):
-                        refresh(u, i, v_queue, one if stage == 0 else zero, par)
+                        refresh(u, i, v_queue if stage == 0 else zero, par)
                     cuda.syncthreads()
                 if has_ends:
                     for s in range(lane, n_segments, lanes):
@@ -185,7 +185,7 @@ def make_kernel(kind: Kind) -> Callable[..., None]:
             last = k == n_steps - 1
             for i in range(lane, n - unit if one_pass else n, lanes):
                 if one_pass:
-                    renew(u, i, rates[1], rates[2], v_queue, zero if last else one, par)
+                    renew(u, i, rates[1], rates[2], zero if last else v_queue, par)
                 elif first_order or not last:
                     relax(u, i, rates[1], rates[2], par)
                 else:

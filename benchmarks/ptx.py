@@ -22,7 +22,7 @@ PLANNED = {"float32": 64, "float64": 96}
 """Registers a thread that were planned for, and gated on T4 and H100; not reached on P100."""
 P100_LIMITS = {"float32": 88, "float64": 112}
 """Registers a thread that the kernel without nodes may not exceed on sm_60: held to the plan it would spill."""
-NODE_LIMITS = {"float32": 168, "float64": 232}
+NODE_LIMITS = {"float32": 168, "float64": 168}
 """Registers a thread with nodes compiled in: the solution of a node is long, serial, and runs once a sub-step."""
 
 

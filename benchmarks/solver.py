@@ -1,7 +1,8 @@
 """Speed of the solver, measured side by side: `python -m benchmarks.solver`; `--peers` adds PyClaw and UXsim.
 
-Medians and minima of repeated calls, beside the FMA peak and the bandwidth of this machine in the same run; ratios mean
-something on another machine, nanoseconds do not.
+Medians and minima of repeated calls, beside the FMA peaks and the bandwidth of this machine in the same run. Bars are
+in nanoseconds of a machine with the peaks in `PEAKS_OF_BARS`; each is printed as it stands and scaled by the ratio of
+the peaks, which is what it asks of this machine.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,8 @@ FLOP_PER_CELL_STEP = 110
 
 BYTES_PER_CELL = 64
 """Memory traffic of a call, a cell: four float64 of state, read and written."""
+PEAKS_OF_BARS = {("float64", 1): 121.5, ("float64", 2): 235.6, ("float32", 1): 241.6, ("float32", 2): 467.6}
+"""FMA peaks [GFLOP/s] of the machine that the bars in nanoseconds were measured on, by type and threads."""
 ONE_THREAD: tuple[tuple[str, dict[str, object], float], ...] = (
     ("G float64", {}, 1.5),
     ("G float32", {"dtype": "float32"}, 0.95),
@@ -97,9 +101,9 @@ PROGRAMS = (
 )
 
 
-@njit(fastmath={"contract"})
+@njit(fastmath={"contract"}, nogil=True)
 def multiply_add(n, a, x, y):
-    """n times 64 fused multiply-adds on numbers that stay in registers."""
+    """n times a.size fused multiply-adds on numbers that stay in registers or in the first cache."""
     for _ in range(n):
         for j in range(64):
             a[j] = a[j] * x + y
@@ -123,10 +127,16 @@ def repeat(function: Callable[[], object], n: int = 40) -> tuple[float, float]:
     return min(times), statistics.median(times)
 
 
-def fma_peak() -> float:
-    """GFLOP/s of float64 on one thread."""
-    a = np.ones(64)
-    return 2 * 64 * 20_000 / repeat(lambda: multiply_add(20_000, a, 0.99, 0.1))[0] / 1e9
+def fma_peak(dtype: str = "float64", n_threads: int = 1) -> float:
+    """GFLOP/s of fused multiply-adds, all threads together."""
+    number, n = np.dtype(dtype).type, 1_000_000
+    arrays = [np.ones(64, dtype) for _ in range(n_threads)]
+    with ThreadPoolExecutor(n_threads) as pool:
+
+        def run() -> None:
+            list(pool.map(lambda a: multiply_add(n, a, number(0.99), number(0.1)), arrays))
+
+        return 2 * 64 * n * n_threads / repeat(run, 20)[0] / 1e9
 
 
 def bandwidth() -> float:
@@ -177,13 +187,37 @@ def verdict(value: float, bar: float | None, least: bool = False) -> str:
     if bar is None:
         return ""
     held = value >= bar if least else value <= bar
-    return f"{'at least' if least else 'at most'} {bar:g}: {'held' if held else 'NOT held'}"
+    return f"{'at least' if least else 'at most'} {bar:.3g}: {'held' if held else 'NOT held'}"
 
 
-def show(name: str, low: float, middle: float, flop: float, peak: float, bar: float | None = None) -> None:
-    """One row: nanoseconds a cell and sub-step, as share of the FMA peak, and beside its bar."""
-    share = f"{flop / low / peak:.0%}" if flop else ""
-    print(f"{name:44} {low:8.2f} {middle:8.2f} {share:>12}  {verdict(low, bar)}")
+class Machine:
+    """What this machine could do at most, measured now, and what a bar asks of it."""
+
+    def __init__(self) -> None:
+        self.peaks = {kind: fma_peak(*kind) for kind in PEAKS_OF_BARS}
+        self.triad = bandwidth()
+
+    def verdict(self, value: float, bar: float, dtype: str = "float64", n_threads: int = 1) -> str:
+        """How a time stands to its bar, as it is and at this machine's peak."""
+        kind = (dtype, n_threads)
+        return f"{verdict(value, bar)}; here {verdict(value, bar * PEAKS_OF_BARS[kind] / self.peaks[kind])}"
+
+    def show(
+        self, name: str, low: float, middle: float, bar: float, dtype: str = "float64", n_threads: int = 1,
+        counted: bool = True,
+    ) -> None:  # fmt: skip
+        """One row: nanoseconds a cell and sub-step, as share of the FMA peak, and beside its bar."""
+        share = f"{FLOP_PER_CELL_STEP / low / self.peaks[dtype, n_threads]:.0%}" if counted else ""
+        print(f"{name:44} {low:8.2f} {middle:8.2f} {share:>12}  {self.verdict(low, bar, dtype, n_threads)}")
+
+
+def linear(name: str, sizes: list[tuple[int, int]], n_steps: int = 60) -> None:
+    """Whether a cell costs the same however many there are: (cells a road, roads), 60 sub-steps a call."""
+    lows = [cell_step(road(cells, roads), n_steps, max(3, 400_000 // (cells * roads)))[0] for cells, roads in sizes]
+    for (cells, roads), low in zip(sizes, lows, strict=True):
+        print(f"{f'{name}, {cells * roads:,} cells in all':44} {low:8.2f}")
+    growth = max(lows) / min(lows)
+    print(f"{f'{name}, slowest size over fastest':44} {growth:8.2f} {'':21}  {verdict(growth, 1.5)}")
 
 
 def roofline(peak: float, triad: float) -> str:
@@ -215,33 +249,33 @@ def main() -> None:
     parser.add_argument("--peers", action="store_true", help="install and measure other programs too")
     parser.add_argument("--roofline", type=Path, help="SVG file for the roofline plot")
     options = parser.parse_args()
-    peak, triad = fma_peak(), bandwidth()
-    print(f"FMA peak {peak:.0f} GFLOP/s, triad {triad:.1f} GB/s, one thread, float64")
+    machine = Machine()
+    for (dtype, threads), peak in machine.peaks.items():
+        print(f"FMA peak {peak:.0f} GFLOP/s, {dtype}, {threads} threads")
+    print(f"triad {machine.triad:.1f} GB/s, one thread")
     print(f"{'ns a cell and sub-step':44} {'minimum':>8} {'median':>8} {'of FMA peak':>12}  bar")
-    single: dict[str, float] = {}
     for name, kind, bar in ONE_THREAD:
-        wide = 2 if kind.get("dtype") == "float32" else 1
-        first_order = "scheme" not in kind
-        single[name], middle = cell_step(road(200, **kind), 560 if first_order else 200)
-        show(name, single[name], middle, FLOP_PER_CELL_STEP if first_order else 0, peak * wide, bar)
-    for name, dtype, bar in (("G float64", "float64", 0.9), ("G float32", "float32", 0.55)):
+        first_order, dtype = "scheme" not in kind, str(kind.get("dtype", "float64"))
+        low, middle = cell_step(road(200, **kind), 560 if first_order else 200)
+        machine.show(name, low, middle, bar, dtype, counted=first_order)
+    for dtype, bar in (("float64", 0.9), ("float32", 0.55)):
         (one, _), (two, middle) = (cell_step(road(200, 64, threads, dtype=dtype), 60, 20) for threads in (1, 2))
-        wide = 2 if dtype == "float32" else 1
-        show(f"{name}, 64 roads, two threads", two, middle, FLOP_PER_CELL_STEP, 2 * peak * wide, bar)
-        print(f"{f'{name}, scaling to two threads':44} {one / two:8.2f} {'':21}  {verdict(one / two, 1.7, least=True)}")
-    by_size = {n: cell_step(road(n), max(2, 2_000_000 // n), 5)[0] for n in (200, 10_000, 1_000_000)}
-    for n_cells, low in by_size.items():
-        print(f"{f'one road of {n_cells:,} cells':44} {low:8.2f}")
-    growth = max(by_size.values()) / min(by_size.values())
-    print(f"{'slowest size over fastest':44} {growth:8.2f} {'':21}  {verdict(growth, 1.5)}")
+        machine.show(f"G {dtype}, 64 roads, two threads", two, middle, bar, dtype, 2)
+        print(
+            f"{f'G {dtype}, scaling to two threads':44} {one / two:8.2f} {'':21}  {verdict(one / two, 1.7, least=True)}"
+        )
+        print(f"{f'FMA {dtype}, scaling to two threads':44} {machine.peaks[dtype, 2] / machine.peaks[dtype, 1]:8.2f}")
+    linear("roads of 200 cells", [(200, 1), (200, 50), (200, 5000)])
+    linear("one road", [(200, 1), (10_000, 1), (1_000_000, 1)])
     solver = road(200)
     n_steps = solver.n_steps(10.0)
     arrivals = np.full((1, 1, 1, 2), 0.15)
     low, middle = (seconds * 1e6 for seconds in repeat(lambda: solver.advance(n_steps, arrivals), 200))
     name = f"us a decision: 200 cells, 10 s, {n_steps} sub-steps"
-    print(f"{name:44} {low:8.1f} {middle:8.1f} {'':12}  {verdict(low, 20.0)}")
+    print(f"{name:44} {low:8.1f} {middle:8.1f} {'':12}  {machine.verdict(low, 20.0)}")
+    peak = machine.peaks["float64", 1]
     if options.roofline:
-        options.roofline.write_text(roofline(peak, triad), encoding="utf-8")
+        options.roofline.write_text(roofline(peak, machine.triad), encoding="utf-8")
     if options.peers:
         ours = low / 10.0
         print(f"{'us a simulated second of 1 km, ours':44} {ours:8.2f}")
