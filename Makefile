@@ -40,11 +40,8 @@ format: $(VENV) ## format and mend what can be mended
 docs: $(VENV) ## write the generated pages of docs/
 	@.venv/bin/python -m docs.generate
 
-bench: $(VENV) ## speed, as ratios measured side by side
-	@.venv/bin/python -m benchmarks.startup
-	@.venv/bin/python -m benchmarks.checkpoint
-	@.venv/bin/python -m benchmarks.solver
-	@.venv/bin/python -m benchmarks.environment
+bench: $(VENV) ## docs/speed.md: speed, as ratios measured side by side
+	@.venv/bin/python -m benchmarks
 
 validate: $(VENV) ## docs/validation.md from runs
 	@.venv/bin/python -m benchmarks.validate
