@@ -30,6 +30,7 @@ class Pace:
     _checkpointed: bool = False
     _calibrated: int = 0
     _not_training: float = 0.0
+    _waited: float = 0.0
     _warm: bool = False
     _warm_at: float = 0.0
     _warm_from: int = 0
@@ -40,7 +41,7 @@ class Pace:
         if not self._warm and num_timesteps > self.first_timestep:
             # The first step compiles what it runs; it says nothing of the ones to come.
             self._warm, self._warm_at, self._warm_from = True, now, num_timesteps
-            self._not_training = 0.0
+            self._not_training = self._waited = 0.0
         if not self._marks or now - self._marks[-1][0] >= 1.0:
             self._marks.append((now, num_timesteps))
         while len(self._marks) > 2 and now - self._marks[0][0] > 60.0:
@@ -54,6 +55,7 @@ class Pace:
     def waited(self, seconds: float) -> None:
         """The training stood still for `seconds`, waiting for a publish."""
         self._not_training += seconds
+        self._waited += seconds
 
     def checkpointed(self) -> None:
         """A checkpoint was taken: progress is due."""
@@ -87,27 +89,31 @@ class Pace:
         return (self._t - first) / (now - began)
 
     def calibration(self, now: float, num_timesteps: int) -> dict[str, Any] | None:
-        """When the speed is known, and again when an evaluation was timed: what is left, and whether it fits."""
+        """When the speed is known, and again when an evaluation or a wait was timed: what is left, whether it fits."""
         done = num_timesteps - self.first_timestep
         elapsed = now - self.began
-        complete = bool(self.evaluation_seconds) or not self.eval_freq
-        if self._calibrated == (2 if complete else 1):
+        known = 1 + bool(self.evaluation_seconds) + bool(self._waited)
+        if known <= self._calibrated:
             return None
         if done < 2 * self.update_timesteps or (elapsed < 1.0 and done < 50):
             return None
         speed = self.steps_per_s(now)
         if speed is None:
             return None
-        self._calibrated = 2 if complete else 1
+        self._calibrated = known
         rest = self.total_timesteps - num_timesteps
         evaluations = rest // self.eval_freq if self.eval_freq else 0
         cost = sum(self.evaluation_seconds) / len(self.evaluation_seconds) if self.evaluation_seconds else 0.0
-        needed = rest / speed + evaluations * cost
+        waiting = rest * self._waited / (self._t - self._warm_from)
+        needed = rest / speed + evaluations * cost + waiting
         left = self.seconds_left - elapsed
         return {
             "steps_per_s": speed,
             "seconds_needed": round(needed, 1),
             "seconds_left": round(left, 1),
-            "evaluation_seconds": round(evaluations * cost, 1) if complete else None,
+            "evaluation_seconds": round(evaluations * cost, 1)
+            if self.evaluation_seconds or not self.eval_freq
+            else None,
+            "waiting_seconds": round(waiting, 1),
             "fits": needed <= left,
         }

@@ -175,6 +175,7 @@ def _add_session(
         "seen_timesteps": progress.num_timesteps or None,
         "published_timesteps": published,
         "result": str((progress.result or {}).get("status", "")),
+        "trains_on": progress.device or "",
         "config_digest": run.config.digest,
     }
     if pushed is not None:

@@ -32,7 +32,7 @@ class Document:
 _SESSION = {
     "session": (INTEGER, "number of the session in its run, from 1"),
     "slug": (TEXT, "its kernel"),
-    "device": (TEXT, "device that was asked for"),
+    "device": (TEXT, "device that it trains on; before its log told, the one that was asked for"),
     "target": (TEXT, "where it ran: kaggle, local or here"),
     "status": (TEXT, "the platform's last known state; empty before it was asked"),
     "result": (TEXT, "the kernel's own word; empty without one"),

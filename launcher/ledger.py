@@ -133,6 +133,8 @@ class Session:
     """sha256 of what it runs, its configuration apart; empty where nobody here knows."""
     config_digest: str
     """`RunConfig.digest` that it was pushed with; empty where nobody here knows."""
+    trains_on: str
+    """Device that its log told; empty before that."""
 
     @property
     def here(self) -> bool:
@@ -348,7 +350,15 @@ def _m002_places_digests_relays(db: sqlite3.Connection) -> None:
     )
 
 
-_MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_m001_initial, _m002_places_digests_relays)
+def _m003_device_in_use(db: sqlite3.Connection) -> None:
+    db.execute("ALTER TABLE sessions ADD COLUMN trains_on TEXT NOT NULL DEFAULT ''")
+
+
+_MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
+    _m001_initial,
+    _m002_places_digests_relays,
+    _m003_device_in_use,
+)
 
 
 def _migrate(db: sqlite3.Connection) -> None:

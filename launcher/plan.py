@@ -46,6 +46,8 @@ class Plan:
     max_hours: float
     """Session limit."""
     accelerator: str | None
+    waits: int = 0
+    """Publishes that the training waits for; how long they take is not known beforehand."""
 
     @property
     def training_h(self) -> float:
@@ -107,6 +109,8 @@ class Plan:
         if self.evaluations:
             bound = "" if self.speed.evaluation_over else "at least "
             said.append(f"{self.evaluations:,} evaluations of {bound}{self.speed.evaluation_s:.3g} s each")
+        if self.waits:
+            said.append(f"no time for the {self.waits:,} publishes that it waits for (max_timesteps_at_risk)")
         return said
 
     def sentence(self) -> str:
@@ -125,10 +129,13 @@ class Plan:
         return {**asdict(self), **{name: getattr(self, name) for name in derived}, "assumptions": self.assumptions()}
 
 
-def make(run: RunConfig, speed: Speed, max_hours: float, accelerator: str | None) -> Plan:
+def make(
+    run: RunConfig, speed: Speed, max_hours: float, accelerator: str | None, max_timesteps_at_risk: int = 0
+) -> Plan:
     """The plan of a whole run."""
     evaluations = math.ceil(run.total_timesteps / run.eval_freq) if run.eval_freq else 0
-    return Plan(run.total_timesteps, evaluations, speed, max_hours, accelerator)
+    waits = run.total_timesteps // max_timesteps_at_risk if max_timesteps_at_risk else 0
+    return Plan(run.total_timesteps, evaluations, speed, max_hours, accelerator, waits)
 
 
 def judge(plan: Plan | None, quota: Quota | None = None, *, relay: bool = False) -> Check:

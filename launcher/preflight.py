@@ -127,7 +127,10 @@ def run(
             measured["startup_s"],
             f"this machine ({measured['device']})",
         )
-        planned = plan.make(prepared.configuration.run, speed, settings.session.max_hours, kernel.accelerator)
+        asked = settings.session
+        planned = plan.make(
+            prepared.configuration.run, speed, asked.max_hours, kernel.accelerator, asked.max_timesteps_at_risk
+        )
     checks = (
         credentials,
         _accelerator(kernel.accelerator),

@@ -25,6 +25,8 @@ class Progress:
     resumed_timesteps: int | None = None
     steps_per_s: float | None = None
     session_id: int | None = None
+    device: str | None = None
+    """Device that the kernel trains on."""
     checkpoint_timesteps: int | None = None
     checkpoint_time: float | None = None
     published_timesteps: int | None = None
@@ -103,6 +105,7 @@ class Progress:
                 self.session_id = event["session_id"]
             case "training":
                 self.training_time = when
+                self.device = str(event.get("device") or "") or None
                 if self.resumed_timesteps is None and isinstance(timesteps, int):
                     self.resumed_timesteps = timesteps
             case "progress":

@@ -74,7 +74,7 @@ def as_table(run: Run, rows: list[SessionReport]) -> str:
     body = [
         [
             str(row.session.number),
-            row.session.device + (", here" if row.session.here else ""),
+            (row.session.trains_on or row.session.device) + (", here" if row.session.here else ""),
             f"t{row.began:,}",
             "unknown" if row.reached is None else f"t{row.reached:,}",
             f"t{row.published:,}",
@@ -109,7 +109,7 @@ def as_json(run: Run, rows: list[SessionReport]) -> dict[str, Any]:
             {
                 "session": row.session.number,
                 "slug": run.slug(row.session.number),
-                "device": row.session.device,
+                "device": row.session.trains_on or row.session.device,
                 "target": row.session.target,
                 "status": row.session.status,
                 "result": row.session.result,

@@ -180,6 +180,7 @@ class Watch:
             "resumed_timesteps": progress.resumed_timesteps,
             "seen_timesteps": progress.num_timesteps or None,
             "published_timesteps": progress.published_timesteps,
+            "trains_on": progress.device,
         }
         known = {name: value for name, value in values.items() if value is not None}
         if known:

@@ -78,9 +78,9 @@ def test_a_turning_lane_is_seen_with_its_approach_and_the_two_streets_look_alike
         seen.append(batch.observe()[0])
     np.testing.assert_array_equal(*seen)
     named = dict(zip(batch.observer.names, seen[0], strict=True))
-    assert named["present phase, fullest road, feeder 0-30 m"] > named["present phase, second road 0-30 m"] > 0.0
-    assert named["phase +3, fullest road, feeder 0-30 m"] == named["present phase, fullest road, feeder 0-30 m"]
-    assert named["present phase, second road, feeder 0-30 m"] == named["phase +1, fullest road 0-30 m"] == 0.0
+    assert named["present phase, fullest road, feeder 0-20 m"] > named["present phase, second road 0-20 m"] > 0.0
+    assert named["phase +3, fullest road, feeder 0-20 m"] == named["present phase, fullest road, feeder 0-20 m"]
+    assert named["present phase, second road, feeder 0-20 m"] == named["phase +1, fullest road 0-20 m"] == 0.0
 
 
 def test_the_roads_of_the_present_phase_come_first_the_fullest_before_the_others():

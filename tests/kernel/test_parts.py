@@ -159,6 +159,24 @@ def test_calibration_counts_evaluations_and_leaves_the_first_step_out() -> None:
     assert late.calibration(6.0, 59)["fits"] is False  # type: ignore[index]
 
 
+def test_calibration_counts_what_the_training_waits_for_publishes() -> None:
+    pace = Pace(1_000, eval_freq=0, began=0.0, first_timestep=0, seconds_left=2000.0)
+    pace.step(0.0, 1)
+    now, told = 0.0, []
+    for t in range(2, 202):
+        now += 0.1
+        pace.step(now, t)
+        if t % 20 == 0 and t > 60:
+            pace.waited(4.0)
+            now += 4.0
+        told += [said] if (said := pace.calibration(now, t)) else []
+    before, said = told
+    assert (before["waiting_seconds"], before["seconds_needed"]) == (0.0, pytest.approx(98.8))
+    assert said["steps_per_s"] == pytest.approx(10.0, rel=0.02)
+    assert said["waiting_seconds"] == pytest.approx(920 / 79 * 4.0, rel=0.02)
+    assert said["seconds_needed"] == pytest.approx(said["waiting_seconds"] + 92.0, rel=0.02)
+
+
 LEAVES = st.one_of(
     st.none(),
     st.booleans(),

@@ -115,6 +115,8 @@ def test_a_ledger_of_the_first_version_keeps_what_it_knows(tmp_path: Path) -> No
     assert book.run().username == "alice"
     (session,) = book.sessions("quick-old")
     assert (session.published_timesteps, session.target, session.code_digest) == (40, "kaggle", "")
+    book.update_session("quick-old", 1, trains_on="cuda")
+    assert book.sessions("quick-old")[0].trains_on == "cuda"
 
 
 def test_a_relay_is_remembered_as_it_was_asked_for(book: Ledger, tmp_path: Path) -> None:

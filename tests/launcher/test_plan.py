@@ -103,3 +103,9 @@ def test_a_plan_never_promises_more_than_its_speed_can_do(
             dataclasses.replace(run, total_timesteps=made.timesteps_that_fit), made.speed, max_hours, GPU
         ).fits
     assert plan.judge(made).verdict is (Verdict.PASS if made.fits else Verdict.FAIL)
+
+
+def test_the_plan_says_that_waits_for_publishes_are_not_in_it() -> None:
+    made = plan.make(RunConfig("short-run", 100, 10), Speed(50.0), 0.25, None, 20)
+    assert "no time for the 5 publishes that it waits for" in plan.judge(made).evidence
+    assert "waits" not in plan.judge(plan.make(RunConfig("short-run", 100, 10), Speed(50.0), 0.25, None)).evidence

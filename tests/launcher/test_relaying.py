@@ -269,7 +269,8 @@ def _start_relay(home: Path) -> subprocess.Popen[str]:
 def test_a_relay_that_is_killed_at_any_instant_goes_on_and_pushes_nothing_twice(
     kaggle: LocalKaggle, book: Ledger, backend: Backend, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Sessions(home, seconds=0.3).put_in_place(monkeypatch)
+    # Sessions long enough that no relay of the kills below, each alive for less than two seconds, can see the last end.
+    Sessions(home, seconds=2.0).put_in_place(monkeypatch)
     run = _begin(kaggle, book, backend, home)
 
     def killed_when(true: Any) -> None:
@@ -291,7 +292,7 @@ def test_a_relay_that_is_killed_at_any_instant_goes_on_and_pushes_nothing_twice(
     killed_when(lambda: len(_pushed(kaggle)) > before)
     chance = random.Random(3)
     for _ in range(2):
-        began, seconds = time.monotonic(), chance.uniform(0.5, 3.0)
+        began, seconds = time.monotonic(), chance.uniform(0.5, 2.0)
         if book.sessions(RUN_ID)[-1].result == "finished":
             break
         killed_when(lambda began=began, seconds=seconds: time.monotonic() - began > seconds)
