@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -290,6 +291,20 @@ def test_session_length_does_not_change_what_is_learnt(tmp_path: Path, monkeypat
     learn(configuration(), tmp_path / "parts")
     assert digests(tmp_path / "parts")[96] == digests(tmp_path / "whole")[96]
     assert SessionConfig().session == 1
+
+
+def test_a_clock_that_jumps_changes_nothing(tmp_path: Path, monkeypatch: Any) -> None:
+    """Wall clocks are set back and forth by years while it trains, and it resumes in another century."""
+    learn(configuration(), tmp_path / "right")
+    chance = random.Random(5)
+    monkeypatch.setattr(time, "time", lambda: chance.uniform(0.0, 4e9))
+    monkeypatch.setattr(time, "time_ns", lambda: int(chance.uniform(0.0, 4e18)))
+    learn_until(configuration(), tmp_path / "wrong", 58, monkeypatch)
+    ear = Ear()
+    assert learn(configuration(), tmp_path / "wrong", ear)[:2] == ("finished", 96)
+    assert ear.of("training")[0]["num_timesteps"] == 56
+    assert digests(tmp_path / "wrong")[96] == digests(tmp_path / "right")[96]
+    assert (tmp_path / "wrong" / "metrics.jsonl").read_bytes() == (tmp_path / "right" / "metrics.jsonl").read_bytes()
 
 
 def test_metrics_are_written_again_from_checkpoints_where_the_file_lacks_rows(tmp_path: Path, monkeypatch: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 from collections import deque
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,6 +22,7 @@ from kernel import codec, events, health, sources
 from kernel.cadence import Cadence
 from kernel.deadline import Deadline, process_age
 from kernel.manifest import CheckpointInvalid
+from kernel.memory import MemoryLimit
 from kernel.progress import Pace
 
 
@@ -49,6 +52,27 @@ def test_deadline_orders_upload_stop_and_limit() -> None:
     assert d.training_seconds_left > 0
     now[0] = 43_200.0 - 100.0
     assert d.training_seconds_left < 0 < d.upload_seconds_left < d.seconds_left
+
+
+@pytest.mark.parametrize(
+    ("files", "total", "kills"),
+    [
+        ({"memory.max": "3000000\n", "memory.events": "oom 4\noom_kill 2\n"}, 3_000_000, 2),
+        ({"memory/memory.limit_in_bytes": "5000000\n", "memory/memory.oom_control": "oom_kill 1\n"}, 5_000_000, 1),
+        ({"memory.max": "max\n"}, psutil.virtual_memory().total, 0),
+        ({"memory/memory.limit_in_bytes": "9223372036854771712\n"}, psutil.virtual_memory().total, 0),
+        ({}, psutil.virtual_memory().total, 0),
+    ],
+    ids=["version 2", "version 1", "no limit", "no limit, version 1", "no groups"],
+)
+def test_memory_limit_is_read_from_groups_of_either_version(
+    files: dict[str, str], total: int, kills: int, tmp_path: Path
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    limit = MemoryLimit(os.getpid(), tmp_path)
+    assert (limit.total_bytes(), limit.oom_kills()) == (total, kills)
 
 
 def test_process_age_is_told_by_no_wall_clock(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import tempfile
@@ -221,6 +222,36 @@ def test_fault_delays_a_publish_and_loses_nothing(name: str, bench: Callable[...
     assert verify(restored).num_timesteps == 10
 
 
+def test_training_that_goes_on_through_an_outage_publishes_its_newest_once_it_is_over(
+    bench: Callable[..., Bench],
+) -> None:
+    """Ten minutes without a network, a checkpoint in each: few requests, nothing torn, one version when it is back."""
+    b = bench()
+    b.publisher.start()
+    b.until(lambda: b.publisher.proved)
+    gone_until = b.clock.now + 600.0
+    tries: list[float] = []
+    upload = b.service.upload
+
+    def gone(folder: Path, handle: str, notes: str, timeout: float) -> None:
+        tries.append(b.clock.now)
+        if b.clock.now < gone_until:
+            raise UploadFailed("Connection refused")
+        upload(folder, handle, notes, timeout)
+
+    b.service.upload = gone  # type: ignore[method-assign]
+    for t in range(10, 110, 10):
+        b.write(t)
+        b.publisher.notify()
+        over = b.clock.now + 60.0
+        b.until(lambda over=over: b.clock.now >= over)
+    b.until(lambda: b.publisher.published == 100)
+    b.publisher.close()
+    assert b.service.timesteps() == [0, 100]
+    assert 4 <= sum(at < gone_until for at in tries) <= 20
+    assert b.service.versions[-1][0] < gone_until + 400.0
+
+
 def test_retry_after_is_obeyed(bench: Callable[..., Bench]) -> None:
     b = bench([None, UploadFailed("Too many requests", 429, 90.0)])
     b.publisher.start()
@@ -344,6 +375,15 @@ def test_dataset_that_comes_back_unpacked_is_a_checkpoint_all_the_same(tmp_path:
         assert choice.manifest.num_timesteps == 10
         target = sources.import_checkpoint(choice.path, choice.manifest, tmp_path / f"local-{name}")
         assert verify(target).state_digest == verify(path).state_digest
+
+
+def test_the_newest_checkpoint_is_told_by_its_timestep_and_by_no_clock(tmp_path: Path) -> None:
+    b = Bench(tmp_path)
+    for t, written in ((10, 4e9), (20, 0.0), (30, 1e9)):
+        os.utime(b.write(t), (written, written))
+    choice = sources.choose([tmp_path / "checkpoints"], RUN)
+    assert choice.path is not None
+    assert choice.path.name == "checkpoint_t30.zip"
 
 
 def test_newest_whole_checkpoint_wins_over_place_and_a_broken_newer_one(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -24,11 +25,13 @@ Start = Callable[..., "Running"]
 class Running:
     """A session in the background."""
 
-    def __init__(self, folder: Path, run: dict[str, Any], session: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, run: dict[str, Any], session: dict[str, Any], group: Path | None = None) -> None:
         self.folder = folder
         (folder / "run.json").write_text(json.dumps(configuration(run, session)))
         self._out = (folder / "stdout.txt").open("wb")
         command = [sys.executable, "-m", "kernel", "--config", "run.json"]
+        if group is not None:
+            command = ["sh", "-c", f'echo $$ >"{group}/cgroup.procs" && exec "$0" "$@"', *command]
         self.process = subprocess.Popen(
             command, cwd=folder, env=environment(), stdout=self._out, stderr=subprocess.DEVNULL
         )
@@ -66,8 +69,8 @@ class Running:
 def start(tmp_path: Path) -> Iterator[Start]:
     running: list[Running] = []
 
-    def begin(run: dict[str, Any], **session: Any) -> Running:
-        running.append(Running(tmp_path, {"total_timesteps": 100_000, **run}, session))
+    def begin(run: dict[str, Any], group: Path | None = None, **session: Any) -> Running:
+        running.append(Running(tmp_path, {"total_timesteps": 100_000, **run}, session, group))
         return running[-1]
 
     yield begin
@@ -98,6 +101,39 @@ def test_sigkilled_trainer_starts_again_and_loses_less_than_one_cadence(start: S
     result = session.end()
     assert (result["status"], result["restarts"], result["exact"]) == ("finished", 1, True)
     assert session.wait_for("restart")["from_timesteps"] >= 20
+
+
+@pytest.fixture
+def small_memory() -> Iterator[Path]:
+    """A control group, of either version, whose processes have 1 GB together."""
+    for root, limit in (("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")):
+        group = Path(root) / f"kaglaunch-test-{os.getpid()}"
+        try:
+            group.mkdir()
+            (group / limit).write_text("1000000000")
+        except OSError:
+            if group.exists():
+                group.rmdir()
+            continue
+        yield group
+        group.rmdir()
+        return
+    pytest.skip("no control group with a memory limit can be made here")
+
+
+def test_trainer_that_the_system_kills_for_its_memory_starts_again_and_the_figures_say_so(
+    start: Start, small_memory: Path
+) -> None:
+    session = start({"env": "toy_environments:HungryQueue", "total_timesteps": 60}, small_memory)
+    result = session.end()
+    assert (result["status"], result["num_timesteps"], result["restarts"]) == ("finished", 60, 1)
+    restart = session.wait_for("restart")
+    assert restart["reason"] == "the trainer was killed by SIGKILL: out of memory"
+    assert restart["from_timesteps"] == 10
+    memory = restart["memory"]
+    assert memory["oom_kills"] == 1
+    assert memory["total_bytes"] <= 1_000_000_000
+    assert memory["total_bytes"] > memory["peak_bytes"] > 100_000_000
 
 
 def test_hung_trainer_is_ended_with_its_stacks_and_starts_again(start: Start) -> None:

@@ -177,6 +177,23 @@ class DyingQueue(Queue):
         return super().step(action)
 
 
+class HungryQueue(Queue):
+    """Takes memory from one step on until it is killed, the first time."""
+
+    def step(self, action: Any) -> Any:
+        import time
+        from pathlib import Path
+
+        time.sleep(0.005)  # the checkpoint before is on the disk by then
+        if self.t == 15 and not Path("died.txt").exists():
+            Path("died.txt").write_text("once")
+            held = []
+            while True:
+                held.append(np.ones(2_500_000))
+                time.sleep(0.02)
+        return super().step(action)
+
+
 class BrokenQueue(Queue):
     """Fails at one step, every time."""
 
