@@ -16,6 +16,7 @@ PAGE, ROOFLINE = ROOT / "docs" / "speed.md", ROOT / "docs" / "validation" / "roo
 PARTS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("startup", (), "Commands against `import typer` and the `kaggle` client"),
     ("checkpoint", (), "Checkpoints against stable-baselines3's own"),
+    ("recovery", (), "After a kill, at a signal, and while it publishes"),
     ("solver", ("--roofline", str(ROOFLINE)), "The solver against the machine's peaks"),
     ("environment", (), "The environment and training"),
 )

@@ -1,76 +1,38 @@
-"""What checkpoints cost: the trainer's stall, the writing, the share of training time, and the way back after a kill.
+"""What checkpoints cost: the trainer's stall, the writing, the share of training time.
 
-    python benchmarks/checkpoint.py [--steps 400] [--step-ms 5.0]
+    python -m benchmarks.checkpoint [--steps 1024] [--step-ms 5.0]
 
-The other column is stable-baselines3's own CheckpointCallback, which is neither exact nor whole after a kill.
+The other column is stable-baselines3's own CheckpointCallback, which is neither exact nor whole after a kill. Share of
+training time: the stalls that were measured, and the difference between paired runs with and without, which holds what
+no stopwatch sees and the noise of the machine.
 """
 
 # ruff: noqa: E402  the environment is pinned before torch is imported
 from __future__ import annotations
 
+from kernel import pinning
+
+pinning.pin()
+
 import argparse
-import json
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from kernel import pinning
-
-pinning.pin()
-
-import gymnasium
-import numpy as np
-import psutil
-from gymnasium import spaces
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.callbacks import CheckpointCallback
 
+from benchmarks import steady
+from benchmarks.steady import ALGORITHMS, Steady, verdict
 from kernel import point, signals, train
 from kernel.channel import Channel
 from kernel.config import Configuration, RunConfig, SessionConfig
 
-STEP_SECONDS = 0.005
-
-
-_MATRIX = np.random.default_rng(0).standard_normal((96, 96))
-
-
-def _work(seconds: float) -> None:
-    """Compute for that long, mostly without the interpreter's lock, as a solver does."""
-    until = time.perf_counter() + seconds
-    while time.perf_counter() < until:
-        np.dot(_MATRIX, _MATRIX)
-
-
-class Steady(gymnasium.Env):
-    """26 observations, 4 actions, and a step that takes as long as it is told."""
-
-    observation_space = spaces.Box(-1.0, 1.0, (26,), np.float32)
-    action_space = spaces.Discrete(4)
-
-    def __init__(self, step_seconds: float = STEP_SECONDS) -> None:
-        self.step_seconds = step_seconds
-        self.t = 0
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
-        super().reset(seed=seed)
-        self.t = 0
-        return self._obs(), {}
-
-    def step(self, action: Any) -> Any:
-        _work(self.step_seconds)
-        self.t += 1
-        return self._obs(), float(self.np_random.random()), False, self.t >= 360, {}
-
-    def _obs(self) -> Any:
-        return self.np_random.uniform(-1.0, 1.0, 26).astype(np.float32)
+STALLS_MS = {"PPO": 1.5, "DQN": 3.0}
+"""Bars of the 95th percentile of a stall; DQN's with a replay buffer of 100,000 rows."""
+PAIRS = 3
 
 
 class Quiet(Channel):
@@ -85,12 +47,6 @@ class Quiet(Channel):
         if name == "checkpoint":
             self.written.append(fields["seconds"])
             self.bytes = fields["bytes"]
-
-
-ALGORITHMS: dict[str, dict[str, Any]] = {
-    "PPO": {"n_steps": 128, "batch_size": 64, "n_epochs": 4},
-    "DQN": {"buffer_size": 100_000, "learning_starts": 100, "batch_size": 32},
-}
 
 
 def ours(algorithm: str, every: int, steps: int, step_seconds: float) -> tuple[float, list[float], Quiet]:
@@ -108,7 +64,7 @@ def ours(algorithm: str, every: int, steps: int, step_seconds: float) -> tuple[f
         total_timesteps=steps,
         checkpoint_freq=every,
         algorithm=algorithm,
-        env=f"{Path(__file__).stem}:Steady",
+        env=steady.NAME,
         env_kwargs={"step_seconds": step_seconds},
         hyperparameters=ALGORITHMS[algorithm],
     )
@@ -146,72 +102,47 @@ def theirs(algorithm: str, every: int, steps: int, step_seconds: float) -> tuple
         return time.perf_counter() - began, stalls
 
 
-def recovery() -> dict[str, float]:
-    """Seconds from SIGKILL of a trainer to the next training, and to its next step."""
-    parts = {
-        "run": {
-            "run_id": "benchmark",
-            "total_timesteps": 100_000,
-            "checkpoint_freq": 50,
-            "env": f"{Path(__file__).stem}:Steady",
-            "hyperparameters": ALGORITHMS["PPO"],
-        },
-        "session": {"device": "cpu"},
-    }
-    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    with tempfile.TemporaryDirectory() as name:
-        (Path(name) / "run.json").write_text(json.dumps(parts))
-        command = [sys.executable, "-u", "-m", "kernel", "--config", "run.json"]
-        root = str(Path(__file__).resolve().parents[1])
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, path])}
-        session = subprocess.Popen(command, cwd=name, env=environment, stdout=subprocess.PIPE, text=True)
-        assert session.stdout is not None
-        killed_at, found = 0.0, {}
-        for line in session.stdout:
-            if '"checkpoint",' in line and not killed_at:
-                trainer = next(p for p in psutil.Process(session.pid).children() if "kernel.train" in p.cmdline())
-                killed_at = time.perf_counter()
-                trainer.kill()
-            elif killed_at and '"training"' in line:
-                found["to training"] = time.perf_counter() - killed_at
-            elif killed_at and '"checkpoint",' in line and found:
-                found["to its next checkpoint"] = time.perf_counter() - killed_at
-                break
-        session.kill()
-        session.wait()
-    return found
+def p95(values: list[float]) -> float:
+    """95th percentile."""
+    return sorted(values)[int(0.95 * (len(values) - 1))]
 
 
 def milliseconds(values: list[float]) -> str:
     """Median and 95th percentile."""
-    ordered = sorted(values)
-    return f"{1e3 * statistics.median(ordered):6.2f} {1e3 * ordered[int(0.95 * (len(ordered) - 1))]:6.2f}"
+    return f"{1e3 * statistics.median(values):6.2f} {1e3 * p95(values):6.2f}"
 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=1024)
-    parser.add_argument("--step-ms", type=float, default=5.0)
-    parser.add_argument("--every", type=int, default=50)
+    parser.add_argument("--step-ms", type=float, default=1e3 * steady.STEP_SECONDS)
+    parser.add_argument("--every", type=int, default=100)
     arguments = parser.parse_args()
-    step = arguments.step_ms / 1e3
+    steps, every, step = arguments.steps, arguments.every, arguments.step_ms / 1e3
     signals.prepare_trainer()
-    print(f"{arguments.steps} steps of {arguments.step_ms} ms, a checkpoint every {arguments.every}; ms: median, p95")
+    print(f"{steps} steps of {arguments.step_ms:g} ms, a checkpoint every {every}; ms: median, p95")
     print(f"{'':4} {'stall':>13} {'writing':>13} {'overhead':>9} {'SB3 stall':>14} {'overhead':>9} {'bytes':>9}")
     for algorithm in ALGORITHMS:
-        ours(algorithm, arguments.steps, arguments.steps // 4, step)  # everything is warm after this
-        _, stalls, told = ours(algorithm, arguments.every, arguments.steps, step)
-        _, others = theirs(algorithm, arguments.every, arguments.steps, step)
-        training = arguments.steps * step
+        ours(algorithm, steps, steps // 4, step)  # everything is warm after this
+        stalls: list[float] = []
+        pairs = []
+        for _ in range(PAIRS):
+            with_them, stalled, told = ours(algorithm, every, steps, step)
+            without, _, _ = ours(algorithm, steps, steps, step)
+            stalls += stalled
+            pairs.append(with_them / without - 1)
+        _, others = theirs(algorithm, every, steps, step)
+        share = sum(stalls) / (PAIRS * steps * step)
         print(
-            f"{algorithm:4} {milliseconds(stalls)} {milliseconds(told.written)} {sum(stalls) / training:9.3%}"
-            f" {milliseconds(others):>14} {sum(others) / training:9.3%} {told.bytes:9,}"
+            f"{algorithm:4} {milliseconds(stalls)} {milliseconds(told.written)} {share:9.3%}"
+            f" {milliseconds(others):>14} {sum(others) / (steps * step):9.3%} {told.bytes:9,}"
         )
-    for what, seconds in recovery().items():
-        print(f"from SIGKILL {what}: {seconds:.2f} s")
+        print(
+            f"     stall, p95 [ms]: {verdict(1e3 * p95(stalls), STALLS_MS[algorithm])}; share: {verdict(share, 0.01)}"
+        )
+        print(f"     paired runs, with over without: {' '.join(f'{pair:+.1%}' for pair in pairs)}")
 
 
 if __name__ == "__main__":
-    sys.modules[Path(__file__).stem] = sys.modules["__main__"]
     main()

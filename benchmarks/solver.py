@@ -23,6 +23,7 @@ from arz_model.network import Network, Segment
 from arz_model.parameters import Parameters
 from arz_model.solver import Solver
 from benchmarks import svg
+from benchmarks.steady import verdict
 
 ROOT = Path(__file__).resolve().parents[1]
 PEERS = ROOT / ".bench-venv"
@@ -180,14 +181,6 @@ def peers() -> dict[str, float]:
         else:
             found[name] = float(done.stdout.split()[-1])
     return found
-
-
-def verdict(value: float, bar: float | None, least: bool = False) -> str:
-    """How a figure stands to its bar."""
-    if bar is None:
-        return ""
-    held = value >= bar if least else value <= bar
-    return f"{'at least' if least else 'at most'} {bar:.3g}: {'held' if held else 'NOT held'}"
 
 
 class Machine:
