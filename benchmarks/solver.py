@@ -1,4 +1,4 @@
-"""Speed of the solver, measured side by side: `python -m benchmarks.solver`; `--peers` adds PyClaw and UXsim.
+"""Speed of the solver, measured side by side: `python -m benchmarks.solver`; `--peers` adds other simulators.
 
 Medians and minima of repeated calls, beside the FMA peaks and the bandwidth of this machine in the same run. Bars are
 in nanoseconds of a machine with the peaks in `PEAKS_OF_BARS`; each is printed as it stands and scaled by the ratio of
@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,11 +20,10 @@ from numba import njit
 from arz_model.network import Network, Segment
 from arz_model.parameters import Parameters
 from arz_model.solver import Solver
-from benchmarks import svg
+from benchmarks import peers, svg
 from benchmarks.steady import verdict
 
 ROOT = Path(__file__).resolve().parents[1]
-PEERS = ROOT / ".bench-venv"
 FLOP_PER_CELL_STEP = 110
 """Counted in machine code of the first-order two-class step: 72 add, multiply; 12 min, max; 3 divisions; 2 roots."""
 
@@ -39,66 +36,6 @@ ONE_THREAD: tuple[tuple[str, dict[str, object], float], ...] = (
     ("G float32", {"dtype": "float32"}, 0.95),
     ("P float64", {"closure": "arz"}, 2.0),
     ("G float64, MUSCL van Leer", {"scheme": "van_leer"}, 8.0),
-)
-
-PYCLAW = """
-import time, numpy as np
-from clawpack import pyclaw, riemann
-domain = pyclaw.Domain([pyclaw.Dimension(0.0, 1000.0, 200, name="x")])
-solver = pyclaw.ClawSolver1D(riemann.euler_with_efix_1D)
-solver.order, solver.verbosity, solver.dt_variable = 1, 0, False
-solver.bc_lower[0] = solver.bc_upper[0] = pyclaw.BC.periodic
-solver.dt = 0.18  # 0.9 of what waves of 25 m/s need for 5 m
-state = pyclaw.State(domain, 3)
-state.problem_data.update({"gamma": 1.4, "gamma1": 0.4, "efix": False})
-x = domain.grid.x.centers
-state.q[0], state.q[1], state.q[2] = 1 + 0.1 * np.sin(6.28e-3 * x), 0.1, 250.0
-solution = pyclaw.Solution(state, domain)
-solver.setup(solution)
-best = 1e9
-for _ in range(20):
-    start = time.perf_counter()
-    for _ in range(50):
-        solver.evolve_to_time(solution, solution.t + 0.18)
-    best = min(best, (time.perf_counter() - start) / 50 / 0.18)
-print(best * 1e6)
-"""
-UXSIM = """
-import time
-from uxsim import World
-best = 1e9
-for seed in range(3):
-    world = World(name="", deltan=1, tmax=3600, print_mode=0, save_mode=0, show_mode=0, random_seed=seed)
-    world.addNode("a", 0, 0)
-    world.addNode("b", 1, 0)
-    world.addLink("ab", "a", "b", length=1000, free_flow_speed=25, number_of_lanes=1)
-    world.adddemand("a", "b", 0, 3600, 0.3)
-    start = time.perf_counter()
-    world.exec_simulation()
-    best = min(best, (time.perf_counter() - start) / 3600)
-print(best * 1e6)
-"""
-SUMO_RL = """
-import os, time
-import sumo
-os.environ["SUMO_HOME"], os.environ["LIBSUMO_AS_TRACI"] = sumo.SUMO_HOME, "1"
-import sumo_rl
-net = os.path.join(os.path.dirname(sumo_rl.__file__), "nets", "2way-single-intersection", "single-intersection")
-env = sumo_rl.SumoEnvironment(
-    net + ".net.xml", net + "-vhvh.rou.xml", single_agent=True, delta_time=10, num_seconds=3600, sumo_warnings=False
-)
-env.reset()
-times = []
-for _ in range(120):
-    start = time.perf_counter()
-    env.step(env.action_space.sample())
-    times.append(time.perf_counter() - start)
-print(sorted(times)[60] / 10 / 4 * 1e6)
-"""
-PROGRAMS = (
-    ("PyClaw, Euler, Fortran, first order", ("numpy<2.3", "clawpack"), PYCLAW),
-    ("UXsim, vehicles one by one", ("uxsim",), UXSIM),
-    ("sumo-rl + libsumo, an approach of a crossing", ("eclipse-sumo", "libsumo", "sumo-rl"), SUMO_RL),
 )
 
 
@@ -162,25 +99,6 @@ def cell_step(solver: Solver, n_steps: int, n: int = 40) -> tuple[float, float]:
     cells = solver.n_roads * solver.network.segments[0].n_cells * n_steps
     low, middle = repeat(lambda: solver.advance(n_steps, arrivals), n)
     return low / cells * 1e9, middle / cells * 1e9
-
-
-def peers() -> dict[str, float]:
-    """Microseconds a simulated second of 1 km of road, by program, where pip can install it into .bench-venv."""
-    if not PEERS.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(PEERS)], check=True)
-    found = {}
-    for name, packages, program in PROGRAMS:
-        pip = [str(PEERS / "bin" / "python"), "-m", "pip", "install", "--quiet", *packages]
-        if subprocess.run(pip, capture_output=True, check=False).returncode:
-            print(f"{name:44} cannot be installed here")
-            continue
-        command = [str(PEERS / "bin" / "python"), "-W", "ignore", "-c", program]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            print(f"{name:44} failed: {done.stderr.strip().splitlines()[-1]}")
-        else:
-            found[name] = float(done.stdout.split()[-1])
-    return found
 
 
 class Machine:
@@ -270,13 +188,10 @@ def main() -> None:
     if options.roofline:
         options.roofline.write_text(roofline(peak, machine.triad), encoding="utf-8")
     if options.peers:
-        ours = low / 10.0
-        print(f"{'us a simulated second of 1 km, ours':44} {ours:8.2f}")
-        for name, value in peers().items():
-            bar = 100.0 if "PyClaw" in name else None
-            print(
-                f"{name:44} {value:8.1f} {f'{value / ours:.0f} x ours':>21}  {verdict(value / ours, bar, least=True)}"
-            )
+        many = road(200, 64, 2)
+        arriving = np.full((64, 1, 1, 2), 0.15)
+        both = repeat(lambda: many.advance(n_steps, arriving), 40)[0] * 1e6 / 64
+        peers.compare({"one road, one thread": low / 10.0, "64 roads, two threads": both / 10.0})
     again = fma_peak()
     print(f"FMA peak at the end {again:.0f} GFLOP/s" + ("" if again > 0.9 * peak else " (the machine was not quiet)"))
 
