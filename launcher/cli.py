@@ -3,13 +3,12 @@
 # Annotations are not postponed here: typer would have to compile each of them again at every start.
 
 import contextlib
-import enum
 import io
 import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from typer.exceptions import Abort, Exit, TyperException
@@ -17,6 +16,25 @@ from typer.exceptions import Abort, Exit, TyperException
 from launcher import __version__
 from launcher.errors import LauncherError
 from launcher.light_start import LightGroup
+from launcher.options import (
+    Accelerator,
+    CheckpointFreq,
+    DeviceOption,
+    Env,
+    Include,
+    Json,
+    MaxHours,
+    Quick,
+    ReportJson,
+    RunArgument,
+    Seed,
+    Target,
+    Timesteps,
+    Waive,
+    run_flags,
+    target_of,
+    value_of,
+)
 
 # Rich help would cost more to import than everything else that `--help` needs.
 _PLAIN = {"rich_markup_mode": None, "pretty_exceptions_enable": False, "no_args_is_help": True, "cls": LightGroup}
@@ -29,66 +47,6 @@ app = typer.Typer(
 )
 local_app = typer.Typer(**_PLAIN | {"no_args_is_help": False})  # type: ignore[arg-type]
 app.add_typer(local_app, name="local")
-
-
-class Device(enum.StrEnum):
-    """Where solver and policy run."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-
-
-class TargetChoice(enum.StrEnum):
-    """Where kernels run."""
-
-    kaggle = "kaggle"
-    local = "local"
-
-
-def _known_runs(incomplete: str) -> list[str]:
-    """Names of runs that the shell may complete to; a ledger that cannot be read completes to none."""
-    from launcher.ledger import Ledger
-
-    try:
-        return [run.run_id for run in Ledger().runs() if run.run_id.startswith(incomplete)]
-    except (LauncherError, OSError):
-        return []
-
-
-RunArgument = Annotated[
-    str | None,
-    typer.Argument(metavar="[RUN]", help="Run to act on; the newest one by default.", autocompletion=_known_runs),
-]
-Target = Annotated[
-    TargetChoice | None,
-    typer.Option(help="kaggle.com or the embedded Kaggle; by default kaggle where credentials are found, else local."),
-]
-DeviceOption = Annotated[
-    Device | None, typer.Option(help="Where solver and policy run; a cpu session costs no GPU quota.")
-]
-MaxHours = Annotated[float | None, typer.Option(help="Session limit that Kaggle is told.")]
-Accelerator = Annotated[str | None, typer.Option(help="Machine shape of a session that is not on the cpu.")]
-Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
-ReportJson = Annotated[
-    bool, typer.Option("--json", help="The run's report as JSON on standard output; all else goes to standard error.")
-]
-Quick = Annotated[
-    bool, typer.Option("--quick", help="100 timesteps, a checkpoint every 10: proves the whole way in minutes.")
-]
-Timesteps = Annotated[int | None, typer.Option(help="Timesteps of the whole run.")]
-CheckpointFreq = Annotated[int | None, typer.Option(help="Timesteps between two checkpoints.")]
-Seed = Annotated[int | None, typer.Option(help="Seed of the training.")]
-Env = Annotated[
-    str | None, typer.Option(metavar="MODULE:FACTORY", help="Your own gymnasium environment; or an id of gymnasium.")
-]
-Include = Annotated[
-    list[str] | None,
-    typer.Option(metavar="PATH", help="File or folder that goes with it; again for more. Default: env's module."),
-]
-Waive = Annotated[
-    list[str] | None, typer.Option(metavar="CHECK", help="Push although this check fails; again for more.")
-]
 
 
 @app.callback()
@@ -140,8 +98,8 @@ def push(
     """
     from launcher.commands.push import push as command
 
-    flags = _run_flags(timesteps, checkpoint_freq, seed, env, include, device, accelerator, max_hours)
-    forced = _target(target)
+    flags = run_flags(timesteps, checkpoint_freq, seed, env, include, device, accelerator, max_hours)
+    forced = target_of(target)
     command(
         quick=quick,
         forced=forced,
@@ -176,8 +134,8 @@ def preflight(
     """
     from launcher.commands.preflight import run as command
 
-    flags = _run_flags(timesteps, checkpoint_freq, seed, env, include, device, accelerator, max_hours)
-    command(quick=quick, forced=_target(target), flags=flags, waive=waive or (), again=again, as_json=json)
+    flags = run_flags(timesteps, checkpoint_freq, seed, env, include, device, accelerator, max_hours)
+    command(quick=quick, forced=target_of(target), flags=flags, waive=waive or (), again=again, as_json=json)
 
 
 @app.command()
@@ -235,7 +193,7 @@ def resume(
     """
     from launcher.commands.resume import resume as command
 
-    session: dict[str, object] = {"device": _value(device), "accelerator": accelerator, "max_hours": max_hours}
+    session: dict[str, object] = {"device": value_of(device), "accelerator": accelerator, "max_hours": max_hours}
     session |= {"require_exact": require_exact or None, "allow_changed": allow_changed or None}
     with _reported(run, json):
         command(run, flags={"session": session}, watch_it=watch, here=here)
@@ -255,7 +213,7 @@ def relay(
     """
     from launcher.commands.relay import relay as command
 
-    flags = {"session": {"device": _value(device), "accelerator": accelerator, "max_hours": max_hours}}
+    flags = {"session": {"device": value_of(device), "accelerator": accelerator, "max_hours": max_hours}}
     with _reported(run, json):
         command(run, flags=flags)
 
@@ -328,7 +286,7 @@ def runs(
     """
     from launcher.commands.runs import runs as command
 
-    command(as_json=json, remote=remote, forced=_target(target))
+    command(as_json=json, remote=remote, forced=target_of(target))
 
 
 @app.command()
@@ -344,7 +302,7 @@ def adopt(
     from launcher.commands.adopt import adopt as command
 
     with _reported(run, json, is_new=True):
-        command(run, _target(target))
+        command(run, target_of(target))
 
 
 @app.command()
@@ -381,7 +339,7 @@ def quota(target: Target = None, json: Json = False) -> None:
     """
     from launcher.commands.quota import quota as command
 
-    command(_target(target), as_json=json)
+    command(target_of(target), as_json=json)
 
 
 @app.command()
@@ -392,7 +350,7 @@ def doctor(target: Target = None, json: Json = False) -> None:
     """
     from launcher.commands.doctor import doctor as command
 
-    command(_target(target), as_json=json)
+    command(target_of(target), as_json=json)
 
 
 @app.command()
@@ -546,34 +504,6 @@ def _reported(run: str | None, as_json: bool, *, is_new: bool = False) -> Iterat
     finally:
         if known:
             report(run_id, as_json=True)
-
-
-def _target(choice: TargetChoice | None) -> Any:
-    from launcher.target import TargetName
-
-    return None if choice is None else TargetName(choice.value)
-
-
-def _run_flags(
-    timesteps: int | None,
-    checkpoint_freq: int | None,
-    seed: int | None,
-    env: str | None,
-    include: list[str] | None,
-    device: Device | None,
-    accelerator: str | None,
-    max_hours: float | None,
-) -> dict[str, dict[str, Any]]:
-    """What a push and its preflight have in common, as `launcher.config` takes it."""
-    run = {"timesteps": timesteps, "checkpoint_freq": checkpoint_freq, "seed": seed, "env": env}
-    return {
-        "run": {**run, "include": include or None},
-        "session": {"device": _value(device), "accelerator": accelerator, "max_hours": max_hours},
-    }
-
-
-def _value(choice: enum.StrEnum | None) -> str | None:
-    return None if choice is None else choice.value
 
 
 def run() -> None:
