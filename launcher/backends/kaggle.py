@@ -12,7 +12,6 @@ import logging
 import os
 import tempfile
 import threading
-import zipfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,6 +22,7 @@ import requests
 import tenacity
 from requests.adapters import HTTPAdapter
 
+from launcher.backends import storage
 from launcher.backends.answers import (
     Unavailable,
     Unreadable,
@@ -58,14 +58,10 @@ from launcher.transfers import OnBytes
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-CONNECT_TIMEOUT_S = 10.0
-READ_TIMEOUT_S = 60.0
 LOOKS_AFTER_S = (0.5, 1.0, 2.0, 4.0)
 """Waits after each look for a kernel whose push was not answered."""
 STREAM_SILENCE_S = 330.0
 """Kaggle's load balancer cuts an idle log stream after about 180 s; a longer silence is a dead connection."""
-CHUNK_BYTES = 1 << 14
-"""What is lost of a download when its connection is cut."""
 LONGEST_SESSION = timedelta(hours=13)
 """Kaggle's limit is 12 hours; what started before cannot run any more."""
 _import_lock = threading.Lock()
@@ -155,7 +151,7 @@ class KaggleBackend:
                 address,
                 stream=True,
                 headers={"Accept": "text/event-stream, */*"},
-                timeout=(CONNECT_TIMEOUT_S, STREAM_SILENCE_S),
+                timeout=(storage.CONNECT_TIMEOUT_S, STREAM_SILENCE_S),
             )
             with response:
                 response.raise_for_status()
@@ -308,7 +304,7 @@ class KaggleBackend:
             address = response.url
         self._download(address, to, on_bytes)
         if urlsplit(address).path.rsplit("/", 1)[-1] == f"{name.rsplit('/', 1)[-1]}.zip":
-            _unwrap(to)
+            storage.unwrap(to)
 
     def _whoami(self, credentials: Credentials) -> str:
         from kagglesdk.security.types.oauth_service import IntrospectTokenRequest
@@ -360,36 +356,7 @@ class KaggleBackend:
         to.parent.mkdir(parents=True, exist_ok=True)
         part = to.with_name(to.name + ".part")
 
-        def fetch() -> None:
-            done = part.stat().st_size if part.exists() else 0
-            headers = {"Range": f"bytes={done}-"} if done else {}
-            timeout = (CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
-            with requests.Session() as session:
-                session.trust_env = not self._local
-                with session.get(address, headers=headers, stream=True, timeout=timeout) as response:
-                    if response.status_code == 416:
-                        part.unlink()
-                        raise BackendUnavailable(f"The rest of {to.name} was refused; it starts anew.")
-                    response.raise_for_status()
-                    continued = response.status_code == 206
-                    here = done if continued else 0
-                    header = response.headers.get("Content-Length")
-                    told = header is not None and "Content-Encoding" not in response.headers
-                    total = here + int(header) if told and header is not None else -1
-                    with part.open("ab" if continued else "wb") as file:
-                        if on_bytes:
-                            on_bytes(here, total)
-                        for chunk in response.iter_content(CHUNK_BYTES):
-                            file.write(chunk)
-                            here += len(chunk)
-                            if on_bytes:
-                                on_bytes(here, total)
-                        file.flush()
-                        os.fsync(file.fileno())
-                    if total >= 0 and here != total:
-                        raise BackendUnavailable(f"{to.name} broke off after {here:,} of {total:,} bytes.")
-
-        self._retry(fetch)
+        self._retry(lambda: storage.go_on(address, part, to.name, on_bytes, trust_env=not self._local))
         os.replace(part, to)
 
     def _retry(self, call: Callable[[], T], *, only_rate_limits: bool = False) -> T:
@@ -420,7 +387,7 @@ class _WithTimeout(HTTPAdapter):
 
     def send(self, request: Any, *args: Any, **kwargs: Any) -> Any:
         if kwargs.get("timeout") is None:
-            kwargs["timeout"] = (CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
+            kwargs["timeout"] = (storage.CONNECT_TIMEOUT_S, storage.READ_TIMEOUT_S)
         return super().send(request, *args, **kwargs)
 
 
@@ -447,16 +414,3 @@ def _isolated(url: str) -> Iterator[None]:
 
 def _slug(kernel: Any) -> str:
     return str(kernel.ref).rsplit("/", 1)[-1]
-
-
-def _unwrap(path: Path) -> None:
-    """Large single files come as a zip of one member; put that member in its place."""
-    with zipfile.ZipFile(path) as archive:
-        (member,) = archive.infolist()
-        aside = path.with_name(path.name + ".unzipped")
-        with archive.open(member) as source, aside.open("wb") as file:
-            while chunk := source.read(1 << 20):
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-    os.replace(aside, path)

@@ -15,6 +15,7 @@ import pytest
 
 from launcher import cancelling, follow, paths
 from launcher.backends import kaggle as backend_module
+from launcher.backends import storage
 from launcher.backends.kaggle import KaggleBackend
 from launcher.checks import trial
 from launcher.cli import main
@@ -64,7 +65,7 @@ def impatient(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every wait is short, no trial is run, and nothing of one row is left for the next."""
     monkeypatch.setattr(trial, "_run", lambda folder, note: dict(GOOD))
     monkeypatch.setattr(follow, "FIRST_WAIT_S", 0.02)
-    monkeypatch.setattr(backend_module, "READ_TIMEOUT_S", 2.0)
+    monkeypatch.setattr(storage, "READ_TIMEOUT_S", 2.0)
     monkeypatch.setattr(backend_module, "wait_s_of", _short_wait_s)
     monkeypatch.setattr(backend_module, "STREAM_SILENCE_S", 1.0)
     monkeypatch.setattr(backend_module, "LOOKS_AFTER_S", (0.05, 0.1))

@@ -14,7 +14,8 @@ import requests
 from kernel import segments
 from kernel.manifest import MANIFEST, Manifest, verify
 from launcher import fetching
-from launcher.backends.kaggle import CHUNK_BYTES, KaggleBackend
+from launcher.backends.kaggle import KaggleBackend
+from launcher.backends.storage import CHUNK_BYTES
 from launcher.credentials import Credentials
 from launcher.fetching import Fetched
 from launcher.ledger import Ledger, Run
