@@ -17,8 +17,8 @@ PARTS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("startup", (), "Commands against `import typer` and the `kaggle` client"),
     ("checkpoint", (), "Checkpoints against stable-baselines3's own"),
     ("recovery", (), "After a kill, at a signal, and while it publishes"),
-    ("solver", ("--roofline", str(ROOFLINE)), "The solver against the machine's peaks"),
-    ("environment", (), "The environment and training"),
+    ("solver", ("--peers", "--roofline", str(ROOFLINE)), "The solver against the machine's peaks"),
+    ("environment", ("--peers",), "The environment and training"),
 )
 
 

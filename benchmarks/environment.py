@@ -21,9 +21,9 @@ from arz_model.control.scenarios import Scenario
 from arz_model.control.vector import TrafficSignalVectorEnv
 from arz_model.network import Network
 from arz_model.sumo.convert import import_sumo
+from benchmarks import peers
 
 ROOT = Path(__file__).resolve().parents[1]
-PEERS = ROOT / ".bench-venv"
 REQUIRED_STEPS_PER_S = 40_000
 REQUIRED_TIMESTEPS_PER_S = 15_000
 LOST_HOURS = (14.0, 16.0)
@@ -31,7 +31,7 @@ LOST_HOURS = (14.0, 16.0)
 LOST = (24_000, 10_000, 10_000)
 
 SUMO_RL = """
-import json, os, pathlib, sys, time
+import json, os, pathlib, time
 os.environ["LIBSUMO_AS_TRACI"] = "1"
 import sumo, sumo_rl
 os.environ.setdefault("SUMO_HOME", sumo.SUMO_HOME)
@@ -48,7 +48,7 @@ for seed in range(3):
         n += 1
     rates.append(n / (time.perf_counter() - start))
 env.close()
-print(json.dumps({"rates": rates, "network": str(network), "routes": str(routes)}), file=sys.stderr)
+print(json.dumps({"rates": rates, "network": str(network), "routes": str(routes)}))
 """
 
 
@@ -118,15 +118,11 @@ def lost_training(folder: Path) -> list[float]:
 
 def sumo_rl() -> tuple[float, Scenario] | None:
     """Steps a second of sumo-rl with libsumo, and its network as our scenario, if pip can install both."""
-    if not (PEERS / "bin" / "python").exists():
-        subprocess.run([sys.executable, "-m", "venv", str(PEERS)], check=True)
-    pip = [str(PEERS / "bin" / "python"), "-m", "pip", "install", "--quiet", "eclipse-sumo", "libsumo", "sumo-rl"]
-    subprocess.run(pip, check=False)
-    done = subprocess.run([str(PEERS / "bin" / "python"), "-c", SUMO_RL], capture_output=True, text=True, check=False)
-    if done.returncode:
-        print(f"sumo-rl could not be measured: {done.stderr.strip().splitlines()[-1]}")
+    try:
+        said = json.loads(peers.run(peers.SUMO, SUMO_RL).splitlines()[-1])
+    except OSError as error:
+        print(f"sumo-rl {error}")
         return None
-    said = json.loads(done.stderr.strip().splitlines()[-1])
     imported = import_sumo(Path(said["network"]), [Path(said["routes"])])
     return statistics.median(said["rates"]), scenarios.parse(imported.text, "sumo")
 

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PEERS = ROOT / ".bench-venv"
 CLAWPACK = ("numpy<2.3", "clawpack", "meson", "ninja")
 """Built from source: needs a Fortran compiler."""
+SUMO = ("eclipse-sumo", "libsumo", "sumo-rl")
 PYCLAW = """
 import time, numpy as np
 from clawpack import pyclaw, riemann
@@ -88,25 +89,30 @@ PROGRAMS: tuple[tuple[str, tuple[str, ...], str, float | None], ...] = (
     ("PyClaw, single-class ARZ, Fortran, first order", CLAWPACK, PYCLAW.replace("{equations}", ARZ), 100.0),
     ("PyClaw, Euler, Fortran, first order", CLAWPACK, PYCLAW.replace("{equations}", EULER), None),
     ("UXsim, vehicles one by one", ("uxsim",), UXSIM, None),
-    ("sumo-rl + libsumo, an approach of a crossing", ("eclipse-sumo", "libsumo", "sumo-rl"), SUMO_RL, None),
+    ("sumo-rl + libsumo, an approach of a crossing", SUMO, SUMO_RL, None),
 )
 """Name, packages, what prints its microseconds a simulated second, and how many times ours that should be."""
 
 
-def run(packages: tuple[str, ...], program: str) -> float:
-    """Microseconds a simulated second. Raises OSError: it cannot be installed, or it failed; says which."""
+def install(packages: tuple[str, ...]) -> str:
+    """The Python that has them, in .bench-venv. Raises OSError where they cannot be installed."""
     if not PEERS.exists():
         subprocess.run([sys.executable, "-m", "venv", str(PEERS)], check=True)
     python = str(PEERS / "bin" / "python")
     pip = [python, "-m", "pip", "install", "--quiet", *packages]
     if subprocess.run(pip, capture_output=True, check=False).returncode:
         raise OSError("cannot be installed here")
+    return python
+
+
+def run(packages: tuple[str, ...], program: str) -> str:
+    """What a program prints. Raises OSError: its packages cannot be installed, or it failed."""
+    command = [install(packages), "-W", "ignore", "-c", program]
     with tempfile.TemporaryDirectory() as folder:
-        command = [python, "-W", "ignore", "-c", program]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         raise OSError(f"failed: {done.stderr.strip().splitlines()[-1]}")
-    return float(done.stdout.split()[-1])
+    return done.stdout
 
 
 def compare(ours: dict[str, float]) -> None:
@@ -115,7 +121,7 @@ def compare(ours: dict[str, float]) -> None:
         print(f"{f'us a simulated second of 1 km, {name}':52} {value:8.2f}")
     for name, packages, program, bar in PROGRAMS:
         try:
-            theirs = run(packages, program)
+            theirs = float(run(packages, program).split()[-1])
         except OSError as error:
             print(f"{name:52} {error}")
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 Range = tuple[float, float]
@@ -67,26 +68,29 @@ class Demand:
     def rates(self, generator: np.random.Generator) -> NDArray[np.float64]:
         """Mean arrivals (seconds, E, 2) of m and c in each second of one episode [veh/s]; draws from `generator`."""
         p, n = self.profile, len(self.sources)
-        t = np.arange(self.duration, dtype=np.float64)[:, None] + 0.5
+        t = np.arange(self.duration, dtype=np.float64) + 0.5
         level = _draw(generator, p.level)
         factors = np.array([_draw(generator, source.factor) for source in self.sources])
         share = _draw(generator, self.motorcycle_share)
-        total = np.full_like(t, level)
+        total, swing, waves = np.full_like(t, level), np.zeros_like(t), np.ones((0, n))
         if p.peak_level is not None:
             top, centre = _draw(generator, p.peak_level), _draw(generator, p.peak_time)
             total = total + (top - level) * np.exp(-0.5 * ((t - centre) / p.peak_width) ** 2)
-        flows = total * factors * np.array([source.flow for source in self.sources])
         if p.swing:
-            sign = np.array([1.0 if source.group % 2 == 0 else -1.0 for source in self.sources])
-            flows *= 1.0 + sign * p.swing * np.sin(2 * np.pi * (t / p.swing_period + generator.uniform()))
+            swing = np.sin(2 * np.pi * (t / p.swing_period + generator.uniform()))
         if p.wobble:
             phases = generator.uniform(size=(3, n))
-            waves = [np.sin(2 * np.pi * ((k + 1) * t / p.wobble_period + phases[k])) for k in range(3)]
-            flows *= 1.0 + p.wobble * (waves[0] + waves[1] + waves[2]) / 3.0
+            sines = [np.sin(2 * np.pi * ((k + 1) * t[:, None] / p.wobble_period + phases[k])) for k in range(3)]
+            waves = 1.0 + p.wobble * (sines[0] + sines[1] + sines[2]) / 3.0
+        surge = np.ones_like(t)
         if p.surge_level is not None:
             height, begin = _draw(generator, p.surge_level), _draw(generator, p.surge_time)
-            flows = np.where((t >= begin) & (t < begin + p.surge_duration), height * flows, flows)
-        return flows[:, :, None] * np.array([share, 1.0 - share])
+            surge[(t >= begin) & (t < begin + p.surge_duration)] = height
+        flows = np.array([source.flow for source in self.sources])
+        signs = np.array([p.swing if source.group % 2 == 0 else -p.swing for source in self.sources])
+        rates = np.empty((self.duration, n, 2))
+        _spread(rates, total, factors, flows, signs, swing, waves, surge, share)
+        return rates
 
     def arrivals(self, generator: np.random.Generator) -> NDArray[np.uint8]:
         """Vehicles (seconds, E, 2) that arrive in each second of one episode, a Poisson process of these rates.
@@ -97,9 +101,9 @@ class Demand:
         rates = self.rates(generator)
         edges = np.cumsum(rates)
         number = generator.poisson(edges[-1])
-        places = np.searchsorted(edges, generator.uniform(0.0, edges[-1], number), side="right")
-        counts = np.bincount(np.minimum(places, rates.size - 1), minlength=rates.size)
-        return np.minimum(counts, 255).astype(np.uint8).reshape(rates.shape)
+        counts = np.zeros(rates.size, np.uint8)
+        _count(counts, edges, np.sort(generator.uniform(0.0, edges[-1], number)))
+        return counts.reshape(rates.shape)
 
     def expected_rates(self) -> NDArray[np.float64]:
         """Mean flow of each entrance over an episode, every range at its middle (E,) [veh/s]."""
@@ -121,3 +125,27 @@ def _draw(generator: np.random.Generator, between: Range) -> float:
 
 def _middle(between: Range) -> float:
     return 0.5 * (between[0] + between[1])
+
+
+@njit(cache=False, nogil=True)
+def _spread(rates, total, factors, flows, signs, swing, waves, surge, share):
+    """Rates (T, E, 2) of what changes with time, (T,), and what differs by entrance, (E,); `waves` (T or 0, E)."""
+    for k in range(total.size):
+        for e in range(factors.size):
+            flow = total[k] * factors[e] * flows[e] * (1.0 + signs[e] * swing[k])
+            if waves.shape[0]:
+                flow *= waves[k, e]
+            flow *= surge[k]
+            rates[k, e, 0] = flow * share
+            rates[k, e, 1] = flow * (1.0 - share)
+
+
+@njit(cache=False, nogil=True)
+def _count(counts, edges, points):
+    """How many of the ascending `points` lie below each edge and not below the one before; 255 at the most."""
+    place, last = 0, edges.size - 1
+    for point in points:
+        while place < last and edges[place] <= point:
+            place += 1
+        if counts[place] < 255:
+            counts[place] += 1
