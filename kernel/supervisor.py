@@ -31,7 +31,8 @@ logger = logging.getLogger(__name__)
 
 MAX_RESTARTS_AT_ONE_PLACE = 3
 MAX_RESTARTS = 20
-TICK_SECONDS = 0.1
+TICK_SECONDS = 0.02
+"""Between two looks at the trainer: what a signal or the deadline waits at the most; costs under 1 % of a core."""
 STOP_SECONDS = 60.0
 """Longest wait for the trainer to reach its next consistent point."""
 STARTUP_SECONDS = 180.0
