@@ -28,7 +28,8 @@ def standing(run_id: str | None) -> dict[str, Any]:
         slug = run.slug(session.number)
         state = target.of_session(run, session).state(slug) if session.here else target.of_run(run).state(run, slug)
         values |= {"status": state.status.value, "message": state.message}
-        book.update_session(run.run_id, session.number, status=state.status.value, message=state.message)
+        if (session.status, session.message) != (state.status.value, state.message):
+            book.update_session(run.run_id, session.number, status=state.status.value, message=state.message)
     except NotFound as error:
         values |= {"status": "NOT_FOUND", "message": str(error)}
     relay = book.relay(run.run_id)
