@@ -30,11 +30,11 @@ from kernel.cadence import Cadence
 from kernel.channel import Channel
 from kernel.checkpoint import METRICS, read_member, read_state, refuse
 from kernel.config import Configuration
-from kernel.manifest import CheckpointInvalid, checkpoints_in, verify
+from kernel.manifest import CheckpointInvalid, Manifest, checkpoints_in, verify
 from kernel.metrics import FILE, MetricsFile, StepStatistics
 from kernel.point import ConsistentPoint, StopTraining
 from kernel.progress import Pace
-from kernel.records import read_digests
+from kernel.records import append_digest, read_digests
 from kernel.sb3_members import constant_data
 from kernel.writer import CheckpointWriter, Lineage
 
@@ -178,7 +178,7 @@ def make_lineage(
     if unmeant := {k: v for k, v in changed.items() if k not in session.allow_changed}:
         raise sources.RunChanged(sources.describe(choice.path.name, unmeant))
     lineage.parent, lineage.exact = before.state_digest, before.exact
-    lineage.known_digests = read_digests(choice.path.parent)
+    lineage.known_digests = recorded_digests(choice.path.parent, before, channel)
     reasons = [*fingerprint.differences(before.fingerprint, now)]
     reasons += [f"{key} was changed" for key in (*choice.changed, *changed)]
     if reasons:
@@ -189,6 +189,19 @@ def make_lineage(
             )
         channel.event("inexact", num_timesteps=before.num_timesteps, reason="; ".join(reasons))
     return lineage
+
+
+def recorded_digests(folder: Path, manifest: Manifest, channel: Channel) -> dict[int, str]:
+    """Digests that `folder` records, and that of `manifest`: its writer may have been killed before it did."""
+    digests = read_digests(folder)
+    t = manifest.num_timesteps
+    if t not in digests:
+        digests[t] = manifest.state_digest
+        try:
+            append_digest(folder, t, manifest.state_digest)
+        except OSError as error:
+            channel.event("checkpoint_failed", num_timesteps=t, reason=f"its digest could not be recorded: {error}")
+    return digests
 
 
 def changed_files(before: Any, now: dict[str, str]) -> tuple[Any, Any]:

@@ -23,8 +23,8 @@ from .conftest import User
 
 ROOT = Path(__file__).resolve().parents[2]
 DATASET = f"{USERNAME}/killed-run-ckpt"
-TOTAL = 400
-KILLS = 5
+TOTAL = 300
+KILLS = 3
 DOWNLOAD = """
 import sys, kagglehub
 try:

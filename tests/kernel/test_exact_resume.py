@@ -17,7 +17,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import CheckpointCallback
 
 from arz_model.control.env import TrafficSignalEnv
-from kernel import algorithms, environments, exact_state
+from kernel import algorithms, environments, exact_state, records
 from kernel import point as points
 from kernel.config import RunConfig, SessionConfig
 from kernel.manifest import checkpoints_in, verify
@@ -305,6 +305,17 @@ def test_a_clock_that_jumps_changes_nothing(tmp_path: Path, monkeypatch: Any) ->
     assert ear.of("training")[0]["num_timesteps"] == 56
     assert digests(tmp_path / "wrong")[96] == digests(tmp_path / "right")[96]
     assert (tmp_path / "wrong" / "metrics.jsonl").read_bytes() == (tmp_path / "right" / "metrics.jsonl").read_bytes()
+
+
+def test_a_digest_that_a_kill_left_out_is_recorded_by_whoever_resumes(tmp_path: Path) -> None:
+    """The instant between a checkpoint's commit and its line: the last thing that the run wrote here."""
+    learn(configuration(), tmp_path)
+    whole = digests(tmp_path)
+    lines = (tmp_path / "checkpoints" / records.DIGESTS).read_text().splitlines(keepends=True)
+    (tmp_path / "checkpoints" / records.DIGESTS).write_text("".join(lines[:-1]))
+    assert digests(tmp_path) == {t: digest for t, digest in whole.items() if t != 96}
+    assert learn(configuration(), tmp_path)[:2] == ("finished", 96)
+    assert digests(tmp_path) == whole
 
 
 def test_metrics_are_written_again_from_checkpoints_where_the_file_lacks_rows(tmp_path: Path, monkeypatch: Any) -> None:
