@@ -23,7 +23,7 @@ from .conftest import User
 
 ROOT = Path(__file__).resolve().parents[2]
 DATASET = f"{USERNAME}/killed-run-ckpt"
-TOTAL = 300
+TOTAL = 320
 KILLS = 3
 DOWNLOAD = """
 import sys, kagglehub

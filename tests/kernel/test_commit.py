@@ -128,7 +128,7 @@ def test_kill_at_every_system_call_without_unnamed_files_leaves_at_most_a_file_a
 @pytest.mark.slow
 def test_stable_baselines3_own_save_fails_the_same_sweep(small: Path, tmp_path: Path) -> None:
     """The control: the sweep can see the fault."""
-    found = sweep("stable-baselines3", small, tmp_path, stride=40)
+    found = sweep("stable-baselines3", small, tmp_path, stride=20)
     assert found["kills"] >= 3
     assert found["corrupt"] >= found["kills"] // 2
 
