@@ -93,7 +93,7 @@ class Solver:
         self._waiting = np.zeros((n_roads, n_entrances, 2), self.dtype)
         self._totals = np.zeros((n_roads, n_segments, N_TOTALS), self.dtype)
         self._n_threads = n_threads if n_roads >= SERIAL_BELOW else 1
-        self._pool = ThreadPoolExecutor(self._n_threads) if self._n_threads > 1 else None
+        self._pool = ThreadPoolExecutor(self._n_threads - 1) if self._n_threads > 1 else None
         layout = self.layout
         self._layout = (
             layout.lengths, layout.segments, layout.ghosts, layout.nodes,
@@ -168,8 +168,9 @@ class Solver:
             bounds = [self.n_roads * t // self._n_threads for t in range(self._n_threads + 1)]
             jobs = [
                 self._pool.submit(self._run, t, bounds[t], bounds[t + 1], arrivals, signals, n_steps)
-                for t in range(self._n_threads)
+                for t in range(1, self._n_threads)
             ]
+            self._run(0, bounds[0], bounds[1], arrivals, signals, n_steps)
             for job in jobs:
                 job.result()
         self.time += n_steps * self.dt

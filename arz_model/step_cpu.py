@@ -11,7 +11,6 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from llvmlite.binding import llvm_version_info
 from numba import njit
 
 from arz_model.cells import (
@@ -30,13 +29,15 @@ from arz_model.cells import (
 )  # fmt: skip
 from arz_model.reconstruction import SCHEME
 
-VECTORISES_LONG_BODIES = 20
-"""LLVM from which the fused body of closure G is vector code; LLVM 14 (numba 0.60) leaves it scalar."""
+
+def compile_loop(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile for the CPU: IEEE arithmetic as written, division by zero gives inf, no GIL."""
+    return njit(error_model="numpy", nogil=True)(function)
 
 
 def compile_scalar(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile for the CPU: IEEE arithmetic as written, division by zero gives inf, no GIL."""
-    return njit(error_model="numpy", nogil=True)(function)
+    """The same for what a loop calls; always inlined, or LLVM leaves calls in long bodies and they stay scalar."""
+    return njit(error_model="numpy", nogil=True, forceinline=True)(function)
 
 
 @cache
@@ -64,7 +65,7 @@ def make_advance(kind: Kind) -> Callable[..., None]:
     flux_weights = tuple(dtype(x) for x in scheme.flux_weight)
     before_0 = BEFORE * stride
 
-    @compile_scalar
+    @compile_loop
     def advance(q, waiting, before, arrivals, signals, totals, u, ends, layout, par_array, rates, n_steps, begin, end):
         """Advance roads begin .. end - 1 by n_steps sub-steps.
 
@@ -157,8 +158,6 @@ def make_loops(kind: Kind) -> tuple[Callable[..., None], ...]:
     refresh_cell, reconstruct, limit, face_waves = cells.refresh, cells.reconstruct, cells.limit, cells.face_waves
     flux, update_cell, relax_cell, clamp_cell = cells.flux, cells.update, cells.relax, cells.clamp
     renew_cell = cells.renew
-    zero = np.dtype(kind.dtype).type(0)
-    one_body = kind.closure.name == "garz" and llvm_version_info[0] >= VECTORISES_LONG_BODIES
     one = np.uint64(1)
     margin = np.uint64(SCHEME[kind.scheme].n_ghost - 1)
     stride = kind.stride
@@ -167,13 +166,13 @@ def make_loops(kind: Kind) -> tuple[Callable[..., None], ...]:
     sources = tuple(np.uint64(k * stride) for k in ((0, 1, 2, 3) if weno else (0, W_M, 2, W_C)))
     targets = tuple(np.uint64(k * stride) for k in range(4))
 
-    @compile_scalar
+    @compile_loop
     def refresh(u, n, v_queue, par):
         """Speeds, eigenvalue bounds and queue sums of all cells."""
         for i in range(np.uint64(n)):
             refresh_cell(u, i, v_queue, par)
 
-    @compile_scalar
+    @compile_loop
     def faces(u, n, par):
         """States and waves at both ends of all cells."""
         end = np.uint64(n) - margin
@@ -189,25 +188,25 @@ def make_loops(kind: Kind) -> tuple[Callable[..., None], ...]:
         for i in range(margin, end):
             face_waves(u, i, right, par)
 
-    @compile_scalar
+    @compile_loop
     def fluxes(u, n):
         """Fluxes through all faces that have cells on both sides."""
         for i in range(one + margin, np.uint64(n) - margin):
             flux(u, i)
 
-    @compile_scalar
+    @compile_loop
     def update(u, n, keep):
         """One Runge-Kutta stage of all cells."""
         for i in range(np.uint64(n) - one):
             update_cell(u, i, keep)
 
-    @compile_scalar
+    @compile_loop
     def relax(u, n, decay_m, decay_c, par):
         """Exact relaxation of all cells."""
         for i in range(np.uint64(n)):
             relax_cell(u, i, decay_m, decay_c, par)
 
-    @compile_scalar
+    @compile_loop
     def clamp(u, n, segments, par):
         """Hold speeds at contacts in all cells but those at joined ends, where traffic is stopped or let go."""
         for s in range(segments.shape[0]):
@@ -215,21 +214,11 @@ def make_loops(kind: Kind) -> tuple[Callable[..., None], ...]:
             for i in range(np.uint64(segments[s, 0]) + inner, np.uint64(segments[s, 1]) + one - inner):
                 clamp_cell(u, i, par)
 
-    @compile_scalar
+    @compile_loop
     def renew(u, n, decay_m, decay_c, v_queue, par):
-        """Update, relaxation and refresh of all cells; the last cell is a ghost or padding.
-
-        One pass over memory where the compiler makes vector code of the long body, else two with the same arithmetic.
-        """
-        if one_body:
-            for i in range(np.uint64(n) - one):
-                renew_cell(u, i, decay_m, decay_c, v_queue, par)
-        else:
-            for i in range(np.uint64(n) - one):
-                update_cell(u, i, zero)
-            for i in range(np.uint64(n) - one):
-                relax_cell(u, i, decay_m, decay_c, par)
-                refresh_cell(u, i, v_queue, par)
+        """Update, relaxation and refresh of all cells, in one pass over memory; the last cell is a ghost or padding."""
+        for i in range(np.uint64(n) - one):
+            renew_cell(u, i, decay_m, decay_c, v_queue, par)
 
     return refresh, faces, fluxes, update, relax, clamp, renew
 
@@ -242,7 +231,7 @@ def make_measures(kind: Kind) -> tuple[Callable[..., None], Callable[..., None]]
     rho_c = 2 * stride
     start_m, start_c, queue_m, queue_c = (k * stride for k in (START_M, START_C, QUEUE_M, QUEUE_C))
 
-    @compile_scalar
+    @compile_loop
     def distance(u, rho, start, entered, dx, begin, end):
         """Vehicle metres travelled in cells begin .. end - 1 [veh m], from what entered and how densities changed.
 
@@ -257,7 +246,7 @@ def make_measures(kind: Kind) -> tuple[Callable[..., None], Callable[..., None]]
             total += before + crossed
         return total * dx / two
 
-    @compile_scalar
+    @compile_loop
     def measure_start(u, n, lengths, segments, total, n_steps):
         """Note the densities, clear the sums, count the vehicles."""
         for i in range(n):
@@ -272,7 +261,7 @@ def make_measures(kind: Kind) -> tuple[Callable[..., None], Callable[..., None]]
             total[s, 4] *= lengths[0, s] * dtype(n_steps)
             total[s, 5] *= lengths[0, s] * dtype(n_steps)
 
-    @compile_scalar
+    @compile_loop
     def measure_end(u, lengths, segments, total, dt):
         """Sums over sub-steps to integrals; delay = time spent - metres travelled / free speed."""
         for s in range(segments.shape[0]):
