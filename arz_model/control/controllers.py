@@ -1,7 +1,8 @@
 """Signal controllers to compare an agent with: fixed time, Webster, actuated, max-pressure, longest queue, random.
 
 A controller decides for a whole batch: `begin` once the episodes have begun, then `act` before every interval. It
-states the decision interval that it needs. It reads the exact traffic state, as a perfect detector would see it.
+states the decision interval that it needs. It reads the exact traffic state, as a perfect detector would see it. Where
+a parameter is a Setting it may differ by episode, so that a whole grid of parameters is driven side by side.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from arz_model.control.batch import TrafficBatch
 from arz_model.parameters import ParameterError
 
 Actions = NDArray[np.int64]
+Setting = float | NDArray[Any]
+"""One number for all episodes, or (B,)."""
 MAX_PHASES = 16
 
 
@@ -38,16 +41,16 @@ class Controller(Protocol):
 class FixedTime:
     """Greens of fixed length in a fixed order.
 
-    greens : seconds of green of each phase, the same at every intersection, (P,); or (J, P); more than there are phases
-        may be given.
-    offsets : seconds by which each intersection lags, (J,).
+    greens : seconds of green of each phase, the same at every intersection, (P,); or (J, P); or (B, 1, J, P); more than
+        there are phases may be given.
+    offsets : seconds by which each intersection lags, J Settings.
     """
 
     interval: int | None = 1
     view = "absolute"
 
     def __init__(
-        self, greens: Sequence[float] | NDArray[Any], offsets: Sequence[float] = (), name: str = "fixed time"
+        self, greens: Sequence[float] | NDArray[Any], offsets: Sequence[Setting] = (), name: str = "fixed time"
     ) -> None:
         self.name = name
         self._greens = np.asarray(greens, np.float64)
@@ -96,10 +99,11 @@ class Webster(FixedTime):
     """
 
     def __init__(
-        self, n_periods: int = 1, max_cycle_s: float = 180.0, offset_s: float = 0.0, name: str = "Webster"
+        self, n_periods: int = 1, max_cycle_s: Setting = 180.0, offset_s: Setting = 0.0, name: str = "Webster"
     ) -> None:
         super().__init__(())
-        self.name, self._n_periods, self._max_cycle, self._offset = name, n_periods, max_cycle_s, offset_s
+        self.name, self._n_periods, self._offset = name, n_periods, offset_s
+        self._max_cycle = np.reshape(max_cycle_s, (-1, 1))
 
     def begin(self, batch: TrafficBatch) -> None:
         plans = batch.scenario.intersections
@@ -119,8 +123,8 @@ class Webster(FixedTime):
             cycle = (1.5 * lost + 5.0) / np.maximum(1.0 - total, 1e-3)
             shortest = plan.intergreen * len(plan.phases) + len(plan.phases) * max(plan.min_green, 1)
             cycles[:, :, j] = np.clip(cycle, shortest, self._max_cycle)
-        if self._offset:
-            cycles[...] = cycles.max(axis=2, keepdims=True)
+        together = np.reshape(self._offset, (-1, 1, 1)) != 0.0
+        cycles = np.where(together, cycles.max(axis=2, keepdims=True), cycles)
         for j, plan in enumerate(plans):
             available = cycles[:, :, j] - plan.intergreen * len(plan.phases)
             share = shares[:, :, j] / shares[:, :, j].sum(axis=2, keepdims=True)
@@ -137,9 +141,9 @@ class Actuated:
 
     def __init__(
         self,
-        detector_m: float = 40.0,
-        gap_veh: float = 0.6,
-        max_green_s: float = 60.0,
+        detector_m: Setting = 40.0,
+        gap_veh: Setting = 0.6,
+        max_green_s: Setting = 60.0,
         interval: int | None = 1,
         name: str = "actuated",
     ) -> None:
@@ -147,11 +151,15 @@ class Actuated:
         self._detector, self._gap, self._max_green = detector_m, gap_veh, max_green_s
 
     def begin(self, batch: TrafficBatch) -> None:
-        self._near = near_matrix(batch, self._detector)
+        detector = np.broadcast_to(self._detector, batch.n)
+        self._near = [(detector == distance, near_matrix(batch, distance)) for distance in np.unique(detector)]
 
     def act(self, batch: TrafficBatch, obs: NDArray[np.float32]) -> Actions:
         signals = batch.signals
-        near = batch.solver.total_density() @ self._near
+        density = batch.solver.total_density()
+        near = np.empty((batch.n, len(batch.scenario.network.segments)))
+        for episodes, matrix in self._near:
+            near[episodes] = density[episodes] @ matrix
         wanted = signals.phase.copy()
         for j, n_phases in enumerate(signals.n_phases):
             at_lines = np.stack([near[:, signals.green[j, p]].max(axis=1) for p in range(n_phases)], axis=1)
@@ -178,7 +186,7 @@ class LongestQueue:
     view = "absolute"
 
     def __init__(
-        self, slot_s: int = 20, hysteresis_veh: float = 6.0, pressure: bool = False, name: str = "longest queue"
+        self, slot_s: Setting = 20, hysteresis_veh: Setting = 6.0, pressure: bool = False, name: str = "longest queue"
     ) -> None:
         self.name = name
         self._slot, self._hysteresis, self._pressure = slot_s, hysteresis_veh, pressure
@@ -195,7 +203,7 @@ class LongestQueue:
                         self._upstream[network.index[outlet], network.index[inlet]] -= ratio
         self._entrances = np.zeros((len(batch.solver.layout.entrances), n))
         self._entrances[np.arange(len(self._entrances)), list(batch.solver.layout.entrances)] = 1.0
-        self._since = np.full(signals.phase.shape, self._slot)
+        self._since = np.broadcast_to(np.reshape(self._slot, (-1, 1)), signals.phase.shape).copy()
 
     def act(self, batch: TrafficBatch, obs: NDArray[np.float32]) -> Actions:
         signals = batch.signals

@@ -7,14 +7,18 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+import numpy as np
+
 from arz_model.control.comparison import drive
-from arz_model.control.controllers import Actuated, Controller, FixedTime, LongestQueue, Webster
+from arz_model.control.controllers import Actuated, Controller, FixedTime, LongestQueue, Setting, Webster
 from arz_model.control.scenarios import Scenario
 
 TUNING_SEEDS = tuple(range(100, 120))
 """Demand of the episodes that baselines are tuned on; agents are validated on it, and never judged."""
 TEST_SEEDS = tuple(range(1000, 1050))
 """Demand of the episodes that results are reported on."""
+EPISODES_AT_A_TIME = 400
+"""Episodes of several points of a grid that are driven side by side; more would leave the cache."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class Family:
     name: str
     make: Callable[..., Controller]
     grid: Mapping[str, Sequence[Any]]
-    """Values of each parameter."""
+    """Values of each parameter; `make` takes one of each, or (B,) of each."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +45,15 @@ class Tuned:
 def tune(family: Family, scenario: Scenario, seeds: Sequence[int] = TUNING_SEEDS, **options: Any) -> Tuned:
     """The member with the least mean delay on `seeds`; `options` go to `comparison.drive`."""
     delays: dict[tuple[Any, ...], float] = {}
-    for point in product(*family.grid.values()):
-        controller = family.make(**dict(zip(family.grid, point, strict=True)))
-        delays[point] = float(drive(controller, scenario, seeds, **options).figures["delay_s"].mean())
+    points = list(product(*family.grid.values()))
+    at_a_time = max(1, EPISODES_AT_A_TIME // len(seeds))
+    for first in range(0, len(points), at_a_time):
+        some = points[first : first + at_a_time]
+        columns = (np.repeat(values, len(seeds)) for values in zip(*some, strict=True))
+        controller = family.make(**dict(zip(family.grid, columns, strict=True)))
+        result = drive(controller, scenario, [*seeds] * len(some), **options)
+        by_point = result.figures["delay_s"].reshape(len(some), len(seeds)).mean(axis=1)
+        delays.update(zip(some, map(float, by_point), strict=True))
     best = min(delays, key=delays.__getitem__)
     parameters = dict(zip(family.grid, best, strict=True))
     return Tuned(family, family.make(**parameters), parameters, delays)
@@ -54,13 +64,14 @@ def families(scenario: Scenario) -> list[Family]:
     n_phases = len(scenario.intersections[0].phases)
     interval = scenario.decision_interval
 
-    def fixed(cycle_s: int, first_share: float, offset_s: float = 0.0) -> Controller:
+    def fixed(cycle_s: Setting, first_share: Setting, offset_s: Setting = 0.0) -> Controller:
         plan = scenario.intersections[0]
         green = cycle_s - plan.intergreen * n_phases
-        first = max(plan.min_green, round(green * first_share))
-        others = max(plan.min_green, round((green - first) / (n_phases - 1)))
+        first = np.maximum(plan.min_green, np.rint(green * first_share))
+        others = np.maximum(plan.min_green, np.rint((green - first) / (n_phases - 1)))
         offsets = [offset_s * j for j in range(len(scenario.intersections))]
-        return FixedTime([first] + [others] * (n_phases - 1), offsets, "best fixed time")
+        greens = np.stack([first] + [others] * (n_phases - 1), axis=-1)
+        return FixedTime(greens[..., None, None, :], offsets, "best fixed time")
 
     shares = (0.4, 0.5, 0.6) if n_phases == 2 else (0.25, 0.35)
     fixed_grid: dict[str, Sequence[Any]] = {"cycle_s": (50, 60, 75, 90, 120), "first_share": shares}

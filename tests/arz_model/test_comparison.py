@@ -179,11 +179,26 @@ def test_sensible_order_of_the_controllers():
 
 
 def test_tuning_finds_the_best_point_of_the_grid():
-    family = Family("fixed", lambda green: FixedTime((green, green)), {"green": (5, 20, 90)})
+    def fixed(green):
+        return FixedTime(np.stack([green, green], axis=-1)[..., None, None, :])
+
+    family = Family("fixed", fixed, {"green": (5, 20, 90)})
     tuned = tune(family, scenarios.choose(scenarios.load("crossing"), "moderate"), SEEDS, duration_s=900)
     assert tuned.parameters == {"green": 20}
     assert len(tuned.delays) == 3
     assert tuned.delays[(20,)] == min(tuned.delays.values())
+
+
+@pytest.mark.parametrize("scenario", ["crossing", "corridor"])
+def test_points_of_a_grid_driven_side_by_side_have_the_delays_that_they_have_alone(scenario):
+    loaded = scenarios.choose(scenarios.load(scenario), duration=600)
+    for family in families(loaded):
+        corners = {key: (values[0], values[-1]) for key, values in family.grid.items()}
+        tuned = tune(replace(family, grid=corners), loaded, (1, 2))
+        assert len({round(delay, 6) for delay in tuned.delays.values()}) > 1
+        for point, delay in tuned.delays.items():
+            alone = drive(family.make(**dict(zip(family.grid, point, strict=True))), loaded, (1, 2))
+            assert alone.figures["delay_s"].mean() == pytest.approx(delay, rel=1e-9), (family.name, point)
 
 
 @pytest.mark.parametrize("scenario", scenarios.available())
