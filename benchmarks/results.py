@@ -87,13 +87,18 @@ def recipe(scenario: str, seed: int) -> RunConfig:
     return RunConfig(run_id=f"{name}-seed-{seed}", total_timesteps=run.pop("timesteps"), seed=seed, **run)
 
 
+def is_trained(scenario: str, seed: int) -> bool:
+    """Whether this training has finished."""
+    result = WORK / recipe(scenario, seed).run_id / "result.json"
+    return result.is_file() and json.loads(result.read_text())["status"] == "finished"
+
+
 def train(scenario: str, seed: int) -> Path:
     """The folder of the finished training; begun, continued or found."""
     run = recipe(scenario, seed)
     folder = WORK / run.run_id
     folder.mkdir(parents=True, exist_ok=True)
-    result = folder / "result.json"
-    if not (result.is_file() and json.loads(result.read_text())["status"] == "finished"):
+    if not is_trained(scenario, seed):
         configuration = Configuration(run, SessionConfig(device="cpu", checkpoint_seconds=60.0))
         (folder / "run.json").write_text(configuration.to_json(), encoding="utf-8")
         began = time.perf_counter()
@@ -263,8 +268,8 @@ def training(scenario: str, folders: list[Path]) -> str:
     )
 
 
-def write(all_found: list[dict[str, Any]], seconds: float) -> None:
-    """docs/results.md, its plots, and every grid and figure as JSON."""
+def write(all_found: list[dict[str, Any]], seconds: float, n_found: int) -> None:
+    """docs/results.md, its plots, and every grid and figure as JSON; n_found trainings were finished before."""
     PLOTS.mkdir(parents=True, exist_ok=True)
     for found in all_found:
         case = found["case"]
@@ -284,7 +289,8 @@ def write(all_found: list[dict[str, Any]], seconds: float) -> None:
 
 Written by `make results` (`python -m benchmarks.results`) on {os.cpu_count()} cores, Python
 {platform.python_version()}. The trainings took {trained / 60:.0f} minutes of one core in all, two side by side;
-the call that wrote this page, which found what calls before it had finished, {seconds / 60:.0f} minutes.
+the call that wrote this page {seconds / 60:.0f} minutes, tunings and comparisons included;
+{n_found} trainings were finished before it.
 {reached} of {total} bars are reached, each by all of {len(SEEDS)} training seeds; those that are not are printed as
 not reached.
 
@@ -319,10 +325,11 @@ def main() -> int:
         for case in wanted:
             tuned_baselines(case, case.load())
         return 0
+    names = list(dict.fromkeys(case.scenario for case in wanted))
+    n_found = sum(is_trained(name, seed) for name in names for seed in SEEDS)
     began = time.perf_counter()
     with ThreadPoolExecutor(arguments.side_by_side) as pool:
         tunings = [pool.submit(tune_aside, case) for case in wanted]
-        names = list(dict.fromkeys(case.scenario for case in wanted))
         jobs = {pool.submit(train, name, seed): (name, seed) for name in names for seed in SEEDS}
         for job, (name, seed) in jobs.items():
             sys.stderr.write(f"{name}, seed {seed}: {job.result()}\n")
@@ -330,7 +337,7 @@ def main() -> int:
             tuning_job.result()
     with ProcessPoolExecutor(arguments.side_by_side) as processes:
         all_found = list(processes.map(compare, wanted))
-    write(all_found, time.perf_counter() - began)
+    write(all_found, time.perf_counter() - began, n_found)
     sys.stderr.write(f"{PAGE}\n")
     return 0
 

@@ -8,6 +8,8 @@ the peaks, which is what it asks of this machine.
 from __future__ import annotations
 
 import argparse
+import math
+import re
 import statistics
 import time
 from collections.abc import Callable
@@ -17,16 +19,17 @@ from pathlib import Path
 import numpy as np
 from numba import njit
 
+from arz_model.cells import N_ROWS
 from arz_model.network import Network, Segment
 from arz_model.parameters import Parameters
 from arz_model.solver import Solver
+from arz_model.step_cpu import make_loops
 from benchmarks import peers, svg
 from benchmarks.steady import verdict
 
 ROOT = Path(__file__).resolve().parents[1]
-FLOP_PER_CELL_STEP = 110
-"""Counted in machine code of the first-order two-class step: 72 add, multiply; 12 min, max; 3 divisions; 2 roots."""
-
+ARITHMETIC = re.compile(r"\bv?(fn?m(?:add|sub)\d+|add|sub|mul|div|sqrt|min|max|cmp\w*)p[sd]\s")
+"""Packed instructions that count as one operation a lane, fused multiply-adds as two."""
 BYTES_PER_CELL = 64
 """Memory traffic of a call, a cell: four float64 of state, read and written."""
 PEAKS_OF_BARS = {("float64", 1): 121.5, ("float64", 2): 235.6, ("float32", 1): 241.6, ("float32", 2): 467.6}
@@ -93,6 +96,28 @@ def road(n_cells: int, n_roads: int = 1, n_threads: int = 1, **options: object) 
     return solver
 
 
+def flop_per_cell_step(solver: Solver) -> float:
+    """Floating-point operations of a first-order sub-step of one cell, counted in the machine code of its loops.
+
+    A cell takes three divisions, two of them in `renew`: they tell how many cells one turn of a loop does. NaN where
+    the code is not that of an x86 processor.
+    """
+    loops, number = make_loops(solver.kind), solver.dtype.type
+    u, par = np.zeros(N_ROWS["hll"] * solver.kind.stride, solver.dtype), tuple(number(x) for x in range(1, 8))
+    count = 0.0
+    for loop, arguments, divisions in (
+        (loops[2], (u, 208), 1),
+        (loops[6], (u, 208, number(0.9), number(0.8), number(1.0), par), 2),
+    ):
+        loop(*arguments)
+        (assembly,) = loop.inspect_asm().values()  # type: ignore[attr-defined]
+        turns = [ARITHMETIC.findall(block) for block in re.split(r"^\.L\w+:", assembly, flags=re.MULTILINE)]
+        turn = max(turns, key=len)
+        n_divisions = turn.count("div") or math.nan
+        count += sum(1 + name.startswith("f") for name in turn) * divisions / n_divisions
+    return count
+
+
 def cell_step(solver: Solver, n_steps: int, n: int = 40) -> tuple[float, float]:
     """(minimum, median) nanoseconds a cell and sub-step."""
     arrivals = np.full((solver.n_roads, 1, 1, 2), 0.15, solver.dtype)
@@ -115,11 +140,11 @@ class Machine:
 
     def show(
         self, name: str, low: float, middle: float, bar: float, dtype: str = "float64", n_threads: int = 1,
-        counted: bool = True,
+        flop: float | None = None,
     ) -> None:  # fmt: skip
-        """One row: nanoseconds a cell and sub-step, as share of the FMA peak, and beside its bar."""
-        share = f"{FLOP_PER_CELL_STEP / low / self.peaks[dtype, n_threads]:.0%}" if counted else ""
-        print(f"{name:44} {low:8.2f} {middle:8.2f} {share:>12}  {self.verdict(low, bar, dtype, n_threads)}")
+        """One row: nanoseconds a cell and sub-step, operations and their share of the FMA peak, and beside its bar."""
+        share = f"{flop:.0f} {flop / low / self.peaks[dtype, n_threads]:6.0%}" if flop else ""
+        print(f"{name:44} {low:8.2f} {middle:8.2f} {share:>17}  {self.verdict(low, bar, dtype, n_threads)}")
 
 
 def linear(name: str, sizes: list[tuple[int, int]], n_steps: int = 60) -> None:
@@ -128,7 +153,7 @@ def linear(name: str, sizes: list[tuple[int, int]], n_steps: int = 60) -> None:
     for (cells, roads), low in zip(sizes, lows, strict=True):
         print(f"{f'{name}, {cells * roads:,} cells in all':44} {low:8.2f}")
     growth = max(lows) / min(lows)
-    print(f"{f'{name}, slowest size over fastest':44} {growth:8.2f} {'':21}  {verdict(growth, 1.5)}")
+    print(f"{f'{name}, slowest size over fastest':44} {growth:8.2f} {'':26}  {verdict(growth, 1.5)}")
 
 
 def roofline(peak: float, triad: float) -> str:
@@ -136,11 +161,12 @@ def roofline(peak: float, triad: float) -> str:
     roads, cells = 8192, 200
     solver = road(cells, roads)
     arrivals = np.full((roads, 1, 1, 2), 0.15)
+    flop = flop_per_cell_step(solver)
     points = []
     for n_steps in (1, 4, 16, 64):
         low, _ = repeat(lambda n=n_steps: solver.advance(n, arrivals), 3)  # type: ignore[misc]
-        speed = FLOP_PER_CELL_STEP * roads * cells * n_steps / low / 1e9
-        points.append((FLOP_PER_CELL_STEP * n_steps / BYTES_PER_CELL, speed))
+        speed = flop * roads * cells * n_steps / low / 1e9
+        points.append((flop * n_steps / BYTES_PER_CELL, speed))
         print(f"{f'{roads} roads, {n_steps} sub-steps a call':44} {low / roads / cells / n_steps * 1e9:8.2f}")
     least, most = points[0][0] / 2, points[-1][0] * 2
     ridge = peak / triad
@@ -164,16 +190,18 @@ def main() -> None:
     for (dtype, threads), peak in machine.peaks.items():
         print(f"FMA peak {peak:.0f} GFLOP/s, {dtype}, {threads} threads")
     print(f"triad {machine.triad:.1f} GB/s, one thread")
-    print(f"{'ns a cell and sub-step':44} {'minimum':>8} {'median':>8} {'of FMA peak':>12}  bar")
+    print(f"{'ns a cell and sub-step':44} {'minimum':>8} {'median':>8} {'flop, of FMA peak':>17}  bar")
     for name, kind, bar in ONE_THREAD:
         first_order, dtype = "scheme" not in kind, str(kind.get("dtype", "float64"))
         low, middle = cell_step(road(200, **kind), 560 if first_order else 200)
-        machine.show(name, low, middle, bar, dtype, counted=first_order)
+        flop = flop_per_cell_step(road(200, **kind)) if first_order else None
+        machine.show(name, low, middle, bar, dtype, flop=flop)
     for dtype, bar in (("float64", 0.9), ("float32", 0.55)):
         (one, _), (two, middle) = (cell_step(road(200, 64, threads, dtype=dtype), 60, 20) for threads in (1, 2))
-        machine.show(f"G {dtype}, 64 roads, two threads", two, middle, bar, dtype, 2)
+        flop = flop_per_cell_step(road(200, dtype=dtype))
+        machine.show(f"G {dtype}, 64 roads, two threads", two, middle, bar, dtype, 2, flop)
         print(
-            f"{f'G {dtype}, scaling to two threads':44} {one / two:8.2f} {'':21}  {verdict(one / two, 1.7, least=True)}"
+            f"{f'G {dtype}, scaling to two threads':44} {one / two:8.2f} {'':26}  {verdict(one / two, 1.7, least=True)}"
         )
         print(f"{f'FMA {dtype}, scaling to two threads':44} {machine.peaks[dtype, 2] / machine.peaks[dtype, 1]:8.2f}")
     linear("roads of 200 cells", [(200, 1), (200, 50), (200, 5000)])
@@ -183,7 +211,7 @@ def main() -> None:
     arrivals = np.full((1, 1, 1, 2), 0.15)
     low, middle = (seconds * 1e6 for seconds in repeat(lambda: solver.advance(n_steps, arrivals), 200))
     name = f"us a decision: 200 cells, 10 s, {n_steps} sub-steps"
-    print(f"{name:44} {low:8.1f} {middle:8.1f} {'':12}  {machine.verdict(low, 20.0)}")
+    print(f"{name:44} {low:8.1f} {middle:8.1f} {'':17}  {machine.verdict(low, 20.0)}")
     peak = machine.peaks["float64", 1]
     if options.roofline:
         options.roofline.write_text(roofline(peak, machine.triad), encoding="utf-8")
