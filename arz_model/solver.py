@@ -123,8 +123,8 @@ class Solver:
         n = self.layout.n
         rows[LAMBDA, :n] = self.layout.cells[0] * self.dtype.type(self.dt)
         rows[FREE_M, :n], rows[FREE_C, :n] = self.layout.cells[1], self.layout.cells[2]
-        ends = np.zeros((len(self.network.segments), N_ENDS), self.dtype)
-        return rows.reshape(-1), ends, np.zeros(self._waiting.shape[1:], self.dtype)
+        ends = _cache_aligned((len(self.network.segments), N_ENDS), self.dtype)
+        return rows.reshape(-1), ends, _cache_aligned(self._waiting.shape[1:], self.dtype)
 
     def n_steps(self, duration: float) -> int:
         """Sub-steps in `duration` seconds, which must be a whole number of them."""
@@ -351,8 +351,8 @@ def _divide_a_second(limit: float) -> float:
 
 
 def _cache_aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Zeros that begin at a cache line, so that vectors of 64 bytes lie in one."""
+    """Zeros in cache lines of their own: vectors of 64 bytes lie in one, and what another thread writes does not."""
     size = int(np.prod(shape)) * dtype.itemsize
-    raw = np.zeros(size + CACHE_LINE, np.uint8)
+    raw = np.zeros(size + 2 * CACHE_LINE, np.uint8)
     begin = -raw.ctypes.data % CACHE_LINE
     return raw[begin : begin + size].view(dtype).reshape(shape)

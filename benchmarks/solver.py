@@ -88,7 +88,7 @@ def bandwidth() -> float:
 
 def road(n_cells: int, n_roads: int = 1, n_threads: int = 1, **options: object) -> Solver:
     """Roads of 5 m cells, half full, under demand."""
-    parameters = Parameters(closure=str(options.pop("closure", "garz")))
+    parameters = Parameters(closure=str(options.pop("closure", "garz")), k_m=25.0, k_c=20.0)
     network = Network((Segment("road", 5.0 * n_cells, n_cells, 25.0, 20.0, 0.5),))
     solver = Solver(network, parameters, n_roads=n_roads, n_threads=n_threads, device="cpu", **options)  # type: ignore[arg-type]
     rng = np.random.default_rng(0)
