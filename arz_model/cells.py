@@ -29,7 +29,7 @@ BEFORE = 15
 """State at the start of the sub-step (Runge-Kutta of two or three stages)."""
 W_M, W_C = 19, 20
 CENTRE = 21
-"""v_m, v_c and the eigenvalue bounds s_l, s_r of each cell [m/s]."""
+"""v_m, v_c and, with first order, the eigenvalue bounds s_l, s_r of each cell [m/s]."""
 LEFT, RIGHT = 25, 33
 """At the left and at the right end of each cell: rho_m, y_m, rho_c, y_c, v_m, v_c, s_l, s_r; not with first order."""
 N_ROWS = {"hll": 25, "minmod": 41, "van_leer": 41, "weno5": 41}
@@ -53,27 +53,33 @@ class Cells(NamedTuple):
     """Functions of one cell i, face i or segment s; see each."""
 
     refresh: Callable[..., Any]
-    reconstruct: Callable[..., Any]
-    limit: Callable[..., Any]
-    face_waves: Callable[..., Any]
+    ends_of_cell: Callable[..., Any]
     flux: Callable[..., Any]
     update: Callable[..., Any]
     relax: Callable[..., Any]
     clamp: Callable[..., Any]
     renew: Callable[..., Any]
+    renew_stage: Callable[..., Any]
     fill: Callable[..., Any]
     begin_ends: Callable[..., Any]
+    put_end: Callable[..., Any]
     finish_ends: Callable[..., Any]
+    receive: Callable[..., Any]
     join: Callable[..., Any]
+    hand_over: Callable[..., Any]
     press: Callable[..., Any]
 
 
 def stride_for(n: int) -> int:
-    """Row length for n cells: few values, so that few kernels are compiled, and no multiple of a cache way."""
-    size = 128
-    while size < n:
-        size *= 8
-    return size + 16
+    """Row length for n cells: few values, so that few kernels are compiled.
+
+    Not below 264, or LLVM fears that loads wait for stores of another row and does not vectorise all it could; 264
+    modulo 512, so that the rows of a loop lie in different parts of the first cache.
+    """
+    size = 512
+    while size < n + 8 + 248:
+        size *= 2
+    return size - 248
 
 
 def make_cells(kind: Kind, jit: Callable[..., Any], index: type[np.integer[Any]]) -> Cells:
@@ -112,13 +118,13 @@ def make_cells(kind: Kind, jit: Callable[..., Any], index: type[np.integer[Any]]
 
     @jit
     def refresh(u, i, v_queue, par):
-        """Speeds and eigenvalue bounds of cell i [m/s]; adds the vehicles slower than `v_queue`, none if it is 0."""
+        """Speeds of cell i [m/s] and what else faces need; adds the vehicles slower than `v_queue`, none if it is 0."""
         u_m = driver_property(u[rho_m + i], u[y_m + i], u[free_m + i])
         u_c = driver_property(u[rho_c + i], u[y_c + i], u[free_c + i])
         a_m, a_c = speeds(u[rho_m + i], u[rho_c + i], u_m, u_c, par)
-        lowest, highest = wave_bounds(u[rho_m + i], u[rho_c + i], u_m, u_c, a_m, a_c, par)
         u[v_m + i], u[v_c + i] = a_m, a_c
-        u[s_l + i], u[s_r + i] = lowest, highest
+        if first_order:
+            u[s_l + i], u[s_r + i] = wave_bounds(u[rho_m + i], u[rho_c + i], u_m, u_c, a_m, a_c, par)
         if keep_w:
             u[w_m + i], u[w_c + i] = u_m, u_c
         u[queue_m + i] += u[rho_m + i] if a_m < v_queue else zero
@@ -156,15 +162,7 @@ def make_cells(kind: Kind, jit: Callable[..., Any], index: type[np.integer[Any]]
         u[left_0 + to_y + i] = u[y + i] + theta * (u[left_0 + to_y + i] - u[y + i])
         u[right_0 + to_y + i] = u[y + i] + theta * (u[right_0 + to_y + i] - u[y + i])
 
-    to_rho_m, to_y_m, to_rho_c, to_y_c = row(0), row(1), row(2), row(3)
-
-    @jit
-    def limit(u, i):
-        """Positivity of both classes at the ends of cell i; WENO only, MUSCL cannot leave the neighbours' range."""
-        limit_class(u, i, rho_m, y_m, to_rho_m, to_y_m)
-        limit_class(u, i, rho_c, y_c, to_rho_c, to_y_c)
-
-    to_v_m, to_v_c, to_s_l, to_s_r = row(4), row(5), row(6), row(7)
+    to_rho_m, to_y_m, to_rho_c, to_y_c, to_v_m, to_v_c, to_s_l, to_s_r = (row(k) for k in range(8))
 
     @jit
     def face_waves(u, i, end, par):
@@ -182,6 +180,24 @@ def make_cells(kind: Kind, jit: Callable[..., Any], index: type[np.integer[Any]]
         lowest, highest = wave_bounds(p_m, p_c, a_m, a_c, b_m, b_c, par)
         u[end + to_v_m + i], u[end + to_v_c + i] = b_m, b_c
         u[end + to_s_l + i], u[end + to_s_r + i] = lowest, highest
+
+    source_m, source_c = (y_m, y_c) if weno else (w_m, w_c)
+
+    @jit
+    def ends_of_cell(u, i, par):
+        """States and waves at both ends of cell i: MUSCL from densities and w, WENO from the conserved state.
+
+        WENO is limited to positive densities; MUSCL cannot leave the neighbours' range.
+        """
+        reconstruct(u, i, rho_m, to_rho_m)
+        reconstruct(u, i, source_m, to_y_m)
+        reconstruct(u, i, rho_c, to_rho_c)
+        reconstruct(u, i, source_c, to_y_c)
+        if weno:
+            limit_class(u, i, rho_m, y_m, to_rho_m, to_y_m)
+            limit_class(u, i, rho_c, y_c, to_rho_c, to_y_c)
+        face_waves(u, i, left_0, par)
+        face_waves(u, i, right_0, par)
 
     @jit
     def flux(u, i):
@@ -238,20 +254,28 @@ def make_cells(kind: Kind, jit: Callable[..., Any], index: type[np.integer[Any]]
         u[y_c + i] = p_c * within(a_c, u[w_c + h], u[w_c + i], u[w_c + j])
 
     @jit
-    def renew(u, i, decay_m, decay_c, v_queue, par):
-        """update, relax and refresh of one cell in one pass over memory: the whole of a first-order sub-step."""
-        update(u, i, zero)
+    def renew(u, i, keep, decay_m, decay_c, v_queue, par):
+        """update, relax and refresh of one cell in one pass over memory: the end of a sub-step."""
+        update(u, i, keep)
         relax(u, i, decay_m, decay_c, par)
         refresh(u, i, v_queue, par)
 
     @jit
+    def renew_stage(u, i, keep, par):
+        """update and refresh of one cell: the end of a Runge-Kutta stage that others follow."""
+        update(u, i, keep)
+        refresh(u, i, zero, par)
+
+    @jit
     def fill(u, ghosts, g):
-        """Copy the state of a cell, its speeds and its eigenvalue bounds into ghost number g."""
+        """Copy the state of a cell and all that follows from it into ghost number g."""
         to, source = index(ghosts[g, 0]), index(ghosts[g, 1])
         for k in range(4):
             o = index(k) * stride
             u[o + to] = u[o + source]
             u[centre_0 + o + to] = u[centre_0 + o + source]
+        if keep_w:
+            u[w_m + to], u[w_c + to] = u[w_m + source], u[w_c + source]
 
     @jit
     def begin_ends(u, s, k, ends, segments, lengths, waiting, arriving, windows, dt, par):
@@ -273,17 +297,24 @@ def make_cells(kind: Kind, jit: Callable[..., Any], index: type[np.integer[Any]]
             ends[s, 10], ends[s, 11], ends[s, 12], ends[s, 13] = in_m, in_c, in_m * f_m, in_c * f_c
 
     @jit
-    def finish_ends(u, s, ends, segments, waiting, before, arriving, total, dt, keep, weight, steps_left):
-        """Set the fluxes at both ends of segment s, move its entrance queue, add to its observables.
+    def put_end(u, s, ends, segments, downstream):
+        """Set the flux of the state through the upstream (0) or the downstream end (1) of segment s."""
+        i = index(segments[s, downstream]) + index(downstream)
+        if downstream:
+            u[flux_rho_m + i], u[flux_rho_c + i] = ends[s, 8], ends[s, 9]
+            u[flux_y_m + i], u[flux_y_c + i] = ends[s, 8] * ends[s, 4], ends[s, 9] * ends[s, 5]
+        else:
+            u[flux_rho_m + i], u[flux_rho_c + i] = ends[s, 10], ends[s, 11]
+            u[flux_y_m + i], u[flux_y_c + i] = ends[s, 12], ends[s, 13]
+
+    @jit
+    def finish_ends(s, ends, segments, waiting, before, arriving, total, dt, keep, weight, steps_left):
+        """Move the entrance queue of segment s, add to its observables.
 
         weight : part of this stage in the whole sub-step. steps_left : sub-steps that follow it in this call.
         """
-        i, j, entrance = index(segments[s, 0]), index(segments[s, 1]) + step, segments[s, 2]
+        entrance = segments[s, 2]
         in_m, in_c, out_m, out_c = ends[s, 10], ends[s, 11], ends[s, 8], ends[s, 9]
-        u[flux_rho_m + i], u[flux_rho_c + i] = in_m, in_c
-        u[flux_y_m + i], u[flux_y_c + i] = ends[s, 12], ends[s, 13]
-        u[flux_rho_m + j], u[flux_rho_c + j] = out_m, out_c
-        u[flux_y_m + j], u[flux_y_c + j] = out_m * ends[s, 4], out_c * ends[s, 5]
         if entrance >= 0:
             e = index(entrance)
             for c in range(index(2)):
@@ -302,17 +333,19 @@ def make_cells(kind: Kind, jit: Callable[..., Any], index: type[np.integer[Any]]
 
     return Cells(
         refresh,
-        reconstruct,
-        limit,
-        face_waves,
+        ends_of_cell,
         flux,
         update,
         relax,
         clamp,
         renew,
+        renew_stage,
         fill,
         begin_ends,
+        put_end,
         finish_ends,
+        junction.receive,
         junction.join,
+        junction.hand_over,
         junction.press,
     )

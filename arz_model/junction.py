@@ -28,7 +28,9 @@ class Junction(NamedTuple):
     send: Callable[..., Any]
     supply: Callable[..., Any]
     enter: Callable[..., Any]
+    receive: Callable[..., Any]
     join: Callable[..., Any]
+    hand_over: Callable[..., Any]
     press: Callable[..., Any]
 
 
@@ -100,19 +102,11 @@ def make_junction(
         return (sent_m if sent_m < room_m else room_m), (sent_c if sent_c < room_c else room_c)
 
     @jit
-    def join(node, ends, nodes, inlets, outlets, ratios, priorities, lengths, par):
-        """Flows through one node of any number of inlets and outlets; writes OUT of inlets, IN and IN_Y of outlets.
-
-        Each class keeps its order on every inlet (first in, first out) and splits by the turning ratios, so that an
-        inlet sends no more than its most restricted outlet lets through. Where inlets compete, they share the supply by
-        priority; what one does not use goes to the others. Both rho and y are conserved: vehicles bring their w along,
-        and an outlet's supply is that for the mixture of those who want to enter it.
+    def receive(node, ends, nodes, inlets, outlets, ratios, lengths, par):
+        """Supplies of the outlets of one node, each for the mixture of those who want to enter it; writes ROOM.
 
         nodes : (K, 5) — first and last + 1 of inlets, of outlets, first of ratios. ratios : by inlet, then outlet.
         lengths : (6, S), as in network.Layout.
-
-        Herty, Moutari & Rascle (2006), Netw. Heterog. Media 1(2):275-294 (moments conserved, mixture of w);
-        Tampere et al. (2011), Transp. Res. B 45(1):289-309 (distribution of supply).
         """
         in_0, in_1, out_0, out_1 = (
             index(nodes[node, 0]),
@@ -139,55 +133,84 @@ def make_junction(
                 w_m = y_m / d_m if d_m > tiny else lengths[4, j]
                 w_c = y_c / d_c if d_c > tiny else lengths[5, j]
                 ends[j, 14], ends[j, 15] = supply(r_m / r, r_c / r, w_m, w_c, ends[j, 6], ends[j, 7], par)
-        for c in range(index(2)):
-            for a in range(in_0, in_1):
-                ends[index(inlets[a]), out_flow + c] = -one
-            for _ in range(in_0, in_1):
-                level, tightest, found = zero, out_0, False
-                for b in range(out_0, out_1):
-                    room = ends[index(outlets[b]), room_0 + c]
-                    wanted = weight = zero
-                    for a in range(in_0, in_1):
-                        i = index(inlets[a])
-                        ratio = ratios[ratio_0 + (a - in_0) * n_out + (b - out_0)]
-                        if ends[i, out_flow + c] < zero:
-                            wanted += ratio * ends[i, wanted_0 + c]
-                            weight += ratio * priorities[a]
-                        else:
-                            room -= ratio * ends[i, out_flow + c]
-                    if wanted > room and weight > zero:
-                        share = room / weight if room > zero else zero
-                        if not found or share < level:
-                            level, tightest, found = share, b, True
-                if not found:
-                    break
-                satisfied = False
-                for a in range(in_0, in_1):
-                    i = index(inlets[a])
-                    ratio = ratios[ratio_0 + (a - in_0) * n_out + (tightest - out_0)]
-                    if ends[i, out_flow + c] < zero and ratio > zero and ends[i, wanted_0 + c] <= level * priorities[a]:
-                        ends[i, out_flow + c] = ends[i, wanted_0 + c]
-                        satisfied = True
-                if not satisfied:
-                    for a in range(in_0, in_1):
-                        i = index(inlets[a])
-                        ratio = ratios[ratio_0 + (a - in_0) * n_out + (tightest - out_0)]
-                        if ends[i, out_flow + c] < zero and ratio > zero:
-                            ends[i, out_flow + c] = level * priorities[a]
-            for a in range(in_0, in_1):
-                i = index(inlets[a])
-                if ends[i, out_flow + c] < zero:
-                    ends[i, out_flow + c] = ends[i, wanted_0 + c]
+
+    @jit
+    def join(node, c, ends, nodes, inlets, outlets, ratios, priorities):
+        """Flows of class c out of the inlets of one node, of any number of inlets and outlets; writes OUT.
+
+        Each class keeps its order on every inlet (first in, first out) and splits by the turning ratios, so that an
+        inlet sends no more than its most restricted outlet lets through. Where inlets compete, they share the supply by
+        priority; what one does not use goes to the others. Both rho and y are conserved: vehicles bring their w along.
+
+        Herty, Moutari & Rascle (2006), Netw. Heterog. Media 1(2):275-294 (moments conserved, mixture of w);
+        Tampere et al. (2011), Transp. Res. B 45(1):289-309 (distribution of supply).
+        """
+        in_0, in_1, out_0, out_1 = (
+            index(nodes[node, 0]),
+            index(nodes[node, 1]),
+            index(nodes[node, 2]),
+            index(nodes[node, 3]),
+        )
+        ratio_0, n_out = index(nodes[node, 4]), out_1 - out_0
+        for a in range(in_0, in_1):
+            ends[index(inlets[a]), out_flow + c] = -one
+        for _ in range(in_0, in_1):
+            level, tightest, found = zero, out_0, False
             for b in range(out_0, out_1):
-                j = index(outlets[b])
-                flow = flow_y = zero
+                room = ends[index(outlets[b]), room_0 + c]
+                wanted = weight = zero
                 for a in range(in_0, in_1):
                     i = index(inlets[a])
                     ratio = ratios[ratio_0 + (a - in_0) * n_out + (b - out_0)]
-                    flow += ratio * ends[i, out_flow + c]
-                    flow_y += ratio * ends[i, out_flow + c] * ends[i, property_0 + c]
-                ends[j, in_flow + c] = flow
-                ends[j, in_y + c] = flow_y
+                    if ends[i, out_flow + c] < zero:
+                        wanted += ratio * ends[i, wanted_0 + c]
+                        weight += ratio * priorities[a]
+                    else:
+                        room -= ratio * ends[i, out_flow + c]
+                if wanted > room and weight > zero:
+                    share = room / weight if room > zero else zero
+                    if not found or share < level:
+                        level, tightest, found = share, b, True
+            if not found:
+                break
+            satisfied = False
+            for a in range(in_0, in_1):
+                i = index(inlets[a])
+                ratio = ratios[ratio_0 + (a - in_0) * n_out + (tightest - out_0)]
+                if ends[i, out_flow + c] < zero and ratio > zero and ends[i, wanted_0 + c] <= level * priorities[a]:
+                    ends[i, out_flow + c] = ends[i, wanted_0 + c]
+                    satisfied = True
+            if not satisfied:
+                for a in range(in_0, in_1):
+                    i = index(inlets[a])
+                    ratio = ratios[ratio_0 + (a - in_0) * n_out + (tightest - out_0)]
+                    if ends[i, out_flow + c] < zero and ratio > zero:
+                        ends[i, out_flow + c] = level * priorities[a]
+        for a in range(in_0, in_1):
+            i = index(inlets[a])
+            if ends[i, out_flow + c] < zero:
+                ends[i, out_flow + c] = ends[i, wanted_0 + c]
+
+    @jit
+    def hand_over(node, c, ends, nodes, inlets, outlets, ratios):
+        """Flows of class c into the outlets of one node, from those out of its inlets; writes IN and IN_Y."""
+        in_0, in_1, out_0, out_1 = (
+            index(nodes[node, 0]),
+            index(nodes[node, 1]),
+            index(nodes[node, 2]),
+            index(nodes[node, 3]),
+        )
+        ratio_0, n_out = index(nodes[node, 4]), out_1 - out_0
+        for b in range(out_0, out_1):
+            j = index(outlets[b])
+            flow = flow_y = zero
+            for a in range(in_0, in_1):
+                i = index(inlets[a])
+                ratio = ratios[ratio_0 + (a - in_0) * n_out + (b - out_0)]
+                flow += ratio * ends[i, out_flow + c]
+                flow_y += ratio * ends[i, out_flow + c] * ends[i, property_0 + c]
+            ends[j, in_flow + c] = flow
+            ends[j, in_y + c] = flow_y
 
     @jit
     def press(node, total, nodes, inlets, outlets, ratios):
@@ -204,4 +227,4 @@ def make_junction(
                 for c in range(index(2)):
                     total[i, pressure_0 + c] -= ratio * total[j, vehicles_0 + c]
 
-    return Junction(send, supply, enter, join, press)
+    return Junction(send, supply, enter, receive, join, hand_over, press)

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from arz_model.parameters import ParameterError
 
 ENDS = ("joined", "transmissive", "periodic")
+BEGIN = 8
+"""First cell that is not a ghost beyond the reach of every loop: 8 numbers of either type begin on a vector of them."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,8 @@ class Network:
 class Layout:
     """A network as flat arrays; all segments lie in one row of `n` cells, each between ghost cells.
 
-    Interface i is the left face of cell i. Cells of segment s are first[s] .. last[s]; its boundary interfaces are
+    Loops go over cells BEGIN .. n - 1, a multiple of 8: vectors are whole and begin where a cache line does. Interface
+    i is the left face of cell i. Cells of segment s are first[s] .. last[s]; its boundary interfaces are
     first[s] and last[s] + 1. Ghost cells have inv_dx = 0: fluxes never change them.
     """
 
@@ -172,13 +175,13 @@ class Layout:
 
 
 def lay_out(network: Network, dtype: np.dtype, n_ghost: int, fill_all: bool) -> Layout:
-    """Flat arrays of a network, each segment between `n_ghost` ghost cells; rows padded to a multiple of 8 cells.
+    """Flat arrays of a network, each segment between `n_ghost` ghost cells, all but the outermost after BEGIN.
 
     fill_all : whether ghost cells of joined segments are filled too; first order never looks at them.
     """
     first: list[int] = []
     last: list[int] = []
-    position = 0
+    position = BEGIN - 1
     for segment in network.segments:
         first.append(position + n_ghost)
         last.append(position + n_ghost + segment.n_cells - 1)

@@ -13,21 +13,12 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from arz_model.cells import (
-    BEFORE,
-    LEFT,
-    QUEUE_C,
-    QUEUE_M,
-    RIGHT,
-    START_C,
-    START_M,
-    W_C,
-    W_M,
-    Cells,
-    Kind,
-    make_cells,
-)  # fmt: skip
+from arz_model.cells import BEFORE, QUEUE_C, QUEUE_M, START_C, START_M, Cells, Kind, make_cells
+from arz_model.network import BEGIN
 from arz_model.reconstruction import SCHEME
+
+STRIP = 512
+"""Cells whose faces are evaluated before the cells of the strip behind them are updated: both stay in the cache."""
 
 
 def compile_loop(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -50,16 +41,15 @@ def cpu_cells(kind: Kind) -> Cells:
 def make_advance(kind: Kind) -> Callable[..., None]:
     """The CPU kernel of one kind; compiled on its first call."""
     measure_start, measure_end = make_measures(kind)
-    refresh, faces, fluxes, update, relax, clamp, renew = make_loops(kind)
-    cells = cpu_cells(kind)
-    fill, begin_ends, finish_ends = cells.fill, cells.begin_ends, cells.finish_ends
-    join, press = cells.join, cells.press
+    loops, cells = make_loops(kind), cpu_cells(kind)
+    refresh, faces, fluxes, update, relax, clamp, renew, renew_stage = loops
+    fill, begin_ends, put_end, finish_ends = cells.fill, cells.begin_ends, cells.put_end, cells.finish_ends
+    receive, join, hand_over, press = cells.receive, cells.join, cells.hand_over, cells.press
     dtype = np.dtype(kind.dtype).type
     zero = dtype(0)
     stride, scheme = kind.stride, SCHEME[kind.scheme]
     first_order, clamped, has_nodes = kind.scheme == "hll", kind.clamp, kind.nodes
     has_ends = kind.joined
-    one_pass = first_order and not clamped
     n_stages = len(scheme.keep)
     keeps = tuple(dtype(x) for x in scheme.keep)
     flux_weights = tuple(dtype(x) for x in scheme.flux_weight)
@@ -90,15 +80,14 @@ def make_advance(kind: Kind) -> Callable[..., None]:
                 for i in range(n):
                     u[k * stride + i] = q[road, k, i]
             measure_start(u, n, lengths, segments, total, n_steps)
-            if one_pass:
-                refresh(u, n, v_queue, par)
-                for g in range(ghosts.shape[0]):
-                    fill(u, ghosts, g)
-            else:
-                if not first_order:
-                    relax(u, n, rates[3], rates[4], par)
+            if not first_order:
+                relax(u, n, rates[3], rates[4], par)
+            refresh(u, 0, n, v_queue, par)
+            for g in range(ghosts.shape[0]):
+                fill(u, ghosts, g)
             for k in range(n_steps):
                 arriving = arrivals[road, k * n_pieces // n_steps]
+                last_step = k == n_steps - 1
                 if not first_order:
                     for row in range(4):
                         for i in range(n):
@@ -107,40 +96,55 @@ def make_advance(kind: Kind) -> Callable[..., None]:
                         before[e, 0], before[e, 1] = queue[e, 0], queue[e, 1]
                 for stage in range(n_stages):
                     keep, weight = keeps[stage], flux_weights[stage]
-                    if not one_pass:
-                        for g in range(ghosts.shape[0]):
-                            fill(u, ghosts, g)
-                        refresh(u, n, v_queue if stage == 0 else zero, par)
+                    last_stage = stage == n_stages - 1
+                    half = last_step and not first_order
+                    decay_m, decay_c = rates[3 if half else 1], rates[4 if half else 2]
+                    slow = zero if last_step else v_queue
                     if has_ends:
                         for s in range(np.uint64(n_segments)):
                             if segments[s, 3] == 1:
                                 begin_ends(u, s, k, ends, segments, lengths, queue, arriving, windows, dt, par)
                     if has_nodes:
                         for node in range(np.uint64(nodes.shape[0])):
-                            join(node, ends, nodes, inlets, outlets, ratios, priorities, lengths, par)
-                    if not first_order:
-                        faces(u, n, par)
-                    fluxes(u, n)
-                    if has_ends:
-                        for s in range(np.uint64(n_segments)):
-                            if segments[s, 3] == 1:
-                                finish_ends(
-                                    u, s, ends, segments, queue, before, arriving, total, dt, keep, weight,
-                                    dtype(n_steps - 1 - k),
-                                )  # fmt: skip
-                    if not one_pass:
+                            receive(node, ends, nodes, inlets, outlets, ratios, lengths, par)
+                            for c in range(np.uint64(2)):
+                                join(node, c, ends, nodes, inlets, outlets, ratios, priorities)
+                                hand_over(node, c, ends, nodes, inlets, outlets, ratios)
+                    renewed, behind, end_face = BEGIN, BEGIN, 0
+                    while renewed < n:
+                        ahead = min(behind + STRIP, n)
+                        if behind < ahead:
+                            if not first_order:
+                                faces(u, behind, ahead, par)
+                            fluxes(u, behind, ahead)
+                        if has_ends:
+                            while end_face < 2 * n_segments:
+                                s, downstream = end_face // 2, end_face % 2
+                                if segments[s, downstream] + downstream >= ahead:
+                                    break
+                                end_face += 1
+                                if segments[s, 3] == 1:
+                                    put_end(u, s, ends, segments, downstream)
+                                    if downstream == 1:
+                                        finish_ends(
+                                            s, ends, segments, queue, before, arriving, total, dt, keep, weight,
+                                            dtype(n_steps - 1 - k),
+                                        )  # fmt: skip
+                        until = n if ahead == n else behind
+                        if not clamped:
+                            if last_stage:
+                                renew(u, renewed, until, keep, decay_m, decay_c, slow, par)
+                            else:
+                                renew_stage(u, renewed, until, keep, par)
+                        renewed, behind = until, ahead
+                    if clamped:
                         update(u, n, keep)
-                        if clamped:
-                            clamp(u, n, segments, par)
-                last = k == n_steps - 1
-                if one_pass:
-                    renew(u, n, rates[1], rates[2], zero if last else v_queue, par)
+                        clamp(u, n, segments, par)
+                        if last_stage:
+                            relax(u, n, decay_m, decay_c, par)
+                        refresh(u, BEGIN, n, slow if last_stage else zero, par)
                     for g in range(ghosts.shape[0]):
                         fill(u, ghosts, g)
-                elif first_order or not last:
-                    relax(u, n, rates[1], rates[2], par)
-                else:
-                    relax(u, n, rates[3], rates[4], par)
             measure_end(u, lengths, segments, total, dt)
             if has_nodes:
                 for node in range(np.uint64(nodes.shape[0])):
@@ -153,57 +157,43 @@ def make_advance(kind: Kind) -> Callable[..., None]:
 
 
 def make_loops(kind: Kind) -> tuple[Callable[..., None], ...]:
-    """The loops over all cells or faces: what must vectorise. (refresh, faces, fluxes, update, relax, clamp, renew)."""
+    """The loops over cells or faces: what must vectorise.
+
+    (refresh, faces, fluxes, update, relax, clamp, renew, renew_stage).
+    """
     cells = cpu_cells(kind)
-    refresh_cell, reconstruct, limit, face_waves = cells.refresh, cells.reconstruct, cells.limit, cells.face_waves
-    flux, update_cell, relax_cell, clamp_cell = cells.flux, cells.update, cells.relax, cells.clamp
-    renew_cell = cells.renew
-    one = np.uint64(1)
-    margin = np.uint64(SCHEME[kind.scheme].n_ghost - 1)
-    stride = kind.stride
-    left, right = np.uint64(LEFT * stride), np.uint64(RIGHT * stride)
-    weno = kind.scheme == "weno5"
-    sources = tuple(np.uint64(k * stride) for k in ((0, 1, 2, 3) if weno else (0, W_M, 2, W_C)))
-    targets = tuple(np.uint64(k * stride) for k in range(4))
+    refresh_cell, ends_of_cell, flux, update_cell = cells.refresh, cells.ends_of_cell, cells.flux, cells.update
+    relax_cell, clamp_cell, renew_cell, renew_stage_cell = cells.relax, cells.clamp, cells.renew, cells.renew_stage
+    one, first = np.uint64(1), np.uint64(BEGIN)
 
     @compile_loop
-    def refresh(u, n, v_queue, par):
-        """Speeds, eigenvalue bounds and queue sums of all cells."""
-        for i in range(np.uint64(n)):
+    def refresh(u, begin, end, v_queue, par):
+        """Speeds, eigenvalue bounds and queue sums of cells."""
+        for i in range(np.uint64(begin), np.uint64(end)):
             refresh_cell(u, i, v_queue, par)
 
     @compile_loop
-    def faces(u, n, par):
-        """States and waves at both ends of all cells."""
-        end = np.uint64(n) - margin
-        for k in range(4):
-            source, target = sources[k], targets[k]
-            for i in range(margin, end):
-                reconstruct(u, i, source, target)
-        if weno:
-            for i in range(margin, end):
-                limit(u, i)
-        for i in range(margin, end):
-            face_waves(u, i, left, par)
-        for i in range(margin, end):
-            face_waves(u, i, right, par)
+    def faces(u, begin, end, par):
+        """States and waves at both ends of cells."""
+        for i in range(np.uint64(begin), np.uint64(end)):
+            ends_of_cell(u, i, par)
 
     @compile_loop
-    def fluxes(u, n):
-        """Fluxes through all faces that have cells on both sides."""
-        for i in range(one + margin, np.uint64(n) - margin):
+    def fluxes(u, begin, end):
+        """Fluxes through the left faces of cells."""
+        for i in range(np.uint64(begin), np.uint64(end)):
             flux(u, i)
 
     @compile_loop
     def update(u, n, keep):
         """One Runge-Kutta stage of all cells."""
-        for i in range(np.uint64(n) - one):
+        for i in range(first, np.uint64(n)):
             update_cell(u, i, keep)
 
     @compile_loop
     def relax(u, n, decay_m, decay_c, par):
         """Exact relaxation of all cells."""
-        for i in range(np.uint64(n)):
+        for i in range(first, np.uint64(n)):
             relax_cell(u, i, decay_m, decay_c, par)
 
     @compile_loop
@@ -215,12 +205,18 @@ def make_loops(kind: Kind) -> tuple[Callable[..., None], ...]:
                 clamp_cell(u, i, par)
 
     @compile_loop
-    def renew(u, n, decay_m, decay_c, v_queue, par):
-        """Update, relaxation and refresh of all cells, in one pass over memory; the last cell is a ghost or padding."""
-        for i in range(np.uint64(n) - one):
-            renew_cell(u, i, decay_m, decay_c, v_queue, par)
+    def renew(u, begin, end, keep, decay_m, decay_c, v_queue, par):
+        """Update, relaxation and refresh of cells, in one pass over memory."""
+        for i in range(np.uint64(begin), np.uint64(end)):
+            renew_cell(u, i, keep, decay_m, decay_c, v_queue, par)
 
-    return refresh, faces, fluxes, update, relax, clamp, renew
+    @compile_loop
+    def renew_stage(u, begin, end, keep, par):
+        """Update and refresh of cells, in one pass over memory."""
+        for i in range(np.uint64(begin), np.uint64(end)):
+            renew_stage_cell(u, i, keep, par)
+
+    return refresh, faces, fluxes, update, relax, clamp, renew, renew_stage
 
 
 def make_measures(kind: Kind) -> tuple[Callable[..., None], Callable[..., None]]:

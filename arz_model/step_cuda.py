@@ -15,19 +15,8 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from arz_model.cells import (
-    BEFORE,
-    LEFT,
-    QUEUE_C,
-    QUEUE_M,
-    RIGHT,
-    START_C,
-    START_M,
-    W_C,
-    W_M,
-    Kind,
-    make_cells,
-)  # fmt: skip
+from arz_model.cells import BEFORE, QUEUE_C, QUEUE_M, START_C, START_M, Kind, make_cells
+from arz_model.network import BEGIN
 from arz_model.reconstruction import SCHEME
 
 
@@ -40,24 +29,21 @@ def make_kernel(kind: Kind) -> Callable[..., None]:
     """The Python function of the kernel of one kind, for `cuda.jit` or for `cuda.compile_ptx`."""
     dtype = np.dtype(kind.dtype).type
     cells = make_cells(kind, compile_device, np.uint64)
-    refresh, reconstruct, limit, face_waves = cells.refresh, cells.reconstruct, cells.limit, cells.face_waves
-    flux, update, relax, clamp, renew = cells.flux, cells.update, cells.relax, cells.clamp, cells.renew
-    fill, begin_ends, finish_ends = cells.fill, cells.begin_ends, cells.finish_ends
-    join, press = cells.join, cells.press
+    refresh, ends_of_cell, flux, update = cells.refresh, cells.ends_of_cell, cells.flux, cells.update
+    relax, clamp, renew, renew_stage = cells.relax, cells.clamp, cells.renew, cells.renew_stage
+    fill, begin_ends, put_end, finish_ends = cells.fill, cells.begin_ends, cells.put_end, cells.finish_ends
+    receive, join, hand_over, press = cells.receive, cells.join, cells.hand_over, cells.press
     zero, two = dtype(0), dtype(2)
     stride, scheme = kind.stride, SCHEME[kind.scheme]
-    first_order, weno, clamped = kind.scheme == "hll", kind.scheme == "weno5", kind.clamp
+    first_order, clamped = kind.scheme == "hll", kind.clamp
     has_ends, has_nodes = kind.joined, kind.nodes
-    one_pass = first_order and not clamped
-    n_stages, margin, unit = len(scheme.keep), np.uint64(scheme.n_ghost - 1), np.uint64(1)
+    n_stages, inner, n_classes = len(scheme.keep), np.uint64(BEGIN), np.uint64(2)
     keeps = tuple(dtype(x) for x in scheme.keep)
     flux_weights = tuple(dtype(x) for x in scheme.flux_weight)
-    before_0, left, right = np.uint64(BEFORE * stride), np.uint64(LEFT * stride), np.uint64(RIGHT * stride)
+    before_0 = np.uint64(BEFORE * stride)
     start_m, start_c, queue_m, queue_c = (np.uint64(k * stride) for k in (START_M, START_C, QUEUE_M, QUEUE_C))
     rho_c, state_size = np.uint64(2 * stride), np.uint64(4 * stride)
     state_rows = tuple(np.uint64(k * stride) for k in range(4))
-    sources = tuple(np.uint64(k * stride) for k in ((0, 1, 2, 3) if weno else (0, W_M, 2, W_C)))
-    targets = tuple(np.uint64(k * stride) for k in range(4))
 
     @compile_device
     def measure_segment(u, s, lengths, segments, total, dt):
@@ -95,7 +81,6 @@ def make_kernel(kind: Kind) -> Callable[..., None]:
         par = (
             par_array[0], par_array[1], par_array[2], par_array[3], par_array[4], par_array[5], par_array[6],
         )  # fmt: skip
-        dt, v_queue = rates[0], rates[5]
         n, n_segments = np.uint64(q.shape[2]), np.uint64(segments.shape[0])
         n_ghosts, n_nodes, n_entrances = (
             np.uint64(ghosts.shape[0]),
@@ -112,8 +97,7 @@ def make_kernel(kind: Kind) -> Callable[..., None]:
             u[queue_c + i] = zero
             if not first_order:
                 relax(u, i, rates[3], rates[4], par)
-            if one_pass:
-                refresh(u, i, v_queue, par)
+            refresh(u, i, rates[5], par)
         cuda.syncthreads()
         for s in range(lane, n_segments, lanes):
             for column in range(16):
@@ -123,9 +107,8 @@ def make_kernel(kind: Kind) -> Callable[..., None]:
                 total[s, 5] += u[start_c + i]
             total[s, 4] *= lengths[0, s] * dtype(n_steps)
             total[s, 5] *= lengths[0, s] * dtype(n_steps)
-        if one_pass:
-            for g in range(lane, n_ghosts, lanes):
-                fill(u, ghosts, g)
+        for g in range(lane, n_ghosts, lanes):
+            fill(u, ghosts, g)
         cuda.syncthreads()
         for k in range(n_steps):
             arriving = arrivals[road, k * arrivals.shape[1] // n_steps]
@@ -137,66 +120,63 @@ def make_kernel(kind: Kind) -> Callable[..., None]:
                 cuda.syncthreads()
             for stage in range(n_stages):
                 keep, weight = keeps[stage], flux_weights[stage]
-                if not one_pass:
-                    for g in range(lane, n_ghosts, lanes):
-                        fill(u, ghosts, g)
-                    cuda.syncthreads()
-                    for i in range(lane, n, lanes):
-                        refresh(u, i, v_queue if stage == 0 else zero, par)
-                    cuda.syncthreads()
+                last_stage = stage == n_stages - 1
                 if has_ends:
                     for s in range(lane, n_segments, lanes):
                         if segments[s, 3] == 1:
-                            begin_ends(u, s, k, end_flows, segments, lengths, queue, arriving, windows, dt, par)
+                            begin_ends(u, s, k, end_flows, segments, lengths, queue, arriving, windows, rates[0], par)
                     if has_nodes:
                         cuda.syncthreads()
                         for node in range(lane, n_nodes, lanes):
-                            join(node, end_flows, nodes, inlets, outlets, ratios, priorities, lengths, par)
+                            receive(node, end_flows, nodes, inlets, outlets, ratios, lengths, par)
+                            for c in range(n_classes):
+                                join(node, c, end_flows, nodes, inlets, outlets, ratios, priorities)
+                                hand_over(node, c, end_flows, nodes, inlets, outlets, ratios)
                 if not first_order:
-                    for i in range(lane + margin, n - margin, lanes):
-                        for variable in range(4):
-                            reconstruct(u, i, sources[variable], targets[variable])
-                        if weno:
-                            limit(u, i)
-                        face_waves(u, i, left, par)
-                        face_waves(u, i, right, par)
+                    for i in range(lane + inner, n, lanes):
+                        ends_of_cell(u, i, par)
                     cuda.syncthreads()
-                for i in range(lane + unit + margin, n - margin, lanes):
+                for i in range(lane + inner, n, lanes):
                     flux(u, i)
                 cuda.syncthreads()
                 if has_ends:
                     for s in range(lane, n_segments, lanes):
                         if segments[s, 3] == 1:
+                            for downstream in range(2):
+                                put_end(u, s, end_flows, segments, downstream)
                             finish_ends(
-                                u, s, end_flows, segments, queue, queue_before, arriving, total, dt, keep, weight,
+                                s, end_flows, segments, queue, queue_before, arriving, total, rates[0], keep, weight,
                                 dtype(n_steps - 1 - k),
                             )  # fmt: skip
                     cuda.syncthreads()
-                if not one_pass:
-                    for i in range(lane, n - unit, lanes):
+                if clamped:
+                    for i in range(lane + inner, n, lanes):
                         update(u, i, keep)
                     cuda.syncthreads()
+                    for s in range(lane, n_segments, lanes):
+                        apart = segments[s, 3]
+                        for i in range(np.uint64(segments[s, 0] + apart), np.uint64(segments[s, 1] + 1 - apart)):
+                            clamp(u, i, par)
+                    cuda.syncthreads()
+                last_step = k == n_steps - 1
+                half = last_step and not first_order
+                decay_m, decay_c = rates[3 if half else 1], rates[4 if half else 2]
+                slow = zero if last_step else rates[5]
+                for i in range(lane + inner, n, lanes):
                     if clamped:
-                        for s in range(lane, n_segments, lanes):
-                            inner = segments[s, 3]
-                            for i in range(np.uint64(segments[s, 0] + inner), np.uint64(segments[s, 1] + 1 - inner)):
-                                clamp(u, i, par)
-                        cuda.syncthreads()
-            last = k == n_steps - 1
-            for i in range(lane, n - unit if one_pass else n, lanes):
-                if one_pass:
-                    renew(u, i, rates[1], rates[2], zero if last else v_queue, par)
-                elif first_order or not last:
-                    relax(u, i, rates[1], rates[2], par)
-                else:
-                    relax(u, i, rates[3], rates[4], par)
-            cuda.syncthreads()
-            if one_pass:
+                        if last_stage:
+                            relax(u, i, decay_m, decay_c, par)
+                        refresh(u, i, slow if last_stage else zero, par)
+                    elif last_stage:
+                        renew(u, i, keep, decay_m, decay_c, slow, par)
+                    else:
+                        renew_stage(u, i, keep, par)
+                cuda.syncthreads()
                 for g in range(lane, n_ghosts, lanes):
                     fill(u, ghosts, g)
                 cuda.syncthreads()
         for s in range(lane, n_segments, lanes):
-            measure_segment(u, s, lengths, segments, total, dt)
+            measure_segment(u, s, lengths, segments, total, rates[0])
         if has_nodes:
             cuda.syncthreads()
             for node in range(lane, n_nodes, lanes):
@@ -216,8 +196,13 @@ def make_advance(kind: Kind) -> Callable[..., None]:
 
 
 def max_registers(kind: Kind, arch: tuple[int, int]) -> int | None:
-    """Registers a thread that the assembler is held to: only where it then spills nothing (see benchmarks.ptx)."""
-    return 64 if kind.dtype == "float32" and not kind.nodes and arch >= (7, 0) else None
+    """Registers a thread that the assembler is held to: only where it then spills nothing (see benchmarks.ptx).
+
+    None for what is older than the P100; numba's simulator says it is, and knows no such limit.
+    """
+    if kind.nodes and arch >= (6, 0):
+        return 152 if arch >= (7, 0) else 168
+    return 64 if kind.dtype == "float32" and arch >= (7, 0) else None
 
 
 def compute_capability() -> tuple[int, int]:

@@ -106,8 +106,8 @@ def flop_per_cell_step(solver: Solver) -> float:
     u, par = np.zeros(N_ROWS["hll"] * solver.kind.stride, solver.dtype), tuple(number(x) for x in range(1, 8))
     count = 0.0
     for loop, arguments, divisions in (
-        (loops[2], (u, 208), 1),
-        (loops[6], (u, 208, number(0.9), number(0.8), number(1.0), par), 2),
+        (loops[2], (u, 8, 208), 1),
+        (loops[6], (u, 8, 208, number(0.0), number(0.9), number(0.8), number(1.0), par), 2),
     ):
         loop(*arguments)
         (assembly,) = loop.inspect_asm().values()  # type: ignore[attr-defined]

@@ -138,7 +138,11 @@ def test_flows_never_exceed_what_inlets_send_nor_what_outlets_take(rng):
             ends[i, 4:6] = 12.0, 10.0
         ends[3:, 6:8] = rng.uniform(0.0, 4.0, (3, 2)) * (rng.random((3, 1)) > 0.2)
         ratios = rng.dirichlet(np.ones(3), 3)
-        junction.join(0, ends, nodes, inlets, outlets, ratios.ravel(), rng.uniform(0.5, 2.0, 3), lengths, par)
+        priorities = rng.uniform(0.5, 2.0, 3)
+        junction.receive(0, ends, nodes, inlets, outlets, ratios.ravel(), lengths, par)
+        for c in range(2):
+            junction.join(0, c, ends, nodes, inlets, outlets, ratios.ravel(), priorities)
+            junction.hand_over(0, c, ends, nodes, inlets, outlets, ratios.ravel())
         out, demand = ends[:3, 8:10], ends[:3, 2:4]
         assert (out >= 0.0).all()
         assert (out <= demand * (1 + 1e-12)).all()

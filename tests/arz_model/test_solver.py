@@ -230,7 +230,7 @@ def test_state_dict_continues_bit_for_bit(make_road, rng):
 
 
 def test_state_of_another_shape_is_refused(make_road):
-    with pytest.raises(ValueError, match=r"saved 'q' is float64\[1, 4, 56\], this solver needs float64\[1, 4, 104\]"):
+    with pytest.raises(ValueError, match=r"saved 'q' is float64\[1, 4, 64\], this solver needs float64\[1, 4, 112\]"):
         make_road(n_cells=100).load_state_dict(make_road(n_cells=50).state_dict())
 
 
