@@ -17,7 +17,7 @@ from arz_model.cells import BEFORE, QUEUE_C, QUEUE_M, START_C, START_M, Cells, K
 from arz_model.network import BEGIN
 from arz_model.reconstruction import SCHEME
 
-STRIP = 512
+STRIP = 2048
 """Cells whose faces are evaluated before the cells of the strip behind them are updated: both stay in the cache."""
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from arz_model import step_cpu
 from arz_model.network import Network, Segment
 from arz_model.parameters import ParameterError, Parameters
 from arz_model.physics import closure_key, make_closure, parameter_vector
@@ -303,3 +304,18 @@ def test_jams_that_would_overfill_the_road_are_reported(make_road, caplog):
 def test_a_step_that_breaks_the_bound_is_refused(make_road):
     with pytest.raises(ParameterError, match=r"waves of 13\.9 m/s cross more of a cell of 10 m"):
         make_road(dt=1.0)
+
+
+@pytest.mark.parametrize("scheme", ["hll", "van_leer"])
+def test_strips_do_not_change_a_bit(make_road, monkeypatch, scheme):
+    """A road in one strip and the same in five, the last of them ragged."""
+    whole, parted = make_road(n_cells=300, scheme=scheme), make_road(n_cells=300, scheme=scheme)
+    monkeypatch.setattr(step_cpu, "STRIP", 64)
+    parted._advance = step_cpu.make_advance.__wrapped__(parted.kind)
+    rho = np.random.default_rng(3).uniform(0.0, 0.1, (2, 300))
+    for solver in (whole, parted):
+        solver.set_density(0, *rho)
+        solver.advance(50, flows(solver, 0.2, 0.3))
+    assert np.abs(whole.density() - rho).max() > 0.01
+    np.testing.assert_array_equal(parted.state_dict()["q"], whole.state_dict()["q"])
+    np.testing.assert_array_equal(parted.measured.totals, whole.measured.totals)
