@@ -1,4 +1,4 @@
-"""What happens to one cell, one face and one road end in a sub-step: the body of every loop, for both devices.
+"""What happens to one cell and one face in a sub-step: the body of every loop over them, for both devices.
 
 All numbers of a road lie in one flat array `u` of rows of `stride` elements, so that the compiler knows how far
 apart they are and vectorises without asking at run time whether they overlap. Row k, cell i is u[k stride + i]. The CPU
@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from arz_model.junction import make_junction
 from arz_model.physics import ClosureKey, make_closure
 from arz_model.reconstruction import make_slope, make_weno5
 from arz_model.riemann import make_riemann
@@ -47,10 +46,12 @@ class Kind(NamedTuple):
     nodes: bool
     """Whether segments are joined by nodes; likewise."""
     stride: int
+    width: int
+    """Row lengths, of cells (see `stride_for`) and of road ends (see ends)."""
 
 
 class Cells(NamedTuple):
-    """Functions of one cell i, face i or segment s; see each."""
+    """Functions of one cell i or face i; see each."""
 
     refresh: Callable[..., Any]
     ends_of_cell: Callable[..., Any]
@@ -61,13 +62,6 @@ class Cells(NamedTuple):
     renew: Callable[..., Any]
     renew_stage: Callable[..., Any]
     fill: Callable[..., Any]
-    begin_ends: Callable[..., Any]
-    put_end: Callable[..., Any]
-    finish_ends: Callable[..., Any]
-    receive: Callable[..., Any]
-    join: Callable[..., Any]
-    hand_over: Callable[..., Any]
-    press: Callable[..., Any]
 
 
 def stride_for(n: int) -> int:
@@ -87,17 +81,14 @@ def make_cells(kind: Kind, jit: Callable[..., Any], index: type[np.integer[Any]]
     dtype = np.dtype(kind.dtype).type
     closure = make_closure(kind.closure, dtype, jit)
     riemann = make_riemann(dtype, jit)
-    junction = make_junction(closure, dtype, jit, index)
     speeds, properties, wave_bounds = closure.speeds, closure.properties, closure.wave_bounds
     equilibrium_w = closure.equilibrium_w
     driver_property, hll_weights, hll_rates = riemann.driver_property, riemann.hll_weights, riemann.hll_rates
-    send, enter = junction.send, junction.enter
     slope, weno5 = make_slope(kind.scheme, dtype, jit), make_weno5(dtype, jit)
     zero, one, twelfth = dtype(0), dtype(1), dtype(1.0 / 12.0)
     first_order, weno = kind.scheme == "hll", kind.scheme == "weno5"
     keep_w = kind.clamp or not first_order
     step, two_steps = index(1), index(2)
-    in_flow, in_entrance, in_arrivals = index(10), index(10), index(12)
 
     def row(k: int) -> Any:
         return index(k * kind.stride)
@@ -277,60 +268,6 @@ def make_cells(kind: Kind, jit: Callable[..., Any], index: type[np.integer[Any]]
         if keep_w:
             u[w_m + to], u[w_c + to] = u[w_m + source], u[w_c + source]
 
-    @jit
-    def begin_ends(u, s, k, ends, segments, lengths, waiting, arriving, windows, dt, par):
-        """Demand of segment s at its downstream end, speeds in its first cell, flows through its entrance and exit."""
-        i, j, entrance = index(segments[s, 0]), index(segments[s, 1]), segments[s, 2]
-        a_m = driver_property(u[rho_m + j], u[y_m + j], u[free_m + j])
-        a_c = driver_property(u[rho_c + j], u[y_c + j], u[free_c + j])
-        capacity = lengths[3, s] if windows[s, 0] <= k and k < windows[s, 1] else zero
-        r_m, r_c, d_m, d_c = send(u[rho_m + j], u[rho_c + j], a_m, a_c, capacity, par)
-        ends[s, 0], ends[s, 1], ends[s, 2], ends[s, 3], ends[s, 4], ends[s, 5] = r_m, r_c, d_m, d_c, a_m, a_c
-        ends[s, 6], ends[s, 7] = u[v_m + i], u[v_c + i]
-        ends[s, 8], ends[s, 9] = d_m, d_c
-        if entrance >= 0:
-            f_m, f_c = lengths[4, s], lengths[5, s]
-            e = index(entrance)
-            in_m, in_c = enter(
-                u[v_m + i], u[v_c + i], f_m, f_c, waiting[e, 0], waiting[e, 1], arriving[e, 0], arriving[e, 1], dt, par
-            )
-            ends[s, 10], ends[s, 11], ends[s, 12], ends[s, 13] = in_m, in_c, in_m * f_m, in_c * f_c
-
-    @jit
-    def put_end(u, s, ends, segments, downstream):
-        """Set the flux of the state through the upstream (0) or the downstream end (1) of segment s."""
-        i = index(segments[s, downstream]) + index(downstream)
-        if downstream:
-            u[flux_rho_m + i], u[flux_rho_c + i] = ends[s, 8], ends[s, 9]
-            u[flux_y_m + i], u[flux_y_c + i] = ends[s, 8] * ends[s, 4], ends[s, 9] * ends[s, 5]
-        else:
-            u[flux_rho_m + i], u[flux_rho_c + i] = ends[s, 10], ends[s, 11]
-            u[flux_y_m + i], u[flux_y_c + i] = ends[s, 12], ends[s, 13]
-
-    @jit
-    def finish_ends(s, ends, segments, waiting, before, arriving, total, dt, keep, weight, steps_left):
-        """Move the entrance queue of segment s, add to its observables.
-
-        weight : part of this stage in the whole sub-step. steps_left : sub-steps that follow it in this call.
-        """
-        entrance = segments[s, 2]
-        in_m, in_c, out_m, out_c = ends[s, 10], ends[s, 11], ends[s, 8], ends[s, 9]
-        if entrance >= 0:
-            e = index(entrance)
-            for c in range(index(2)):
-                queue, joining = waiting[e, c], arriving[e, c]
-                total[s, in_entrance + c] += weight * queue
-                total[s, in_arrivals + c] += weight * joining
-                left = queue + dt * (joining - ends[s, in_flow + c])
-                left = left if left > zero else zero
-                waiting[e, c] = left if first_order else keep * before[e, c] + (one - keep) * left
-        total[s, 6] += weight * in_m
-        total[s, 7] += weight * in_c
-        total[s, 8] += weight * out_m
-        total[s, 9] += weight * out_c
-        total[s, 4] += weight * steps_left * (dt * (in_m - out_m))
-        total[s, 5] += weight * steps_left * (dt * (in_c - out_c))
-
     return Cells(
         refresh,
         ends_of_cell,
@@ -341,11 +278,4 @@ def make_cells(kind: Kind, jit: Callable[..., Any], index: type[np.integer[Any]]
         renew,
         renew_stage,
         fill,
-        begin_ends,
-        put_end,
-        finish_ends,
-        junction.receive,
-        junction.join,
-        junction.hand_over,
-        junction.press,
     )

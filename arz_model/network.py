@@ -155,7 +155,9 @@ class Layout:
     cells: NDArray[np.floating]
     """(3, n): 1/dx [1/m] (0 in ghost cells), free speed of m and of c [m/s]."""
     lengths: NDArray[np.floating]
-    """(6, S): dx [m], 1/v_free_m, 1/v_free_c [s/m], saturation flow [veh/s], v_free_m, v_free_c [m/s] by segment."""
+    """(3, S): dx [m], 1/v_free_m, 1/v_free_c [s/m] by segment."""
+    limits: NDArray[np.floating]
+    """(3, S): v_free_m, v_free_c [m/s], saturation flow [veh/s], 0 where the ends are not joined."""
     segments: NDArray[np.int64]
     """(S, 5): first, last, entrance index or -1, ends joined (0/1), leaves by an exit (0/1)."""
     ghosts: NDArray[np.int64]
@@ -218,7 +220,11 @@ def lay_out(network: Network, dtype: np.dtype, n_ghost: int, fill_all: bool) -> 
         first=np.array(first),
         last=np.array(last),
         cells=cells,
-        lengths=_lengths(network.segments, dtype),
+        lengths=_columns([(s.dx, 1 / s.v_free_m, 1 / s.v_free_c) for s in network.segments], dtype),
+        limits=_columns(
+            [(s.v_free_m, s.v_free_c, s.saturation_flow if s.ends == "joined" else 0.0) for s in network.segments],
+            dtype,
+        ),
         segments=np.array(rows, np.int64),
         ghosts=np.array(ghosts, np.int64).reshape(-1, 2),
         nodes=np.array(nodes, np.int64).reshape(-1, 5),
@@ -230,9 +236,8 @@ def lay_out(network: Network, dtype: np.dtype, n_ghost: int, fill_all: bool) -> 
     )
 
 
-def _lengths(segments: Sequence[Segment], dtype: np.dtype) -> NDArray[np.floating]:
-    columns = [(s.dx, 1 / s.v_free_m, 1 / s.v_free_c, s.saturation_flow, s.v_free_m, s.v_free_c) for s in segments]
-    return np.ascontiguousarray(np.array(columns, dtype).T)
+def _columns(rows: Sequence[tuple[float, ...]], dtype: np.dtype) -> NDArray[np.floating]:
+    return np.ascontiguousarray(np.array(rows, dtype).T)
 
 
 def _join(network: Network) -> tuple[list[tuple[int, ...]], list[int], list[int], list[float], list[float]]:

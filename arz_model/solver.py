@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from arz_model.cells import FREE_C, FREE_M, LAMBDA, N_ROWS, Kind, stride_for
-from arz_model.junction import N_ENDS
+from arz_model.ends import FREE, N_END_ROWS, SATURATION, width_for
 from arz_model.network import Network, lay_out
 from arz_model.parameters import CLASSES, ParameterError, Parameters
 from arz_model.physics import closure_key, make_closure, parameter_vector
@@ -107,8 +107,9 @@ class Solver:
         self._no_arrivals = np.zeros((n_roads, 1, n_entrances, 2), self.dtype)
         joined = any(segment.ends == "joined" for segment in network.segments)
         self.kind = Kind(
-            closure_key(p), self.dtype.name, scheme, clamp, joined, bool(network.nodes), stride_for(layout.n)
-        )
+            closure_key(p), self.dtype.name, scheme, clamp, joined, bool(network.nodes),
+            stride_for(layout.n), width_for(n_segments),
+        )  # fmt: skip
         self._work = [self._work_space() for _ in range(self._n_threads)]
         self._gpu: Any = None
         if self.device == "cuda":
@@ -117,14 +118,16 @@ class Solver:
         else:
             self._advance = make_advance(self.kind)
 
-    def _work_space(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-        """Flat rows with the constant ones filled in, road ends, and a copy of the entrance queues."""
+    def _work_space(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Flat rows of cells and of road ends, the constant ones filled in."""
         rows = _cache_aligned((N_ROWS[self.kind.scheme], self.kind.stride), self.dtype)
         n = self.layout.n
         rows[LAMBDA, :n] = self.layout.cells[0] * self.dtype.type(self.dt)
         rows[FREE_M, :n], rows[FREE_C, :n] = self.layout.cells[1], self.layout.cells[2]
-        ends = _cache_aligned((len(self.network.segments), N_ENDS), self.dtype)
-        return rows.reshape(-1), ends, _cache_aligned(self._waiting.shape[1:], self.dtype)
+        ends = _cache_aligned((N_END_ROWS, self.kind.width), self.dtype)
+        ends[FREE : FREE + 2] = 1.0
+        ends[FREE : SATURATION + 1, : len(self.network.segments)] = self.layout.limits
+        return rows.reshape(-1), ends.reshape(-1)
 
     def n_steps(self, duration: float) -> int:
         """Sub-steps in `duration` seconds, which must be a whole number of them."""
@@ -179,9 +182,9 @@ class Solver:
     def _run(
         self, thread: int, begin: int, end: int, arrivals: NDArray[Any], signals: NDArray[Any], n_steps: int
     ) -> None:
-        rows, ends, before = self._work[thread]
+        rows, ends = self._work[thread]
         self._advance(
-            self._q, self._waiting, before, arrivals, signals, self._totals, rows, ends, self._layout,
+            self._q, self._waiting, arrivals, signals, self._totals, rows, ends, self._layout,
             self._par, self._rates, n_steps, begin, end,
         )  # fmt: skip
 

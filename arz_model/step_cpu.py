@@ -14,21 +14,29 @@ import numpy as np
 from numba import njit
 
 from arz_model.cells import BEFORE, QUEUE_C, QUEUE_M, START_C, START_M, Cells, Kind, make_cells
+from arz_model.ends import ARRIVING, N_SUMS, QUEUE, QUEUE_BEFORE, SUMS, make_ends
+from arz_model.junction import make_junction
 from arz_model.network import BEGIN
 from arz_model.reconstruction import SCHEME
 
+VECTOR = 32
+"""Bytes of the vectors that loops over road ends are padded to."""
 STRIP = 2048
 """Cells whose faces are evaluated before the cells of the strip behind them are updated: both stay in the cache."""
 
 
-def compile_loop(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile for the CPU: IEEE arithmetic as written, division by zero gives inf, no GIL."""
-    return njit(error_model="numpy", nogil=True)(function)
+def compile_loop(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """Compile for the CPU: IEEE arithmetic as written, division by zero gives inf, no GIL.
+
+    Without reference counts of arrays, which the caller holds: numba leaves the counting in wherever a function
+    branches, and two atomic additions an array and call were most of the time that road ends took.
+    """
+    return njit(error_model="numpy", nogil=True, _nrt=False, **options)(function)
 
 
 def compile_scalar(function: Callable[..., Any]) -> Callable[..., Any]:
     """The same for what a loop calls; always inlined, or LLVM leaves calls in long bodies and they stay scalar."""
-    return njit(error_model="numpy", nogil=True, forceinline=True)(function)
+    return compile_loop(function, forceinline=True)
 
 
 @cache
@@ -43,9 +51,12 @@ def make_advance(kind: Kind) -> Callable[..., None]:
     measure_start, measure_end = make_measures(kind)
     loops, cells = make_loops(kind), cpu_cells(kind)
     refresh, faces, fluxes, update, relax, clamp, renew, renew_stage = loops
-    fill, begin_ends, put_end, finish_ends = cells.fill, cells.begin_ends, cells.put_end, cells.finish_ends
-    receive, join, hand_over, press = cells.receive, cells.join, cells.hand_over, cells.press
+    demands, admits, counts = make_end_loops(kind)
     dtype = np.dtype(kind.dtype).type
+    ends_of_road = make_ends(kind, compile_scalar, np.uint64)
+    look, put = ends_of_road.look, ends_of_road.put
+    mix, join, press = make_junction(kind.width, dtype, compile_scalar, np.uint64)
+    fill = cells.fill
     zero = dtype(0)
     stride, scheme = kind.stride, SCHEME[kind.scheme]
     first_order, clamped, has_nodes = kind.scheme == "hll", kind.clamp, kind.nodes
@@ -54,17 +65,20 @@ def make_advance(kind: Kind) -> Callable[..., None]:
     keeps = tuple(dtype(x) for x in scheme.keep)
     flux_weights = tuple(dtype(x) for x in scheme.flux_weight)
     before_0 = BEFORE * stride
+    width, lanes = kind.width, VECTOR // np.dtype(kind.dtype).itemsize
+    queue_m, queue_c, arriving_m, arriving_c = (k * width for k in (QUEUE, QUEUE + 1, ARRIVING, ARRIVING + 1))
+    queue_before = (QUEUE_BEFORE - QUEUE) * width
 
     @compile_loop
-    def advance(q, waiting, before, arrivals, signals, totals, u, ends, layout, par_array, rates, n_steps, begin, end):
+    def advance(q, waiting, arrivals, signals, totals, u, ends, layout, par_array, rates, n_steps, begin, end):
         """Advance roads begin .. end - 1 by n_steps sub-steps.
 
         q : (B, 4, n) — rho_m, y_m, rho_c, y_c; modified in place.
-        waiting : (B, E, 2) — vehicles in the entrance queues [veh]; modified in place. before : (E, 2), work space.
+        waiting : (B, E, 2) — vehicles in the entrance queues [veh]; modified in place.
         arrivals : (B, P, E, 2) — flow that joins them in each of P equal pieces of the call [veh/s].
         signals : (B, S, 2) int64 — the stop line is open in sub-steps signals[0] <= k < signals[1].
         totals : (B, S, 16) — observables, set by this call.
-        u : (rows x stride,) — work space of this thread (see cells). ends : (S, 16) — likewise.
+        u : (rows x stride,), ends : (rows x width,) — work space of this thread (see cells, ends).
         layout : (lengths, segments, ghosts, nodes, inlets, outlets, ratios, priorities) of network.Layout.
         par_array : physics.parameter_vector. rates : dt [s], decays over dt and dt/2 of m and c [-], v_queue [m/s].
         """
@@ -74,26 +88,38 @@ def make_advance(kind: Kind) -> Callable[..., None]:
         )  # fmt: skip
         dt, v_queue = rates[0], rates[5]
         n, n_pieces, n_segments = q.shape[2], arrivals.shape[1], segments.shape[0]
+        whole = -(-n_segments // lanes) * lanes
         for road in range(begin, end):
-            total, queue, windows = totals[road], waiting[road], signals[road]
+            total, windows = totals[road], signals[road]
             for k in range(4):
                 for i in range(n):
                     u[k * stride + i] = q[road, k, i]
-            measure_start(u, n, lengths, segments, total, n_steps)
+            measure_start(u, ends, n, lengths, segments, n_steps)
+            for s in range(n_segments):
+                e = segments[s, 2]
+                if e >= 0:
+                    ends[queue_m + s], ends[queue_c + s] = waiting[road, e, 0], waiting[road, e, 1]
+            piece = -1
             if not first_order:
                 relax(u, n, rates[3], rates[4], par)
             refresh(u, 0, n, v_queue, par)
             for g in range(ghosts.shape[0]):
                 fill(u, ghosts, g)
             for k in range(n_steps):
-                arriving = arrivals[road, k * n_pieces // n_steps]
+                if has_ends and piece != k * n_pieces // n_steps:
+                    piece = k * n_pieces // n_steps
+                    for s in range(n_segments):
+                        e = segments[s, 2]
+                        if e >= 0:
+                            ends[arriving_m + s] = arrivals[road, piece, e, 0]
+                            ends[arriving_c + s] = arrivals[road, piece, e, 1]
                 last_step = k == n_steps - 1
                 if not first_order:
                     for row in range(4):
                         for i in range(n):
                             u[before_0 + row * stride + i] = u[row * stride + i]
-                    for e in range(queue.shape[0]):
-                        before[e, 0], before[e, 1] = queue[e, 0], queue[e, 1]
+                    for i in range(queue_m, queue_m + 2 * width):
+                        ends[queue_before + i] = ends[i]
                 for stage in range(n_stages):
                     keep, weight = keeps[stage], flux_weights[stage]
                     last_stage = stage == n_stages - 1
@@ -102,14 +128,17 @@ def make_advance(kind: Kind) -> Callable[..., None]:
                     slow = zero if last_step else v_queue
                     if has_ends:
                         for s in range(np.uint64(n_segments)):
-                            if segments[s, 3] == 1:
-                                begin_ends(u, s, k, ends, segments, lengths, queue, arriving, windows, dt, par)
-                    if has_nodes:
-                        for node in range(np.uint64(nodes.shape[0])):
-                            receive(node, ends, nodes, inlets, outlets, ratios, lengths, par)
-                            for c in range(np.uint64(2)):
-                                join(node, c, ends, nodes, inlets, outlets, ratios, priorities)
-                                hand_over(node, c, ends, nodes, inlets, outlets, ratios)
+                            look(u, s, k, ends, segments, windows)
+                        demands(ends, whole, dt, par)
+                        if has_nodes:
+                            for node in range(np.uint64(nodes.shape[0])):
+                                for c in range(np.uint64(2)):
+                                    mix(node, c, ends, nodes, inlets, outlets, ratios)
+                        admits(ends, whole, par)
+                        if has_nodes:
+                            for node in range(np.uint64(nodes.shape[0])):
+                                for c in range(np.uint64(2)):
+                                    join(node, c, ends, nodes, inlets, outlets, ratios, priorities)
                     renewed, behind, end_face = BEGIN, BEGIN, 0
                     while renewed < n:
                         ahead = min(behind + STRIP, n)
@@ -124,12 +153,7 @@ def make_advance(kind: Kind) -> Callable[..., None]:
                                     break
                                 end_face += 1
                                 if segments[s, 3] == 1:
-                                    put_end(u, s, ends, segments, downstream)
-                                    if downstream == 1:
-                                        finish_ends(
-                                            s, ends, segments, queue, before, arriving, total, dt, keep, weight,
-                                            dtype(n_steps - 1 - k),
-                                        )  # fmt: skip
+                                    put(u, s, ends, segments, downstream)
                         until = n if ahead == n else behind
                         if not clamped:
                             if last_stage:
@@ -145,7 +169,13 @@ def make_advance(kind: Kind) -> Callable[..., None]:
                         refresh(u, BEGIN, n, slow if last_stage else zero, par)
                     for g in range(ghosts.shape[0]):
                         fill(u, ghosts, g)
-            measure_end(u, lengths, segments, total, dt)
+                    if has_ends:
+                        counts(ends, whole, dt, keep, weight, dtype(n_steps - 1 - k))
+            measure_end(u, ends, lengths, segments, total, dt)
+            for s in range(n_segments):
+                e = segments[s, 2]
+                if e >= 0:
+                    waiting[road, e, 0], waiting[road, e, 1] = ends[queue_m + s], ends[queue_c + s]
             if has_nodes:
                 for node in range(np.uint64(nodes.shape[0])):
                     press(node, total, nodes, inlets, outlets, ratios)
@@ -219,6 +249,32 @@ def make_loops(kind: Kind) -> tuple[Callable[..., None], ...]:
     return refresh, faces, fluxes, update, relax, clamp, renew, renew_stage
 
 
+def make_end_loops(kind: Kind) -> tuple[Callable[..., None], ...]:
+    """The loops over the ends of segments, in whole vectors. (demands, admits, counts)."""
+    ends_of_road = make_ends(kind, compile_scalar, np.uint64)
+    demand, admit, count = ends_of_road.demand, ends_of_road.admit, ends_of_road.count
+
+    @compile_loop
+    def demands(ends, n, dt, par):
+        """What segments 0 .. n - 1 can send, and what waits before them."""
+        for s in range(np.uint64(n)):
+            demand(ends, s, dt, par)
+
+    @compile_loop
+    def admits(ends, n, par):
+        """What they can take, and what enters."""
+        for s in range(np.uint64(n)):
+            admit(ends, s, par)
+
+    @compile_loop
+    def counts(ends, n, dt, keep, weight, steps_left):
+        """Entrance queues and observables."""
+        for s in range(np.uint64(n)):
+            count(ends, s, dt, keep, weight, steps_left)
+
+    return demands, admits, counts
+
+
 def make_measures(kind: Kind) -> tuple[Callable[..., None], Callable[..., None]]:
     """What is measured before and after the sub-steps of a call."""
     dtype = np.dtype(kind.dtype).type
@@ -226,6 +282,8 @@ def make_measures(kind: Kind) -> tuple[Callable[..., None], Callable[..., None]]
     stride = kind.stride
     rho_c = 2 * stride
     start_m, start_c, queue_m, queue_c = (k * stride for k in (START_M, START_C, QUEUE_M, QUEUE_C))
+    width, n_sums = kind.width, N_SUMS
+    vehicles_m, vehicles_c = SUMS * width, (SUMS + 1) * width
 
     @compile_loop
     def distance(u, rho, start, entered, dx, begin, end):
@@ -243,25 +301,29 @@ def make_measures(kind: Kind) -> tuple[Callable[..., None], Callable[..., None]]
         return total * dx / two
 
     @compile_loop
-    def measure_start(u, n, lengths, segments, total, n_steps):
+    def measure_start(u, ends, n, lengths, segments, n_steps):
         """Note the densities, clear the sums, count the vehicles."""
         for i in range(n):
             u[start_m + i], u[start_c + i] = u[i], u[rho_c + i]
             u[queue_m + i], u[queue_c + i] = zero, zero
         for s in range(segments.shape[0]):
-            for column in range(total.shape[1]):
-                total[s, column] = zero
+            for k in range(n_sums):
+                ends[vehicles_m + k * width + s] = zero
             for i in range(segments[s, 0], segments[s, 1] + 1):
-                total[s, 4] += u[i]
-                total[s, 5] += u[rho_c + i]
-            total[s, 4] *= lengths[0, s] * dtype(n_steps)
-            total[s, 5] *= lengths[0, s] * dtype(n_steps)
+                ends[vehicles_m + s] += u[i]
+                ends[vehicles_c + s] += u[rho_c + i]
+            ends[vehicles_m + s] *= lengths[0, s] * dtype(n_steps)
+            ends[vehicles_c + s] *= lengths[0, s] * dtype(n_steps)
 
     @compile_loop
-    def measure_end(u, lengths, segments, total, dt):
+    def measure_end(u, ends, lengths, segments, total, dt):
         """Sums over sub-steps to integrals; delay = time spent - metres travelled / free speed."""
         for s in range(segments.shape[0]):
             dx, i, j = lengths[0, s], segments[s, 0], segments[s, 1] + 1
+            for column in range(4):
+                total[s, column] = zero
+            for k in range(n_sums):
+                total[s, 4 + k] = ends[vehicles_m + k * width + s]
             for cell in range(i, j):
                 total[s, 2] += u[queue_m + cell]
                 total[s, 3] += u[queue_c + cell]

@@ -16,6 +16,8 @@ import numpy as np
 from numba import cuda
 
 from arz_model.cells import BEFORE, QUEUE_C, QUEUE_M, START_C, START_M, Kind, make_cells
+from arz_model.ends import ARRIVING, N_SUMS, QUEUE, QUEUE_BEFORE, SUMS, make_ends
+from arz_model.junction import make_junction
 from arz_model.network import BEGIN
 from arz_model.reconstruction import SCHEME
 
@@ -31,27 +33,38 @@ def make_kernel(kind: Kind) -> Callable[..., None]:
     cells = make_cells(kind, compile_device, np.uint64)
     refresh, ends_of_cell, flux, update = cells.refresh, cells.ends_of_cell, cells.flux, cells.update
     relax, clamp, renew, renew_stage = cells.relax, cells.clamp, cells.renew, cells.renew_stage
-    fill, begin_ends, put_end, finish_ends = cells.fill, cells.begin_ends, cells.put_end, cells.finish_ends
-    receive, join, hand_over, press = cells.receive, cells.join, cells.hand_over, cells.press
+    fill = cells.fill
+    look, demand, admit, put, count = make_ends(kind, compile_device, np.uint64)
+    mix, join, press = make_junction(kind.width, dtype, compile_device, np.uint64)
     zero, two = dtype(0), dtype(2)
     stride, scheme = kind.stride, SCHEME[kind.scheme]
     first_order, clamped = kind.scheme == "hll", kind.clamp
     has_ends, has_nodes = kind.joined, kind.nodes
-    n_stages, inner, n_classes = len(scheme.keep), np.uint64(BEGIN), np.uint64(2)
+    n_stages, inner, n_sums, n_classes = len(scheme.keep), np.uint64(BEGIN), N_SUMS, np.uint64(2)
     keeps = tuple(dtype(x) for x in scheme.keep)
     flux_weights = tuple(dtype(x) for x in scheme.flux_weight)
     before_0 = np.uint64(BEFORE * stride)
     start_m, start_c, queue_m, queue_c = (np.uint64(k * stride) for k in (START_M, START_C, QUEUE_M, QUEUE_C))
     rho_c, state_size = np.uint64(2 * stride), np.uint64(4 * stride)
     state_rows = tuple(np.uint64(k * stride) for k in range(4))
+    width, vehicles_m, vehicles_c, inflow_m, inflow_c = (
+        np.uint64(k * kind.width) for k in (1, SUMS, SUMS + 1, SUMS + 2, SUMS + 3)
+    )
+    waiting_m, waiting_c, arriving_m, arriving_c, before_m, before_c = (
+        np.uint64((k + c) * kind.width) for k in (QUEUE, ARRIVING, QUEUE_BEFORE) for c in range(2)
+    )
 
     @compile_device
-    def measure_segment(u, s, lengths, segments, total, dt):
+    def measure_segment(u, s, end_rows, lengths, segments, total, dt):
         """Sums over sub-steps to integrals, one segment; the same sums in the same order as on the CPU."""
         dx, begin, end = lengths[0, s], segments[s, 0], segments[s, 1] + 1
-        crossed_m = total[s, 6] * dt
-        crossed_c = total[s, 7] * dt
+        crossed_m = end_rows[inflow_m + s] * dt
+        crossed_c = end_rows[inflow_c + s] * dt
         far_m = far_c = zero
+        for column in range(4):
+            total[s, column] = zero
+        for k in range(n_sums):
+            total[s, 4 + k] = end_rows[vehicles_m + np.uint64(k) * width + s]
         for i in range(np.uint64(begin), np.uint64(end)):
             total[s, 2] += u[queue_m + i]
             total[s, 3] += u[queue_c + i]
@@ -70,25 +83,21 @@ def make_kernel(kind: Kind) -> Callable[..., None]:
             total[s, 1] = total[s, 5] - lengths[2, s] * (far_c * dx / two)
 
     def advance(
-        q, waiting, before, arrivals, signals, totals, rows, ends, lengths, segments, ghosts, nodes, inlets, outlets,
+        q, waiting, arrivals, signals, totals, rows, ends, lengths, segments, ghosts, nodes, inlets, outlets,
         ratios, priorities, par_array, rates, n_steps,
     ):  # fmt: skip
         """Advance road blockIdx.x by n_steps sub-steps; arguments as for step_cpu, work space with a leading B.
 
-        rows : (B, rows x stride). ends : (B, S, 16). before : (B, E, 2). One block a road, any number of threads.
+        rows : (B, rows x stride). ends : (B, rows x width). One block a road, any number of threads.
         """
         road, lane, lanes = np.uint64(cuda.blockIdx.x), np.uint64(cuda.threadIdx.x), np.uint64(cuda.blockDim.x)
         par = (
             par_array[0], par_array[1], par_array[2], par_array[3], par_array[4], par_array[5], par_array[6],
         )  # fmt: skip
         n, n_segments = np.uint64(q.shape[2]), np.uint64(segments.shape[0])
-        n_ghosts, n_nodes, n_entrances = (
-            np.uint64(ghosts.shape[0]),
-            np.uint64(nodes.shape[0]),
-            np.uint64(waiting.shape[1]),
-        )
-        u, end_flows, total, queue, queue_before = rows[road], ends[road], totals[road], waiting[road], before[road]
-        windows = signals[road]
+        n_ghosts, n_nodes, n_pieces = np.uint64(ghosts.shape[0]), np.uint64(nodes.shape[0]), arrivals.shape[1]
+        two_nodes = n_classes * n_nodes
+        u, end_rows, total, windows = rows[road], ends[road], totals[road], signals[road]
         for i in range(lane, n, lanes):
             for k in range(4):
                 u[state_rows[k] + i] = q[road, k, i]
@@ -100,38 +109,58 @@ def make_kernel(kind: Kind) -> Callable[..., None]:
             refresh(u, i, rates[5], par)
         cuda.syncthreads()
         for s in range(lane, n_segments, lanes):
-            for column in range(16):
-                total[s, column] = zero
+            for k in range(n_sums):
+                end_rows[vehicles_m + np.uint64(k) * width + s] = zero
             for i in range(np.uint64(segments[s, 0]), np.uint64(segments[s, 1] + 1)):
-                total[s, 4] += u[start_m + i]
-                total[s, 5] += u[start_c + i]
-            total[s, 4] *= lengths[0, s] * dtype(n_steps)
-            total[s, 5] *= lengths[0, s] * dtype(n_steps)
+                end_rows[vehicles_m + s] += u[start_m + i]
+                end_rows[vehicles_c + s] += u[start_c + i]
+            end_rows[vehicles_m + s] *= lengths[0, s] * dtype(n_steps)
+            end_rows[vehicles_c + s] *= lengths[0, s] * dtype(n_steps)
+            e = segments[s, 2]
+            if e >= 0:
+                end_rows[waiting_m + s], end_rows[waiting_c + s] = waiting[road, e, 0], waiting[road, e, 1]
         for g in range(lane, n_ghosts, lanes):
             fill(u, ghosts, g)
         cuda.syncthreads()
         for k in range(n_steps):
-            arriving = arrivals[road, k * arrivals.shape[1] // n_steps]
+            piece = k * n_pieces // n_steps
             if not first_order:
                 for i in range(lane, state_size, lanes):
                     u[before_0 + i] = u[i]
-                for e in range(lane, n_entrances, lanes):
-                    queue_before[e, 0], queue_before[e, 1] = queue[e, 0], queue[e, 1]
+                for s in range(lane, n_segments, lanes):
+                    end_rows[before_m + s], end_rows[before_c + s] = end_rows[waiting_m + s], end_rows[waiting_c + s]
                 cuda.syncthreads()
             for stage in range(n_stages):
                 keep, weight = keeps[stage], flux_weights[stage]
                 last_stage = stage == n_stages - 1
                 if has_ends:
                     for s in range(lane, n_segments, lanes):
-                        if segments[s, 3] == 1:
-                            begin_ends(u, s, k, end_flows, segments, lengths, queue, arriving, windows, rates[0], par)
+                        e = segments[s, 2]
+                        if e >= 0:
+                            end_rows[arriving_m + s] = arrivals[road, piece, e, 0]
+                            end_rows[arriving_c + s] = arrivals[road, piece, e, 1]
+                        look(u, s, k, end_rows, segments, windows)
+                        demand(end_rows, s, rates[0], par)
                     if has_nodes:
                         cuda.syncthreads()
-                        for node in range(lane, n_nodes, lanes):
-                            receive(node, end_flows, nodes, inlets, outlets, ratios, lengths, par)
-                            for c in range(n_classes):
-                                join(node, c, end_flows, nodes, inlets, outlets, ratios, priorities)
-                                hand_over(node, c, end_flows, nodes, inlets, outlets, ratios)
+                        for item in range(lane, two_nodes, lanes):
+                            mix(item // n_classes, item % n_classes, end_rows, nodes, inlets, outlets, ratios)
+                        cuda.syncthreads()
+                    for s in range(lane, n_segments, lanes):
+                        admit(end_rows, s, par)
+                    if has_nodes:
+                        cuda.syncthreads()
+                        for item in range(lane, two_nodes, lanes):
+                            join(
+                                item // n_classes,
+                                item % n_classes,
+                                end_rows,
+                                nodes,
+                                inlets,
+                                outlets,
+                                ratios,
+                                priorities,
+                            )
                 if not first_order:
                     for i in range(lane + inner, n, lanes):
                         ends_of_cell(u, i, par)
@@ -143,11 +172,8 @@ def make_kernel(kind: Kind) -> Callable[..., None]:
                     for s in range(lane, n_segments, lanes):
                         if segments[s, 3] == 1:
                             for downstream in range(2):
-                                put_end(u, s, end_flows, segments, downstream)
-                            finish_ends(
-                                s, end_flows, segments, queue, queue_before, arriving, total, rates[0], keep, weight,
-                                dtype(n_steps - 1 - k),
-                            )  # fmt: skip
+                                put(u, s, end_rows, segments, downstream)
+                        count(end_rows, s, rates[0], keep, weight, dtype(n_steps - 1 - k))
                     cuda.syncthreads()
                 if clamped:
                     for i in range(lane + inner, n, lanes):
@@ -176,7 +202,10 @@ def make_kernel(kind: Kind) -> Callable[..., None]:
                     fill(u, ghosts, g)
                 cuda.syncthreads()
         for s in range(lane, n_segments, lanes):
-            measure_segment(u, s, lengths, segments, total, rates[0])
+            measure_segment(u, s, end_rows, lengths, segments, total, rates[0])
+            e = segments[s, 2]
+            if e >= 0:
+                waiting[road, e, 0], waiting[road, e, 1] = end_rows[waiting_m + s], end_rows[waiting_c + s]
         if has_nodes:
             cuda.syncthreads()
             for node in range(lane, n_nodes, lanes):
@@ -219,7 +248,7 @@ def signature(kind: Kind) -> Any:
     one, two, three, four = f[::1], f[:, ::1], f[:, :, ::1], f[:, :, :, ::1]
     i1, i2, i3 = int64[::1], int64[:, ::1], int64[:, :, ::1]
     return void(
-        three, three, three, four, i3, three, two, three, two, i2, i2, i2, i1, i1, one, one, one, one, int64
+        three, three, four, i3, three, two, two, two, i2, i2, i2, i1, i1, one, one, one, one, int64
     )  # fmt: skip
 
 
@@ -271,9 +300,9 @@ class Device:
             self._inputs[1].copy_to_device(np.ascontiguousarray(signals))
         else:
             self._inputs = tuple(cuda.to_device(np.ascontiguousarray(a)) for a in (arrivals, signals))
-        rows, ends, before = self._work
+        rows, ends = self._work
         self._kernel[self._n_roads, self._threads](
-            *self._state, before, *self._inputs, self._totals, rows, ends, *self._constant, n_steps
+            *self._state, *self._inputs, self._totals, rows, ends, *self._constant, n_steps
         )
         self._device_is_newer = True
         self._totals.copy_to_host(self._totals_host)

@@ -116,41 +116,48 @@ def test_general_node_conserves_vehicles_and_what_drivers_are_like(rng):
 
 def test_flows_never_exceed_what_inlets_send_nor_what_outlets_take(rng):
     """Over random states of a 3 -> 3 node: 0 <= out <= demand, in <= supply, ratios kept, nothing lost."""
+    from arz_model.cells import Kind
+    from arz_model.ends import CAPACITY, DEMAND, FREE, IN, LAST, N_END_ROWS, OUT, ROOM, SPEED, make_ends
     from arz_model.junction import make_junction
-    from arz_model.physics import ClosureKey, make_closure
+    from arz_model.physics import ClosureKey
 
     def plain(function):
         return function
 
-    closure = make_closure(ClosureKey("garz", 1.0, 1.0), np.float64, plain)
-    junction = make_junction(closure, np.float64, plain)
+    kind = Kind(ClosureKey("garz", 1.0, 1.0), "float64", "hll", False, True, True, 264, 8)
+    of_road = make_ends(kind, plain, np.int64)
+    junction = make_junction(kind.width, np.float64, plain)
     par = (4.0, 1.6, 4.0, 4.0, 0.0, 0.0, 12.0)
-    lengths = np.full((6, 6), 12.0)
     nodes = np.array([[0, 3, 0, 3, 0]])
     inlets, outlets = np.arange(3), np.arange(3, 6)
     bound = 0
     for _ in range(300):
-        ends = np.zeros((6, 16))
-        for i in range(3):
-            capacity = rng.choice([0.0, 0.3, np.inf])
-            rho = rng.uniform(0.0, 0.12, 2) * (rng.random(2) > 0.2)
-            ends[i, :4] = junction.send(*rho, 12.0, 10.0, capacity, par)
-            ends[i, 4:6] = 12.0, 10.0
-        ends[3:, 6:8] = rng.uniform(0.0, 4.0, (3, 2)) * (rng.random((3, 1)) > 0.2)
+        rows = np.zeros((N_END_ROWS, kind.width))
+        rows[FREE : FREE + 2] = [[12.0], [10.0]]
+        rows[CAPACITY, :3] = rng.choice([0.0, 0.3, np.inf], 3)
+        rho = rng.uniform(0.0, 0.12, (2, 3)) * (rng.random((2, 3)) > 0.2)
+        rows[LAST : LAST + 4 : 2, :3], rows[LAST + 1 : LAST + 4 : 2, :3] = rho, rho * rows[FREE : FREE + 2, :3]
+        rows[SPEED : SPEED + 2, 3:6] = rng.uniform(0.0, 4.0, (2, 3)) * (rng.random(3) > 0.2)
         ratios = rng.dirichlet(np.ones(3), 3)
         priorities = rng.uniform(0.5, 2.0, 3)
-        junction.receive(0, ends, nodes, inlets, outlets, ratios.ravel(), lengths, par)
+        ends = rows.reshape(-1)
+        for s in range(6):
+            of_road.demand(ends, s, 0.5, par)
+        for c in range(2):
+            junction.mix(0, c, ends, nodes, inlets, outlets, ratios.ravel())
+        for s in range(6):
+            of_road.admit(ends, s, par)
         for c in range(2):
             junction.join(0, c, ends, nodes, inlets, outlets, ratios.ravel(), priorities)
-            junction.hand_over(0, c, ends, nodes, inlets, outlets, ratios.ravel())
-        out, demand = ends[:3, 8:10], ends[:3, 2:4]
+        out, demand = rows[OUT : OUT + 2, :3].T, rows[DEMAND : DEMAND + 2, :3].T
+        entered, room = rows[IN : IN + 2, 3:6].T, rows[ROOM : ROOM + 2, 3:6].T
         assert (out >= 0.0).all()
         assert (out <= demand * (1 + 1e-12)).all()
-        np.testing.assert_allclose(ends[3:, 10:12], ratios.T @ out, atol=1e-15)
-        assert (ends[3:, 10:12] <= ends[3:, 14:16] * (1 + 1e-12) + 1e-15).all()
+        np.testing.assert_allclose(entered, ratios.T @ out, atol=1e-15)
+        assert (entered <= room * (1 + 1e-12) + 1e-15).all()
         bound += bool((out < demand * (1 - 1e-9)).any())
         # No inlet is held back without an outlet that is full: flows could not all grow.
-        full = (ends[3:, 10:12] >= ends[3:, 14:16] * (1 - 1e-9) - 1e-15).T
+        full = (entered >= room * (1 - 1e-9) - 1e-15).T
         for c in range(2):
             for i in range(3):
                 if out[i, c] < demand[i, c] * (1 - 1e-9):

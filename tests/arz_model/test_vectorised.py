@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from arz_model.cells import N_ROWS, Kind, stride_for
+from arz_model.ends import N_END_ROWS
+from arz_model.network import Network, Node, Segment
 from arz_model.physics import ClosureKey
-from arz_model.step_cpu import make_loops
+from arz_model.solver import Solver
+from arz_model.step_cpu import make_end_loops, make_loops
 
 NAMES = ("refresh", "faces", "fluxes", "update", "relax", "clamp", "renew", "renew_stage")
 
@@ -16,16 +19,17 @@ NAMES = ("refresh", "faces", "fluxes", "update", "relax", "clamp", "renew", "ren
 GARZ, ARZ = ClosureKey("garz", 1.0, 1.0), ClosureKey("arz", 1.5, 2.0)
 WHOLE = {"hll": ("fluxes", "renew"), "van_leer": ("faces", "fluxes", "renew_stage", "renew")}
 """The loops of a sub-step of each scheme."""
+X86 = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="reads x86 assembly")
 
 
-@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="reads x86 assembly")
+@X86
 @pytest.mark.parametrize(
     ("closure", "scheme"), [(GARZ, "hll"), (ARZ, "hll"), (GARZ, "van_leer")], ids=["garz", "arz", "garz-van_leer"]
 )
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_hot_loops_use_packed_arithmetic(dtype, closure, scheme):
     """Each loop of a sub-step multiplies, divides and stores several cells at once."""
-    kind = Kind(closure, dtype, scheme, False, True, False, stride_for(200))
+    kind = Kind(closure, dtype, scheme, False, True, False, stride_for(200), 8)
     loops = dict(zip(NAMES, make_loops(kind), strict=True))
     number = np.dtype(dtype).type
     u = np.zeros(N_ROWS[scheme] * kind.stride, number)
@@ -36,10 +40,35 @@ def test_hot_loops_use_packed_arithmetic(dtype, closure, scheme):
         "renew": (u, 8, 208, number(0.5), number(0.9), number(0.8), number(1.0), par),
         "renew_stage": (u, 8, 208, number(0.5), par),
     }
-    letter = "d" if dtype == "float64" else "s"
     for name in WHOLE[scheme]:
-        loops[name](*calls[name])
-        (assembly,) = loops[name].inspect_asm().values()
-        for operation in ("mul", "div"):
-            packed = re.search(rf"\bv?{operation}p{letter}\b", assembly)
-            assert packed, f"{name}: no packed {operation}"
+        check_packed(loops[name], calls[name], dtype)
+
+
+@X86
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_loops_over_road_ends_use_packed_arithmetic(dtype):
+    """What a segment can send and take is worked out for several segments at once, closure garz."""
+    kind = Kind(GARZ, dtype, "hll", False, True, True, stride_for(200), 16)
+    demands, admits, _ = make_end_loops(kind)
+    number = np.dtype(dtype).type
+    ends = np.full(N_END_ROWS * kind.width, 0.02, number)
+    par = tuple(number(x) for x in (4.0, 1.6, 4.0, 4.0, 20.0, 20.0, 25.0))
+    check_packed(demands, (ends, 16, number(0.1), par), dtype)
+    check_packed(admits, (ends, 16, par), dtype)
+
+
+def check_packed(loop, arguments, dtype):
+    loop(*arguments)
+    (assembly,) = loop.inspect_asm().values()
+    for operation in ("mul", "div"):
+        packed = re.search(rf"\bv?{operation}p{'d' if dtype == 'float64' else 's'}\b", assembly)
+        assert packed, f"{loop.__name__}: no packed {operation}"
+
+
+def test_time_loop_counts_no_references():
+    """Reference counts are atomic additions; numba leaves them in wherever a function branches."""
+    network = Network((Segment("a", 90.0, 9), Segment("b", 90.0, 9)), (Node(("a",), ("b",)),))
+    solver = Solver(network, device="cpu")
+    solver.advance(1)
+    (assembly,) = solver._advance.inspect_asm().values()
+    assert not re.search(r"\bNRT_(incref|decref)\b", assembly)
