@@ -163,11 +163,14 @@ class Layout:
     ghosts: NDArray[np.int64]
     """(G, 2): cell to fill, cell to copy."""
     nodes: NDArray[np.int64]
-    """(K, 5): first and last + 1 of inlets, of outlets, first of ratios."""
+    """(K, 4): first of inlets, first of outlets, number of outlets, first of ratios."""
     inlets: NDArray[np.int64]
     outlets: NDArray[np.int64]
+    """Segments, node by node; -1 ends each node's."""
     ratios: NDArray[np.floating]
+    """By node, inlet and outlet."""
     priorities: NDArray[np.floating]
+    """Of each of `inlets`."""
     entrances: tuple[int, ...]
     """Segments that have an entrance, in the order of demand arrays."""
 
@@ -227,7 +230,7 @@ def lay_out(network: Network, dtype: np.dtype, n_ghost: int, fill_all: bool) -> 
         ),
         segments=np.array(rows, np.int64),
         ghosts=np.array(ghosts, np.int64).reshape(-1, 2),
-        nodes=np.array(nodes, np.int64).reshape(-1, 5),
+        nodes=np.array(nodes, np.int64).reshape(-1, 4),
         inlets=np.array(inlets, np.int64),
         outlets=np.array(outlets, np.int64),
         ratios=np.array(ratios, dtype),
@@ -247,10 +250,9 @@ def _join(network: Network) -> tuple[list[tuple[int, ...]], list[int], list[int]
     ratios: list[float] = []
     priorities: list[float] = []
     for node in network.nodes:
-        begin = (len(inlets), len(outlets), len(ratios))
-        inlets += [network.index[name] for name in node.inlets]
-        outlets += [network.index[name] for name in node.outlets]
+        nodes.append((len(inlets), len(outlets), len(node.outlets), len(ratios)))
+        inlets += [*(network.index[name] for name in node.inlets), -1]
+        outlets += [*(network.index[name] for name in node.outlets), -1]
         ratios += [ratio for row in node.turning_ratios for ratio in row]
-        priorities += list(node.inlet_priorities)
-        nodes.append((begin[0], len(inlets), begin[1], len(outlets), begin[2]))
+        priorities += [*node.inlet_priorities, 0.0]
     return nodes, inlets, outlets, ratios, priorities

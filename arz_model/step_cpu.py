@@ -31,7 +31,7 @@ def compile_loop(function: Callable[..., Any], **options: Any) -> Callable[..., 
     Without reference counts of arrays, which the caller holds: numba leaves the counting in wherever a function
     branches, and two atomic additions an array and call were most of the time that road ends took.
     """
-    return njit(error_model="numpy", nogil=True, _nrt=False, **options)(function)
+    return njit(error_model="numpy", nogil=True, _nrt=False, **options)(function)  # type: ignore[call-overload]
 
 
 def compile_scalar(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -227,11 +227,11 @@ def make_advance(kind: Kind) -> Callable[..., None]:
 def max_registers(kind: Kind, arch: tuple[int, int]) -> int | None:
     """Registers a thread that the assembler is held to: only where it then spills nothing (see benchmarks.ptx).
 
-    None for what is older than the P100; numba's simulator says it is, and knows no such limit.
+    None for the P100, and for what is older: numba's simulator says it is, and knows no such limit.
     """
-    if kind.nodes and arch >= (6, 0):
-        return 152 if arch >= (7, 0) else 168
-    return 64 if kind.dtype == "float32" and arch >= (7, 0) else None
+    if arch < (7, 0):
+        return None
+    return 64 if kind.dtype == "float32" else 96
 
 
 def compute_capability() -> tuple[int, int]:

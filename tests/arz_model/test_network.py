@@ -128,8 +128,8 @@ def test_flows_never_exceed_what_inlets_send_nor_what_outlets_take(rng):
     of_road = make_ends(kind, plain, np.int64)
     junction = make_junction(kind.width, np.float64, plain)
     par = (4.0, 1.6, 4.0, 4.0, 0.0, 0.0, 12.0)
-    nodes = np.array([[0, 3, 0, 3, 0]])
-    inlets, outlets = np.arange(3), np.arange(3, 6)
+    nodes = np.array([[0, 0, 3, 0]])
+    inlets, outlets = np.array([0, 1, 2, -1]), np.array([3, 4, 5, -1])
     bound = 0
     for _ in range(300):
         rows = np.zeros((N_END_ROWS, kind.width))
