@@ -16,6 +16,7 @@ from numba import njit
 from arz_model.cells import BEFORE, QUEUE_C, QUEUE_M, START_C, START_M, Cells, Kind, make_cells
 from arz_model.ends import ARRIVING, N_SUMS, QUEUE, QUEUE_BEFORE, SUMS, make_ends
 from arz_model.junction import make_junction
+from arz_model.kernel_cache import keep_on_disk, named_for
 from arz_model.network import BEGIN
 from arz_model.reconstruction import SCHEME
 
@@ -25,39 +26,50 @@ STRIP = 2048
 """Cells whose faces are evaluated before the cells of the strip behind them are updated: both stay in the cache."""
 
 
-def compile_loop(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+def compile_loop(kind: Kind, **options: Any) -> Callable[[Callable[..., Any]], Any]:
     """Compile for the CPU: IEEE arithmetic as written, division by zero gives inf, no GIL.
 
     Without reference counts of arrays, which the caller holds: numba leaves the counting in wherever a function
     branches, and two atomic additions an array and call were most of the time that road ends took.
     """
-    return njit(error_model="numpy", nogil=True, _nrt=False, **options)(function)  # type: ignore[call-overload]
+
+    def compile_function(function: Callable[..., Any]) -> Any:
+        function = named_for(function, kind)
+        return njit(error_model="numpy", nogil=True, _nrt=False, **options)(function)  # type: ignore[call-overload]
+
+    return compile_function
 
 
-def compile_scalar(function: Callable[..., Any]) -> Callable[..., Any]:
+def compile_scalar(kind: Kind) -> Callable[[Callable[..., Any]], Any]:
     """The same for what a loop calls; always inlined, or LLVM leaves calls in long bodies and they stay scalar."""
-    return compile_loop(function, forceinline=True)
+    return compile_loop(kind, forceinline=True)
 
 
 @cache
 def cpu_cells(kind: Kind) -> Cells:
     """The functions of one cell, compiled for the CPU; offsets are unsigned, or every access would test for a sign."""
-    return make_cells(kind, compile_scalar, np.uint64)
+    return make_cells(kind, compile_scalar(kind), np.uint64)
 
 
 @cache
 def make_advance(kind: Kind) -> Callable[..., None]:
-    """The CPU kernel of one kind; compiled on its first call."""
+    """The CPU kernel of one kind; on its first call compiled, or read from disk."""
+    return keep_on_disk(build_advance(kind))
+
+
+def build_advance(kind: Kind) -> Callable[..., None]:
+    """The same, always compiled."""
     measure_start, measure_end = make_measures(kind)
     loops, cells = make_loops(kind), cpu_cells(kind)
     refresh, faces, fluxes, update, relax, clamp, renew, renew_stage = loops
     demands, admits, counts = make_end_loops(kind)
     dtype = np.dtype(kind.dtype).type
-    ends_of_road = make_ends(kind, compile_scalar, np.uint64)
+    ends_of_road = make_ends(kind, compile_scalar(kind), np.uint64)
     look, put = ends_of_road.look, ends_of_road.put
-    mix, join, press = make_junction(kind.width, dtype, compile_scalar, np.uint64)
+    mix, join, press = make_junction(kind.width, dtype, compile_scalar(kind), np.uint64)
     fill = cells.fill
     zero = dtype(0)
+    origin, inside = np.int64(0), np.int64(BEGIN)  # of a type: loops are compiled again for each literal number
     stride, scheme = kind.stride, SCHEME[kind.scheme]
     first_order, clamped, has_nodes = kind.scheme == "hll", kind.clamp, kind.nodes
     has_ends = kind.joined
@@ -69,7 +81,7 @@ def make_advance(kind: Kind) -> Callable[..., None]:
     queue_m, queue_c, arriving_m, arriving_c = (k * width for k in (QUEUE, QUEUE + 1, ARRIVING, ARRIVING + 1))
     queue_before = (QUEUE_BEFORE - QUEUE) * width
 
-    @compile_loop
+    @compile_loop(kind)
     def advance(q, waiting, arrivals, signals, totals, u, ends, layout, par_array, rates, n_steps, begin, end):
         """Advance roads begin .. end - 1 by n_steps sub-steps.
 
@@ -102,7 +114,7 @@ def make_advance(kind: Kind) -> Callable[..., None]:
             piece = -1
             if not first_order:
                 relax(u, n, rates[3], rates[4], par)
-            refresh(u, 0, n, v_queue, par)
+            refresh(u, origin, n, v_queue, par)
             for g in range(ghosts.shape[0]):
                 fill(u, ghosts, g)
             for k in range(n_steps):
@@ -139,7 +151,7 @@ def make_advance(kind: Kind) -> Callable[..., None]:
                             for node in range(np.uint64(nodes.shape[0])):
                                 for c in range(np.uint64(2)):
                                     join(node, c, ends, nodes, inlets, outlets, ratios, priorities)
-                    renewed, behind, end_face = BEGIN, BEGIN, 0
+                    renewed, behind, end_face = inside, inside, 0
                     while renewed < n:
                         ahead = min(behind + STRIP, n)
                         if behind < ahead:
@@ -156,7 +168,7 @@ def make_advance(kind: Kind) -> Callable[..., None]:
                                     put(u, s, ends, segments, downstream)
                         until = n if ahead == n else behind
                         if not clamped:
-                            if last_stage:
+                            if first_order or last_stage:  # known to the compiler: it then leaves the other loop out
                                 renew(u, renewed, until, keep, decay_m, decay_c, slow, par)
                             else:
                                 renew_stage(u, renewed, until, keep, par)
@@ -166,7 +178,7 @@ def make_advance(kind: Kind) -> Callable[..., None]:
                         clamp(u, n, segments, par)
                         if last_stage:
                             relax(u, n, decay_m, decay_c, par)
-                        refresh(u, BEGIN, n, slow if last_stage else zero, par)
+                        refresh(u, inside, n, slow if last_stage else zero, par)
                     for g in range(ghosts.shape[0]):
                         fill(u, ghosts, g)
                     if has_ends:
@@ -196,37 +208,37 @@ def make_loops(kind: Kind) -> tuple[Callable[..., None], ...]:
     relax_cell, clamp_cell, renew_cell, renew_stage_cell = cells.relax, cells.clamp, cells.renew, cells.renew_stage
     one, first = np.uint64(1), np.uint64(BEGIN)
 
-    @compile_loop
+    @compile_loop(kind)
     def refresh(u, begin, end, v_queue, par):
         """Speeds, eigenvalue bounds and queue sums of cells."""
         for i in range(np.uint64(begin), np.uint64(end)):
             refresh_cell(u, i, v_queue, par)
 
-    @compile_loop
+    @compile_loop(kind)
     def faces(u, begin, end, par):
         """States and waves at both ends of cells."""
         for i in range(np.uint64(begin), np.uint64(end)):
             ends_of_cell(u, i, par)
 
-    @compile_loop
+    @compile_loop(kind)
     def fluxes(u, begin, end):
         """Fluxes through the left faces of cells."""
         for i in range(np.uint64(begin), np.uint64(end)):
             flux(u, i)
 
-    @compile_loop
+    @compile_loop(kind)
     def update(u, n, keep):
         """One Runge-Kutta stage of all cells."""
         for i in range(first, np.uint64(n)):
             update_cell(u, i, keep)
 
-    @compile_loop
+    @compile_loop(kind)
     def relax(u, n, decay_m, decay_c, par):
         """Exact relaxation of all cells."""
         for i in range(first, np.uint64(n)):
             relax_cell(u, i, decay_m, decay_c, par)
 
-    @compile_loop
+    @compile_loop(kind)
     def clamp(u, n, segments, par):
         """Hold speeds at contacts in all cells but those at joined ends, where traffic is stopped or let go."""
         for s in range(segments.shape[0]):
@@ -234,13 +246,13 @@ def make_loops(kind: Kind) -> tuple[Callable[..., None], ...]:
             for i in range(np.uint64(segments[s, 0]) + inner, np.uint64(segments[s, 1]) + one - inner):
                 clamp_cell(u, i, par)
 
-    @compile_loop
+    @compile_loop(kind)
     def renew(u, begin, end, keep, decay_m, decay_c, v_queue, par):
         """Update, relaxation and refresh of cells, in one pass over memory."""
         for i in range(np.uint64(begin), np.uint64(end)):
             renew_cell(u, i, keep, decay_m, decay_c, v_queue, par)
 
-    @compile_loop
+    @compile_loop(kind)
     def renew_stage(u, begin, end, keep, par):
         """Update and refresh of cells, in one pass over memory."""
         for i in range(np.uint64(begin), np.uint64(end)):
@@ -251,22 +263,22 @@ def make_loops(kind: Kind) -> tuple[Callable[..., None], ...]:
 
 def make_end_loops(kind: Kind) -> tuple[Callable[..., None], ...]:
     """The loops over the ends of segments, in whole vectors. (demands, admits, counts)."""
-    ends_of_road = make_ends(kind, compile_scalar, np.uint64)
+    ends_of_road = make_ends(kind, compile_scalar(kind), np.uint64)
     demand, admit, count = ends_of_road.demand, ends_of_road.admit, ends_of_road.count
 
-    @compile_loop
+    @compile_loop(kind)
     def demands(ends, n, dt, par):
         """What segments 0 .. n - 1 can send, and what waits before them."""
         for s in range(np.uint64(n)):
             demand(ends, s, dt, par)
 
-    @compile_loop
+    @compile_loop(kind)
     def admits(ends, n, par):
         """What they can take, and what enters."""
         for s in range(np.uint64(n)):
             admit(ends, s, par)
 
-    @compile_loop
+    @compile_loop(kind)
     def counts(ends, n, dt, keep, weight, steps_left):
         """Entrance queues and observables."""
         for s in range(np.uint64(n)):
@@ -280,12 +292,12 @@ def make_measures(kind: Kind) -> tuple[Callable[..., None], Callable[..., None]]
     dtype = np.dtype(kind.dtype).type
     zero, two = dtype(0), dtype(2)
     stride = kind.stride
-    rho_c = 2 * stride
-    start_m, start_c, queue_m, queue_c = (k * stride for k in (START_M, START_C, QUEUE_M, QUEUE_C))
+    rho_m, rho_c = np.int64(0), np.int64(2 * stride)
+    start_m, start_c, queue_m, queue_c = (np.int64(k * stride) for k in (START_M, START_C, QUEUE_M, QUEUE_C))
     width, n_sums = kind.width, N_SUMS
     vehicles_m, vehicles_c = SUMS * width, (SUMS + 1) * width
 
-    @compile_loop
+    @compile_loop(kind)
     def distance(u, rho, start, entered, dx, begin, end):
         """Vehicle metres travelled in cells begin .. end - 1 [veh m], from what entered and how densities changed.
 
@@ -300,7 +312,7 @@ def make_measures(kind: Kind) -> tuple[Callable[..., None], Callable[..., None]]
             total += before + crossed
         return total * dx / two
 
-    @compile_loop
+    @compile_loop(kind)
     def measure_start(u, ends, n, lengths, segments, n_steps):
         """Note the densities, clear the sums, count the vehicles."""
         for i in range(n):
@@ -315,7 +327,7 @@ def make_measures(kind: Kind) -> tuple[Callable[..., None], Callable[..., None]]
             ends[vehicles_m + s] *= lengths[0, s] * dtype(n_steps)
             ends[vehicles_c + s] *= lengths[0, s] * dtype(n_steps)
 
-    @compile_loop
+    @compile_loop(kind)
     def measure_end(u, ends, lengths, segments, total, dt):
         """Sums over sub-steps to integrals; delay = time spent - metres travelled / free speed."""
         for s in range(segments.shape[0]):
@@ -333,7 +345,7 @@ def make_measures(kind: Kind) -> tuple[Callable[..., None], Callable[..., None]]
                 total[s, column] *= dt
             total[s, 14], total[s, 15] = total[s, 4], total[s, 5]
             if segments[s, 3] == 1:
-                total[s, 0] = total[s, 4] - lengths[1, s] * distance(u, 0, start_m, total[s, 6], dx, i, j)
+                total[s, 0] = total[s, 4] - lengths[1, s] * distance(u, rho_m, start_m, total[s, 6], dx, i, j)
                 total[s, 1] = total[s, 5] - lengths[2, s] * distance(u, rho_c, start_c, total[s, 7], dx, i, j)
 
     return measure_start, measure_end

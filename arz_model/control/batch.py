@@ -19,6 +19,7 @@ from arz_model.control import scenarios
 from arz_model.control.observations import Observer
 from arz_model.control.rewards import REWARDS, Interval, Reward, lost_time, pressure_weights, queued_time
 from arz_model.control.signals import Signals
+from arz_model.kernel_cache import keep_on_disk
 from arz_model.solver import Solver
 from arz_model.state import Observables
 
@@ -256,6 +257,7 @@ def _part(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
+@keep_on_disk
 @njit(nogil=True)
 def _gather(arrivals, seconds, arriving):
     """Arrivals (B, P, E, 2) of the next interval [veh/s], from each episode's own second on."""

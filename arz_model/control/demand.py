@@ -8,6 +8,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from arz_model.kernel_cache import keep_on_disk
+
 Range = tuple[float, float]
 """Least and largest value of a number that is drawn uniformly at the start of an episode."""
 ONE: Range = (1.0, 1.0)
@@ -127,7 +129,8 @@ def _middle(between: Range) -> float:
     return 0.5 * (between[0] + between[1])
 
 
-@njit(cache=False, nogil=True)
+@keep_on_disk
+@njit(nogil=True)
 def _spread(rates, total, factors, flows, signs, swing, waves, surge, share):
     """Rates (T, E, 2) of what changes with time, (T,), and what differs by entrance, (E,); `waves` (T or 0, E)."""
     for k in range(total.size):
@@ -140,7 +143,8 @@ def _spread(rates, total, factors, flows, signs, swing, waves, surge, share):
             rates[k, e, 1] = flow * (1.0 - share)
 
 
-@njit(cache=False, nogil=True)
+@keep_on_disk
+@njit(nogil=True)
 def _count(counts, edges, points):
     """How many of the ascending `points` lie below each edge and not below the one before; 255 at the most."""
     place, last = 0, edges.size - 1

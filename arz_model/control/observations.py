@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from arz_model.control.signals import Signals
 from arz_model.control.view import VIEWS, RelativeView
+from arz_model.kernel_cache import keep_on_disk
 from arz_model.network import Network
 from arz_model.parameters import ParameterError
 from arz_model.solver import Solver
@@ -115,7 +116,8 @@ class Observer:
         return obs if self.view is None else self.view.look(obs, signals.phase[:, 0])
 
 
-@njit(cache=False, nogil=True)
+@keep_on_disk
+@njit(nogil=True)
 def _observe(
     obs, density, queue, waiting, phase, clock, bins, overlaps, columns, full_queue, entrance_scale, n_phases, max_green
 ):

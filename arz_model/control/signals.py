@@ -19,6 +19,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from arz_model.kernel_cache import keep_on_disk
 from arz_model.network import Network
 
 
@@ -129,7 +130,8 @@ class Signals:
             getattr(self, name)[...] = state[name]
 
 
-@njit(cache=False, nogil=True)
+@keep_on_disk
+@njit(nogil=True)
 def _request(actions, phase, previous, clock, changed, green, n_phases, owner, times, n_steps, windows):
     for b in range(phase.shape[0]):
         for j in range(phase.shape[1]):

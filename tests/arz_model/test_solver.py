@@ -311,7 +311,7 @@ def test_strips_do_not_change_a_bit(make_road, monkeypatch, scheme):
     """A road in one strip and the same in five, the last of them ragged."""
     whole, parted = make_road(n_cells=300, scheme=scheme), make_road(n_cells=300, scheme=scheme)
     monkeypatch.setattr(step_cpu, "STRIP", 64)
-    parted._advance = step_cpu.make_advance.__wrapped__(parted.kind)
+    parted._advance = step_cpu.build_advance(parted.kind)
     rho = np.random.default_rng(3).uniform(0.0, 0.1, (2, 300))
     for solver in (whole, parted):
         solver.set_density(0, *rho)

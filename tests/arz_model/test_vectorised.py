@@ -11,7 +11,7 @@ from arz_model.ends import N_END_ROWS
 from arz_model.network import Network, Node, Segment
 from arz_model.physics import ClosureKey
 from arz_model.solver import Solver
-from arz_model.step_cpu import make_end_loops, make_loops
+from arz_model.step_cpu import build_advance, make_end_loops, make_loops
 
 NAMES = ("refresh", "faces", "fluxes", "update", "relax", "clamp", "renew", "renew_stage")
 
@@ -69,6 +69,7 @@ def test_time_loop_counts_no_references():
     """Reference counts are atomic additions; numba leaves them in wherever a function branches."""
     network = Network((Segment("a", 90.0, 9), Segment("b", 90.0, 9)), (Node(("a",), ("b",)),))
     solver = Solver(network, device="cpu")
+    solver._advance = build_advance(solver.kind)
     solver.advance(1)
     (assembly,) = solver._advance.inspect_asm().values()
     assert not re.search(r"\bNRT_(incref|decref)\b", assembly)
