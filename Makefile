@@ -57,6 +57,7 @@ lock: ## pin what is installed now in .venv and .image-venv
 
 clean: ## remove both environments and every cache
 	@rm -rf .venv .image-venv .cuda-venv .bench-venv .ruff_cache .mypy_cache .pytest_cache .hypothesis .import_linter_cache
+	@find arz_model -name "*.nb[ci]" -delete
 
 $(VENV): pyproject.toml requirements/development.txt
 	@echo "Setting up .venv (once; about a minute)…"

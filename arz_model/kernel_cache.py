@@ -18,6 +18,9 @@ from numba.core.caching import FunctionCache
 
 log = logging.getLogger(__name__)
 
+DAMAGED = (pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError, KeyError, TypeError, ValueError)
+"""What reading a file raises that is not what it was, as the `pickle` module says."""
+
 
 def _digest() -> str:
     digest = hashlib.sha256()
@@ -60,10 +63,16 @@ class KernelCache(FunctionCache):
                 return self._impl.rebuild(target_context, saved[1])
         except OSError as error:
             log.warning("compiled code kept in %s cannot be read: %s", self.cache_path, error)
-        except (EOFError, pickle.UnpicklingError) as error:
-            log.warning("compiled code kept in %s is damaged and made again: %s", self.cache_path, error)
-            self._cache_file.flush()
+        except DAMAGED as error:
+            log.warning("compiled code kept in %s is damaged and made again: %r", self.cache_path, error)
+            self._forget()
         return None
+
+    def _forget(self) -> None:
+        try:
+            self._cache_file.flush()
+        except OSError as error:
+            log.warning("compiled code in %s cannot be replaced; remove it: %s", self.cache_path, error)
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep compiled code."""
@@ -73,8 +82,8 @@ class KernelCache(FunctionCache):
         try:
             self._impl.locator.ensure_cache_path()
             self._cache_file.save(key, (key, self._impl.reduce(data)))
-        except OSError as error:
-            log.warning("compiled code cannot be kept in %s: %s", self.cache_path, error)
+        except (OSError, *DAMAGED) as error:
+            log.warning("compiled code cannot be kept in %s: %r", self.cache_path, error)
 
 
 def keep_on_disk(dispatcher: Any) -> Any:

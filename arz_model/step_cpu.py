@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 from arz_model.cells import BEFORE, QUEUE_C, QUEUE_M, START_C, START_M, Cells, Kind, make_cells
-from arz_model.ends import ARRIVING, N_SUMS, QUEUE, QUEUE_BEFORE, SUMS, make_ends
+from arz_model.ends import ARRIVING, N_SUMS, QUEUE, QUEUE_BEFORE, SUMS, Ends, make_ends
 from arz_model.junction import make_junction
 from arz_model.kernel_cache import keep_on_disk, named_for
 from arz_model.network import BEGIN
@@ -52,6 +52,12 @@ def cpu_cells(kind: Kind) -> Cells:
 
 
 @cache
+def cpu_ends(kind: Kind) -> Ends:
+    """The functions of the ends of one segment, likewise."""
+    return make_ends(kind, compile_scalar(kind), np.uint64)
+
+
+@cache
 def make_advance(kind: Kind) -> Callable[..., None]:
     """The CPU kernel of one kind; on its first call compiled, or read from disk."""
     return keep_on_disk(build_advance(kind))
@@ -64,8 +70,7 @@ def build_advance(kind: Kind) -> Callable[..., None]:
     refresh, faces, fluxes, update, relax, clamp, renew, renew_stage = loops
     demands, admits, counts = make_end_loops(kind)
     dtype = np.dtype(kind.dtype).type
-    ends_of_road = make_ends(kind, compile_scalar(kind), np.uint64)
-    look, put = ends_of_road.look, ends_of_road.put
+    look, put = cpu_ends(kind).look, cpu_ends(kind).put
     mix, join, press = make_junction(kind.width, dtype, compile_scalar(kind), np.uint64)
     fill = cells.fill
     zero = dtype(0)
@@ -263,8 +268,7 @@ def make_loops(kind: Kind) -> tuple[Callable[..., None], ...]:
 
 def make_end_loops(kind: Kind) -> tuple[Callable[..., None], ...]:
     """The loops over the ends of segments, in whole vectors. (demands, admits, counts)."""
-    ends_of_road = make_ends(kind, compile_scalar(kind), np.uint64)
-    demand, admit, count = ends_of_road.demand, ends_of_road.admit, ends_of_road.count
+    demand, admit, count = cpu_ends(kind).demand, cpu_ends(kind).admit, cpu_ends(kind).count
 
     @compile_loop(kind)
     def demands(ends, n, dt, par):

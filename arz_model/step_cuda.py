@@ -144,23 +144,16 @@ def make_kernel(kind: Kind) -> Callable[..., None]:
                     if has_nodes:
                         cuda.syncthreads()
                         for item in range(lane, two_nodes, lanes):
-                            mix(item // n_classes, item % n_classes, end_rows, nodes, inlets, outlets, ratios)
+                            node, c = item // n_classes, item % n_classes
+                            mix(node, c, end_rows, nodes, inlets, outlets, ratios)
                         cuda.syncthreads()
                     for s in range(lane, n_segments, lanes):
                         admit(end_rows, s, par)
                     if has_nodes:
                         cuda.syncthreads()
                         for item in range(lane, two_nodes, lanes):
-                            join(
-                                item // n_classes,
-                                item % n_classes,
-                                end_rows,
-                                nodes,
-                                inlets,
-                                outlets,
-                                ratios,
-                                priorities,
-                            )
+                            node, c = item // n_classes, item % n_classes
+                            join(node, c, end_rows, nodes, inlets, outlets, ratios, priorities)
                 if not first_order:
                     for i in range(lane + inner, n, lanes):
                         ends_of_cell(u, i, par)

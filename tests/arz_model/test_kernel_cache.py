@@ -108,9 +108,13 @@ def test_a_damaged_file_is_replaced(folder, suffix, caplog):
     assert found.stats.cache_hits
 
 
-def test_a_folder_that_cannot_be_written_only_costs_time(tmp_path, monkeypatch, caplog):
-    blocked = tmp_path / "file"
-    blocked.write_text("not a folder")
-    monkeypatch.setattr(config, "CACHE_DIR", str(blocked / "cache"))
+def test_a_folder_that_cannot_be_used_only_costs_time(folder, caplog):
+    kernel = make(2)
+    place = Path(kernel._cache.cache_path)
+    place.rmdir()
+    place.write_text("not a folder")
     with caplog.at_level(logging.WARNING):
-        assert make(2)(5) == 11
+        assert kernel(5) == 11
+    assert "cannot be read" in caplog.text
+    assert "cannot be kept" in caplog.text
+    assert place.read_text() == "not a folder"
