@@ -219,8 +219,9 @@ def test_flood_stops_the_run_with_a_checkpoint_and_keeps_the_log_small(start: St
     shown = (session.folder / "stdout.txt").read_text()
     assert len(shown) < 100_000
     assert sum(1 for line in shown.splitlines() if "DEBUG" in line and "@kaglaunch" not in line) < 20
-    assert result["hidden_lines"] > 300  # how many more there are by the stop depends on the machine
-    assert (session.folder / "trainer.log").read_text().count("DEBUG_BC_GPU") > 300
+    full = (session.folder / "trainer.log").read_text()
+    assert full.count("DEBUG_BC_GPU") > 300
+    assert result["hidden_lines"] > 0.95 * len(full.splitlines())  # how many there are depends on the machine
 
 
 def test_throttled_flood_goes_on(start: Start) -> None:
