@@ -1,31 +1,36 @@
 """Compiled CPU kernels on disk, so that a process does not compile what another one did.
 
 numba's own cache does not know a function again that is made for a `Kind` inside another function. Here it is named for
-that kind and the source of this package; numba adds its version, the types and the processor. The folder is numba's:
-NUMBA_CACHE_DIR, else `__pycache__`, else the user's cache.
+that kind and the source of this package; numba adds its version, the types and the processor. The folder is what
+ARZ_MODEL_CACHE_DIR names, for all copies of this source wherever they lie; else numba's own for this copy:
+NUMBA_CACHE_DIR, `__pycache__` or the user's cache.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from numba.core.caching import FunctionCache
+import numba
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 log = logging.getLogger(__name__)
+
+FOLDER_VARIABLE = "ARZ_MODEL_CACHE_DIR"
 
 DAMAGED = (pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError, KeyError, TypeError, ValueError)
 """What reading a file raises that is not what it was, as the `pickle` module says."""
 
 
 def _digest() -> str:
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(str(path).encode() + b"\0" + path.read_bytes() + b"\0")
+    digest, package = hashlib.sha256(), Path(__file__).parent
+    for path in sorted(package.rglob("*.py")):
+        digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
 
@@ -49,6 +54,13 @@ class KernelCache(FunctionCache):
 
     Each file says what it holds: two processes that write at once may choose the same name for two things.
     """
+
+    def __init__(self, py_func: Callable[..., Any]) -> None:
+        super().__init__(py_func)
+        folder = os.environ.get(FOLDER_VARIABLE)
+        if folder:
+            self._cache_path = str(Path(folder) / f"{SOURCE_DIGEST[:16]}-numba{numba.__version__}")
+            self._cache_file = IndexDataCacheFile(self._cache_path, self._impl.filename_base, SOURCE_DIGEST)
 
     def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
         return sig, codegen.magic_tuple(), self._py_func.__qualname__, SOURCE_DIGEST
@@ -80,7 +92,7 @@ class KernelCache(FunctionCache):
             return
         key = self._index_key(sig, data.codegen)
         try:
-            self._impl.locator.ensure_cache_path()
+            Path(self._cache_path).mkdir(parents=True, exist_ok=True)
             self._cache_file.save(key, (key, self._impl.reduce(data)))
         except (OSError, *DAMAGED) as error:
             log.warning("compiled code cannot be kept in %s: %r", self.cache_path, error)

@@ -164,7 +164,7 @@ def run(configuration: Configuration, *, real_signal: bool, beat: Callable[[int]
         first = _Ear(TRIAL_TIMESTEPS, real_signal, beat)
         began = time.monotonic()
         reached = _train(Configuration(short, session), Path(temporary), first)
-        # Imports and compiling: what a session pays once before its training is at speed.
+        # Imports, and compiling what no training of this machine has compiled: paid once, before training is at speed.
         trial.measured["startup_s"] = round(process_age() if real_signal else time.monotonic() - began, 2)
         signals_check = _signals(first, Path(temporary), real_signal)
         trial.checks += [_checkpointing(Configuration(short, session), Path(temporary), reached, beat), signals_check]

@@ -15,5 +15,10 @@ def state_dir() -> Path:
 
 
 def cache_dir() -> Path:
-    """What can be fetched again: wheels."""
+    """What can be made again: wheels, what trials found, compiled kernels."""
     return platformdirs.user_cache_path(_APP, appauthor=False)
+
+
+def compiled_kernels() -> dict[str, str]:
+    """The variable that has a training on this machine find the kernels which another one compiled (see arz_model)."""
+    return {"ARZ_MODEL_CACHE_DIR": str(cache_dir() / "compiled")}

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from kernel import events
+from launcher import paths
 from launcher.backends.base import LogLine, SessionState, Status
 from launcher.errors import BackendError, NotFound
 from launcher.ledger import Run
@@ -183,4 +184,4 @@ class HereBackend:
 def environment(temporary: Path) -> dict[str, str]:
     """This machine's environment for a session: no Kaggle credentials, temporary files in a folder of the run."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("KAGGLE_", "KAGLAUNCH_"))}
-    return environ | {"TMPDIR": str(temporary)}
+    return environ | {"TMPDIR": str(temporary)} | paths.compiled_kernels()

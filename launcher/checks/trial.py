@@ -68,7 +68,7 @@ def run(
 def _run(folder: Path, note: Callable[[str], None]) -> dict[str, Any]:
     """The `gate` event of `python -m kernel --check`, with the lines that it printed besides; or one that failed."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("KAGGLE_", "KAGLAUNCH_"))}
-    environ |= {"KAGLAUNCH_BUNDLE": str(folder), "PYTHONPATH": str(folder)}
+    environ |= {"KAGLAUNCH_BUNDLE": str(folder), "PYTHONPATH": str(folder)} | paths.compiled_kernels()
     command = [sys.executable, "-m", "kernel", "--config", str(folder / CONFIGURATION), "--check"]
     with tempfile.TemporaryDirectory(prefix="kaglaunch-check-") as working, tempfile.TemporaryFile() as output:
         process = subprocess.Popen(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from launcher import paths
 from launcher.local_kaggle import endpoint_patch
 from launcher.local_kaggle.files import copy_read_only, write_atomically
 
@@ -63,7 +64,8 @@ def prepare(
 ) -> dict[str, Any]:
     """Lay out `root` for a session and return the runner's `spec.json` (without its limit).
 
-    The environment is built from nothing: no variable and no credential of the host gets in.
+    The environment is built from nothing: no variable and no credential of the host gets in. Of its folders one does,
+    that of compiled kernels.
     """
     for folder in ("kaggle/src", "kaggle/working", "kaggle/input", "home", "tmp", "etc/secrets/kaggle", "site"):
         (root / folder).mkdir(parents=True)
@@ -112,6 +114,7 @@ def _environment(
         "KAGGLE_API_ENVIRONMENT": "LOCALHOST",
         "KAGLAUNCH_LOCAL_KAGGLE": reachable,
         "KAGLAUNCH_SESSION_ROOT": str(root),
+        **paths.compiled_kernels(),
     }
     if accelerator:
         environment |= {name: os.environ[name] for name in DRIVER if name in os.environ}

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,14 +11,18 @@ import pytest
 from numba import config, njit
 
 from arz_model import kernel_cache
-from arz_model.kernel_cache import keep_on_disk, named_for
+from arz_model.kernel_cache import FOLDER_VARIABLE, keep_on_disk, named_for
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
+@pytest.fixture(params=["shared", "numba's"])
+def folder(tmp_path, monkeypatch, request):
+    if request.param == "shared":
+        monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    else:
+        monkeypatch.delenv(FOLDER_VARIABLE, raising=False)
+        monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
     return tmp_path
 
 
@@ -67,7 +72,7 @@ def test_a_file_that_holds_another_kernel_is_not_taken(folder):
     assert not found.stats.cache_hits
 
 
-def advance_roads(folder, *n_cells):
+def advance_roads(folder, *n_cells, source=ROOT):
     """What a process finds on roads of so many cells: sums of densities, and whether each kernel came from disk."""
     script = """
 import sys
@@ -80,7 +85,7 @@ for n in map(int, sys.argv[1:]):
     print(n, float(solver.density(0).sum()), sum(solver._advance.stats.cache_hits.values()))
 """
     command = [sys.executable, "-c", script, *map(str, n_cells)]
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder), "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, FOLDER_VARIABLE: str(folder), "PYTHONPATH": str(source)}
     done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=True)
     return {int(n): (float(total), int(hits)) for n, total, hits in map(str.split, done.stdout.splitlines())}
 
@@ -93,6 +98,17 @@ def test_kernels_that_two_processes_compiled_work_side_by_side_in_a_third(tmp_pa
     assert [hits for _, hits in read.values()] == [1, 1]
     assert {n: total for n, (total, _) in read.items()} == {n: total for n, (total, _) in compiled.items()}
     assert compiled[100][0] > 0.1
+
+
+def test_kernels_of_one_copy_serve_another_copy_of_the_same_source_alone(tmp_path):
+    copy, changed = tmp_path / "copy", tmp_path / "changed"
+    for place in (copy, changed):
+        shutil.copytree(ROOT / "arz_model", place / "arz_model", ignore=shutil.ignore_patterns("__pycache__"))
+    with (changed / "arz_model" / "physics.py").open("a") as file:
+        file.write("# another source\n")
+    first = advance_roads(tmp_path, 100)
+    assert advance_roads(tmp_path, 100, source=copy) == {100: (first[100][0], 1)}
+    assert advance_roads(tmp_path, 100, source=changed) == {100: (first[100][0], 0)}
 
 
 @pytest.mark.parametrize("suffix", ["*.nbc", "*.nbi"])
@@ -111,7 +127,8 @@ def test_a_damaged_file_is_replaced(folder, suffix, caplog):
 def test_a_folder_that_cannot_be_used_only_costs_time(folder, caplog):
     kernel = make(2)
     place = Path(kernel._cache.cache_path)
-    place.rmdir()
+    if place.exists():
+        place.rmdir()
     place.write_text("not a folder")
     with caplog.at_level(logging.WARNING):
         assert kernel(5) == 11
