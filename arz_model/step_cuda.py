@@ -21,6 +21,9 @@ from arz_model.junction import make_junction
 from arz_model.network import BEGIN
 from arz_model.reconstruction import SCHEME
 
+THREADS = 128
+"""Threads of a block: of one road."""
+
 
 def compile_device(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a scalar function for the GPU."""
@@ -267,11 +270,10 @@ class Device:
     """
 
     def __init__(
-        self, kind: Kind, state: tuple[Any, Any], totals: Any, work: tuple[Any, ...], constant: tuple[Any, ...],
-        threads: int = 128,
-    ) -> None:  # fmt: skip
+        self, kind: Kind, state: tuple[Any, Any], totals: Any, work: tuple[Any, ...], constant: tuple[Any, ...]
+    ) -> None:
         """`state` (q, waiting) and `totals` of the host are kept as the other side of every copy."""
-        self._kernel, self._threads, self._n_roads = make_advance(kind), threads, state[0].shape[0]
+        self._kernel, self._threads, self._n_roads = make_advance(kind), THREADS, state[0].shape[0]
         self._host, self._totals_host = state, totals
         self._state = tuple(cuda.to_device(a) for a in state)
         self._totals = cuda.to_device(totals)

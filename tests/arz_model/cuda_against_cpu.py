@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 
+from arz_model import step_cuda
 from arz_model.network import Network, Node, Segment
 from arz_model.parameters import Parameters
 from arz_model.solver import Solver
@@ -33,9 +34,9 @@ def use_from_the_host(solver, n_steps, arrivals, signals):
 
 def difference(scheme, dtype, closure, clamp):
     segments = (
-        Segment("a", 90.0, 9, saturation_flow=0.4),
-        Segment("b", 70.0, 7, v_free_m=11.0),
-        Segment("out", 110.0, 11),
+        Segment("a", 60.0, 6, saturation_flow=0.4),
+        Segment("b", 50.0, 5, v_free_m=11.0),
+        Segment("out", 70.0, 7),
     )
     network = Network(segments, (Node(("a", "b"), ("out",), priorities=(1.0, 2.0)),))
     rng = np.random.default_rng(5)
@@ -43,6 +44,7 @@ def difference(scheme, dtype, closure, clamp):
     arrivals = rng.uniform(0.0, 0.8, (3, 2, 2, 2)).astype(dtype)
     n_steps = 4 if scheme == "hll" else 2
     signals = rng.integers(0, n_steps + 1, (3, 3, 2))
+    step_cuda.THREADS = 8  # fewer than cells, so that each takes several
     results = []
     for device in ("cpu", "cuda"):
         solver = Solver(

@@ -55,10 +55,7 @@ def cuda_python():
 
 @pytest.mark.slow
 def test_kernels_assemble_for_every_gpu_of_kaggle_without_spills():
-    """sm_60 (P100), sm_75 (T4), sm_90 (H100): nothing spilled; at most 64 (f32) and 96 (f64) registers without nodes.
-
-    On sm_60 they are 79 and 100: held to the plan it would spill.
-    """
+    """sm_60 (P100), sm_75 (T4), sm_90 (H100): nothing spilled, and no more registers than benchmarks.ptx plans."""
     python = cuda_python()
     if python is None:
         pytest.skip("no numba-cuda[cu12] with ptxas: run `make cuda-compiler`")
