@@ -1,7 +1,7 @@
 # Every target does the set-up that it needs; `make demo` and `make test` are all that a fresh clone asks for.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIP = -m pip --disable-pip-version-check --quiet
-PARALLEL = -n 2 --dist worksteal -m "not alone"
+PARALLEL = -n 3 --dist worksteal -m "not alone"
 VENV = .venv/installed
 IMAGE_VENV = .image-venv/installed
 
