@@ -100,12 +100,14 @@ def linear(name: str, sizes: list[tuple[int, int]], n_steps: int = 60) -> None:
     print(f"{f'{name}, slowest size over fastest':44} {growth:8.2f} {'':33}  {verdict(growth, 1.5)}")
 
 
-def roofline(peak: float, triad: float) -> str:
-    """Measured points between the two roofs of this machine, as SVG: state beyond the caches, K sub-steps a call."""
+def roofline(machine: Machine) -> str:
+    """Measured points below the roofs of this machine, as SVG: state beyond the caches, K sub-steps a call."""
     roads, cells = 8192, 200
     solver = road(cells, roads)
     arrivals = np.full((roads, 1, 1, 2), 0.15)
-    flop = work_of_cell_step(solver).flop
+    work = work_of_cell_step(solver)
+    flop, peak, triad = work.flop, machine.peaks["float64", 1], machine.triad
+    floor = flop / machine.floor(work, "float64")
     points = []
     for n_steps in (1, 4, 16, 64):
         low, _ = repeat(lambda n=n_steps: solver.advance(n, arrivals), 3)  # type: ignore[misc]
@@ -119,6 +121,7 @@ def roofline(peak: float, triad: float) -> str:
         {
             f"triad {triad:.0f} GB/s": ([least, min(ridge, most)], [least * triad, min(ridge, most) * triad]),
             f"FMA peak {peak:.0f} GFLOP/s": ([min(ridge, most / 2), most], [peak, peak]),
+            f"floor of the step {floor:.0f} GFLOP/s": ([min(floor / triad, most / 2), most], [floor, floor]),
             "1, 4, 16, 64 sub-steps a call": tuple(zip(*points, strict=True)),  # type: ignore[dict-item]
         },
         log=True,
@@ -155,7 +158,7 @@ def main() -> None:
     print(f"{name:44} {low:8.1f} {middle:8.1f} {'':24}  {machine.verdict(low, 20.0)}")
     peak = machine.peaks["float64", 1]
     if options.roofline:
-        options.roofline.write_text(roofline(peak, machine.triad), encoding="utf-8")
+        options.roofline.write_text(roofline(machine), encoding="utf-8")
     if options.peers:
         many = road(200, 64, 2)
         arriving = np.full((64, 1, 1, 2), 0.15)
