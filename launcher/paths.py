@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import platformdirs
@@ -20,5 +21,9 @@ def cache_dir() -> Path:
 
 
 def compiled_kernels() -> dict[str, str]:
-    """The variable that has a training on this machine find the kernels which another one compiled (see arz_model)."""
-    return {"ARZ_MODEL_CACHE_DIR": str(cache_dir() / "compiled")}
+    """The variable that has a training on this machine find the kernels which another one compiled (see arz_model).
+
+    Where the user has set it, that folder.
+    """
+    name = "ARZ_MODEL_CACHE_DIR"
+    return {name: os.environ.get(name) or str(cache_dir() / "compiled")}

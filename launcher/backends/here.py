@@ -182,6 +182,9 @@ class HereBackend:
 
 
 def environment(temporary: Path) -> dict[str, str]:
-    """This machine's environment for a session: no Kaggle credentials, temporary files in a folder of the run."""
+    """This machine's environment for a session: no Kaggle credentials, temporary files in a folder of the run.
+
+    Compiled kernels are those of all trainings on this machine.
+    """
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("KAGGLE_", "KAGLAUNCH_"))}
     return environ | {"TMPDIR": str(temporary)} | paths.compiled_kernels()
