@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from arz_model.physics import ClosureKey, make_closure
-from arz_model.reconstruction import make_slope, make_weno5
+from arz_model.reconstruction import make_slopes, make_weno5
 from arz_model.riemann import make_riemann
+from arz_model.target import Target
 
 STATE = 0
 """rho_m, y_m, rho_c, y_c."""
@@ -67,24 +68,25 @@ class Cells(NamedTuple):
 def stride_for(n: int) -> int:
     """Row length for n cells: few values, so that few kernels are compiled.
 
-    Not below 264, or LLVM fears that loads wait for stores of another row and does not vectorise all it could; 264
-    modulo 512, so that the rows of a loop lie in different parts of the first cache.
+    Not below 264, or LLVM fears that loads wait for stores of another row and does not vectorise all it could; 272
+    modulo 512, so that rows of either type begin where a cache line does, in different parts of the first cache.
     """
     size = 512
-    while size < n + 8 + 248:
+    while size < n + 16 + 240:
         size *= 2
-    return size - 248
+    return size - 240
 
 
-def make_cells(kind: Kind, jit: Callable[..., Any], index: type[np.integer[Any]]) -> Cells:
-    """The functions for one kind of kernel, compiled by `jit`; `index` is the type of row offsets."""
+def make_cells(kind: Kind, target: Target, index: type[np.integer[Any]]) -> Cells:
+    """The functions for one kind of kernel, compiled for `target`; `index` is the type of row offsets."""
+    jit, fma = target
     dtype = np.dtype(kind.dtype).type
-    closure = make_closure(kind.closure, dtype, jit)
-    riemann = make_riemann(dtype, jit)
+    closure = make_closure(kind.closure, dtype, target)
+    riemann = make_riemann(dtype, target)
     speeds, properties, wave_bounds = closure.speeds, closure.properties, closure.wave_bounds
     equilibrium_w = closure.equilibrium_w
-    driver_property, hll_weights, hll_rates = riemann.driver_property, riemann.hll_weights, riemann.hll_rates
-    slope, weno5 = make_slope(kind.scheme, dtype, jit), make_weno5(dtype, jit)
+    driver_properties, hll_waves, hll_rates = riemann
+    slopes, weno5 = make_slopes(kind.scheme, dtype, target), make_weno5(dtype, target)
     zero, one, twelfth = dtype(0), dtype(1), dtype(1.0 / 12.0)
     first_order, weno = kind.scheme == "hll", kind.scheme == "weno5"
     keep_w = kind.clamp or not first_order
@@ -110,8 +112,7 @@ def make_cells(kind: Kind, jit: Callable[..., Any], index: type[np.integer[Any]]
     @jit
     def refresh(u, i, v_queue, par):
         """Speeds of cell i [m/s] and what else faces need; adds the vehicles slower than `v_queue`, none if it is 0."""
-        u_m = driver_property(u[rho_m + i], u[y_m + i], u[free_m + i])
-        u_c = driver_property(u[rho_c + i], u[y_c + i], u[free_c + i])
+        u_m, u_c = driver_properties(u[rho_m + i], u[y_m + i], u[rho_c + i], u[y_c + i], u[free_m + i], u[free_c + i])
         a_m, a_c = speeds(u[rho_m + i], u[rho_c + i], u_m, u_c, par)
         u[v_m + i], u[v_c + i] = a_m, a_c
         if first_order:
@@ -122,18 +123,27 @@ def make_cells(kind: Kind, jit: Callable[..., Any], index: type[np.integer[Any]]
         u[queue_c + i] += u[rho_c + i] if a_c < v_queue else zero
 
     @jit
-    def reconstruct(u, i, source, to):
-        """Values of one quantity at both ends of cell i, from row `source` to rows `to` of LEFT and RIGHT."""
-        centre = u[source + i]
-        back, ahead = u[source + i - step], u[source + i + step]
+    def reconstruct_smooth(u, i, source, to):
+        """WENO values of one quantity at both ends of cell i, from row `source` to rows `to` of LEFT and RIGHT."""
+        far_back, back, centre = u[source + i - two_steps], u[source + i - step], u[source + i]
+        ahead, far_ahead = u[source + i + step], u[source + i + two_steps]
+        u[right_0 + to + i] = weno5(far_back, back, centre, ahead, far_ahead)
+        u[left_0 + to + i] = weno5(far_ahead, ahead, centre, back, far_back)
+
+    @jit
+    def reconstruct(u, i, source, to, source_too, to_too):
+        """The same for two quantities, by either scheme."""
         if weno:
-            far_back, far_ahead = u[source + i - two_steps], u[source + i + two_steps]
-            u[right_0 + to + i] = weno5(far_back, back, centre, ahead, far_ahead)
-            u[left_0 + to + i] = weno5(far_ahead, ahead, centre, back, far_back)
+            reconstruct_smooth(u, i, source, to)
+            reconstruct_smooth(u, i, source_too, to_too)
         else:
-            half = slope(centre - back, ahead - centre)
-            u[right_0 + to + i] = centre + half
-            u[left_0 + to + i] = centre - half
+            a, b = u[source + i], u[source_too + i]
+            half_a, half_b = slopes(
+                a - u[source + i - step], u[source + i + step] - a,
+                b - u[source_too + i - step], u[source_too + i + step] - b,
+            )  # fmt: skip
+            u[right_0 + to + i], u[left_0 + to + i] = a + half_a, a - half_a
+            u[right_0 + to_too + i], u[left_0 + to_too + i] = b + half_b, b - half_b
 
     @jit
     def limit_class(u, i, rho, y, to_rho, to_y):
@@ -160,8 +170,9 @@ def make_cells(kind: Kind, jit: Callable[..., Any], index: type[np.integer[Any]]
         """Speeds and eigenvalue bounds of the state at one end of cell i; w within [0, w_max], then y = rho w."""
         p_m, p_c = u[end + to_rho_m + i], u[end + to_rho_c + i]
         if weno:
-            a_m = driver_property(p_m, u[end + to_y_m + i], u[free_m + i])
-            a_c = driver_property(p_c, u[end + to_y_c + i], u[free_c + i])
+            a_m, a_c = driver_properties(
+                p_m, u[end + to_y_m + i], p_c, u[end + to_y_c + i], u[free_m + i], u[free_c + i]
+            )
             a_m = zero if a_m < zero else (par[6] if a_m > par[6] else a_m)
             a_c = zero if a_c < zero else (par[6] if a_c > par[6] else a_c)
         else:
@@ -180,10 +191,8 @@ def make_cells(kind: Kind, jit: Callable[..., Any], index: type[np.integer[Any]]
 
         WENO is limited to positive densities; MUSCL cannot leave the neighbours' range.
         """
-        reconstruct(u, i, rho_m, to_rho_m)
-        reconstruct(u, i, source_m, to_y_m)
-        reconstruct(u, i, rho_c, to_rho_c)
-        reconstruct(u, i, source_c, to_y_c)
+        reconstruct(u, i, rho_m, to_rho_m, source_m, to_y_m)
+        reconstruct(u, i, rho_c, to_rho_c, source_c, to_y_c)
         if weno:
             limit_class(u, i, rho_m, y_m, to_rho_m, to_y_m)
             limit_class(u, i, rho_c, y_c, to_rho_c, to_y_c)
@@ -196,13 +205,13 @@ def make_cells(kind: Kind, jit: Callable[..., Any], index: type[np.integer[Any]]
         h = i - step
         low = u[l_s_l + h] if u[l_s_l + h] < u[r_s_l + i] else u[r_s_l + i]
         high = u[l_s_r + h] if u[l_s_r + h] > u[r_s_r + i] else u[r_s_r + i]
-        a, b, d = hll_weights(low, high)
-        m_l, m_r = hll_rates(u[l_v_m + h], u[r_v_m + i], a, b, d)
-        c_l, c_r = hll_rates(u[l_v_c + h], u[r_v_c + i], a, b, d)
-        u[flux_rho_m + i] = m_l * u[l_rho_m + h] + m_r * u[r_rho_m + i]
-        u[flux_y_m + i] = m_l * u[l_y_m + h] + m_r * u[r_y_m + i]
-        u[flux_rho_c + i] = c_l * u[l_rho_c + h] + c_r * u[r_rho_c + i]
-        u[flux_y_c + i] = c_l * u[l_y_c + h] + c_r * u[r_y_c + i]
+        low, high, scale = hll_waves(low, high)
+        m_l, m_r = hll_rates(u[l_v_m + h], u[r_v_m + i], low, high)
+        c_l, c_r = hll_rates(u[l_v_c + h], u[r_v_c + i], low, high)
+        u[flux_rho_m + i] = scale * fma(m_l, u[l_rho_m + h], m_r * u[r_rho_m + i])
+        u[flux_y_m + i] = scale * fma(m_l, u[l_y_m + h], m_r * u[r_y_m + i])
+        u[flux_rho_c + i] = scale * fma(c_l, u[l_rho_c + h], c_r * u[r_rho_c + i])
+        u[flux_y_c + i] = scale * fma(c_l, u[l_y_c + h], c_r * u[r_y_c + i])
 
     @jit
     def update(u, i, keep):
@@ -210,15 +219,15 @@ def make_cells(kind: Kind, jit: Callable[..., Any], index: type[np.integer[Any]]
         ratio = u[lam + i]
         for k in range(4):
             o = index(k) * stride
-            q = u[o + i] - ratio * (u[flux_0 + o + i + step] - u[flux_0 + o + i])
-            u[o + i] = q if first_order else keep * u[before_0 + o + i] + (one - keep) * q
+            q = fma(-ratio, u[flux_0 + o + i + step] - u[flux_0 + o + i], u[o + i])
+            u[o + i] = q if first_order else fma(keep, u[before_0 + o + i], (one - keep) * q)
 
     @jit
     def relax(u, i, decay_m, decay_c, par):
         """Exact solution of dy/dt = rho (w_eq - w) / tau at fixed rho: y <- rho w_eq + (y - rho w_eq) decay."""
         e_m, e_c = equilibrium_w(u[rho_m + i], u[rho_c + i], u[free_m + i], u[free_c + i], par)
-        u[y_m + i] = decay_m * u[y_m + i] + (one - decay_m) * (u[rho_m + i] * e_m)
-        u[y_c + i] = decay_c * u[y_c + i] + (one - decay_c) * (u[rho_c + i] * e_c)
+        u[y_m + i] = fma(decay_m, u[y_m + i], (one - decay_m) * (u[rho_m + i] * e_m))
+        u[y_c + i] = fma(decay_c, u[y_c + i], (one - decay_c) * (u[rho_c + i] * e_c))
 
     @jit
     def within(x, a, b, c):
@@ -235,8 +244,7 @@ def make_cells(kind: Kind, jit: Callable[..., Any], index: type[np.integer[Any]]
         """
         h, j = i - step, i + step
         p_m, p_c = u[rho_m + i], u[rho_c + i]
-        a_m = driver_property(p_m, u[y_m + i], u[free_m + i])
-        a_c = driver_property(p_c, u[y_c + i], u[free_c + i])
+        a_m, a_c = driver_properties(p_m, u[y_m + i], p_c, u[y_c + i], u[free_m + i], u[free_c + i])
         b_m, b_c = speeds(p_m, p_c, a_m, a_c, par)
         b_m = within(b_m, u[v_m + h], u[v_m + i], u[v_m + j])
         b_c = within(b_c, u[v_c + h], u[v_c + i], u[v_c + j])

@@ -16,6 +16,7 @@ from arz_model.cells import CENTRE, FLUX, STATE, Kind
 from arz_model.physics import make_closure
 from arz_model.riemann import make_riemann
 from arz_model.stream import TINY, make_stream
+from arz_model.target import Target
 
 FREE, SATURATION = 0, 2
 """Free speeds m, c [m/s] and saturation flow, 0 unless the ends are joined [veh/s]; never written by the kernels."""
@@ -53,11 +54,12 @@ def width_for(n_segments: int) -> int:
     return width
 
 
-def make_ends(kind: Kind, jit: Callable[..., Any], index: type[np.integer[Any]]) -> Ends:
-    """The functions for one kind of kernel, compiled by `jit`; `index` is the type of subscripts."""
+def make_ends(kind: Kind, target: Target, index: type[np.integer[Any]]) -> Ends:
+    """The functions for one kind of kernel, compiled for `target`; `index` is the type of subscripts."""
+    jit = target.jit
     dtype = np.dtype(kind.dtype).type
-    stream = make_stream(make_closure(kind.closure, dtype, jit), dtype, jit)
-    send, supply, driver_property = stream.send, stream.supply, make_riemann(dtype, jit).driver_property
+    stream = make_stream(make_closure(kind.closure, dtype, target), dtype, target)
+    send, supply, driver_properties = stream.send, stream.supply, make_riemann(dtype, target).driver_properties
     zero, one, tiny = dtype(0), dtype(1), dtype(TINY)
     first_order, width = kind.scheme == "hll", index(kind.width)
 
@@ -94,8 +96,10 @@ def make_ends(kind: Kind, jit: Callable[..., Any], index: type[np.integer[Any]])
     @jit
     def demand(ends, s, dt, par):
         """What the last cell can send, which leaves unless a node says otherwise; what waits before the entrance."""
-        w_m = driver_property(ends[last_rho_m + s], ends[last_y_m + s], ends[free_m + s])
-        w_c = driver_property(ends[last_rho_c + s], ends[last_y_c + s], ends[free_c + s])
+        w_m, w_c = driver_properties(
+            ends[last_rho_m + s], ends[last_y_m + s], ends[last_rho_c + s], ends[last_y_c + s],
+            ends[free_m + s], ends[free_c + s],
+        )  # fmt: skip
         r_m, r_c, d_m, d_c = send(ends[last_rho_m + s], ends[last_rho_c + s], w_m, w_c, ends[capacity + s], par)
         ends[sent_m + s], ends[sent_c + s] = r_m, r_c
         ends[demand_m + s], ends[demand_c + s] = d_m, d_c

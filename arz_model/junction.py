@@ -21,6 +21,7 @@ import numpy as np
 from arz_model.ends import DEMAND, FREE, IN, IN_Y, MIXED, MIXED_W, OUT, PROPERTY, ROOM, SENT
 from arz_model.state import OBSERVABLES
 from arz_model.stream import TINY
+from arz_model.target import Target
 
 
 class Junction(NamedTuple):
@@ -36,10 +37,9 @@ class Junction(NamedTuple):
     press: Callable[..., Any]
 
 
-def make_junction(
-    width: int, dtype: type[np.floating[Any]], jit: Callable[..., Any], index: Any = np.int64
-) -> Junction:
-    """The functions for rows of `width` elements, compiled by `jit`; `index` is the type of subscripts."""
+def make_junction(width: int, dtype: type[np.floating[Any]], target: Target, index: Any = np.int64) -> Junction:
+    """The functions for rows of `width` elements, compiled for `target`; `index` is the type of subscripts."""
+    jit = target.jit
     zero, one, tiny, step = dtype(0), dtype(1), dtype(TINY), index(1)
     free_0, sent_0, demand_0, property_0 = (index(k * width) for k in (FREE, SENT, DEMAND, PROPERTY))
     mixed_0, mixed_w_0, room_0, out_0 = (index(k * width) for k in (MIXED, MIXED_W, ROOM, OUT))

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from arz_model.parameters import ParameterError
 
 ENDS = ("joined", "transmissive", "periodic")
-BEGIN = 8
-"""First cell that is not a ghost beyond the reach of every loop: 8 numbers of either type begin on a vector of them."""
+BEGIN = 16
+"""First cell that is not a ghost beyond the reach of every loop: 16 numbers of either type are whole vectors."""
 
 
 @dataclass(frozen=True)
@@ -143,8 +143,8 @@ class Network:
 class Layout:
     """A network as flat arrays; all segments lie in one row of `n` cells, each between ghost cells.
 
-    Loops go over cells BEGIN .. n - 1, a multiple of 8: vectors are whole and begin where a cache line does. Interface
-    i is the left face of cell i. Cells of segment s are first[s] .. last[s]; its boundary interfaces are
+    Loops go over cells BEGIN .. n - 1, a multiple of BEGIN: vectors are whole and begin where a cache line does.
+    Interface i is the left face of cell i. Cells of segment s are first[s] .. last[s]; its boundary interfaces are
     first[s] and last[s] + 1. Ghost cells have inv_dx = 0: fluxes never change them.
     """
 
@@ -191,7 +191,7 @@ def lay_out(network: Network, dtype: np.dtype, n_ghost: int, fill_all: bool) -> 
         first.append(position + n_ghost)
         last.append(position + n_ghost + segment.n_cells - 1)
         position += segment.n_cells + 2 * n_ghost
-    n = -(-position // 8) * 8
+    n = -(-position // BEGIN) * BEGIN
     fed = {name for node in network.nodes for name in node.outlets}
     feeding = {name for node in network.nodes for name in node.inlets}
     cells = np.zeros((3, n), dtype)

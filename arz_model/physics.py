@@ -1,7 +1,7 @@
 """The closures of the model and their eigenvalue bounds, as scalar functions.
 
 `make_closure` returns functions bound to one closure and one floating-point type. The CPU loop compiles them with
-`numba.njit`, the CUDA kernel with `cuda.jit(device=True)`; the source is this one.
+`numba.njit`, the CUDA kernel with `cuda.jit(device=True)` (see target); the source is this one.
 
 `par` is the tuple of scalars that `parameter_vector` lists: [m/veh] for the first four, [m/s] for the others.
 """
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from arz_model.parameters import Parameters
+from arz_model.target import Target
 
 NEWTON_STEPS = 12
 """At most this many steps find a density of mixed traffic under closure arz; a few are enough."""
@@ -51,31 +52,35 @@ def parameter_vector(parameters: Parameters, w_max: float) -> tuple[float, ...]:
     return (p.a_mm / p.rho_jam, p.a_mc / p.rho_jam, p.a_cm / p.rho_jam, p.a_cc / p.rho_jam, p.k_m, p.k_c, w_max)
 
 
-def make_closure(key: ClosureKey, dtype: type[np.floating[Any]], jit: Callable[..., Any]) -> Closure:
-    """The scalar functions of a closure, in `dtype`, compiled by `jit`."""
+def make_closure(key: ClosureKey, dtype: type[np.floating[Any]], target: Target) -> Closure:
+    """The scalar functions of a closure, in `dtype`, compiled for `target`."""
     if key.name == "garz":
-        return make_garz(dtype, jit)
+        return make_garz(dtype, target)
     if key.name == "arz":
-        return make_arz(key.gamma_m, key.gamma_c, dtype, jit)
-    return make_jamiton(dtype, jit)
+        return make_arz(key.gamma_m, key.gamma_c, dtype, target)
+    return make_jamiton(dtype, target)
 
 
-def make_garz(dtype: type[np.floating[Any]], jit: Callable[..., Any]) -> Closure:
+def make_garz(dtype: type[np.floating[Any]], target: Target) -> Closure:
     """Closure G: v_i = w_i max(0, 1 - O_i), O_i = a_im rho_m + a_ic rho_c (Fan, Herty & Seibold 2014)."""
+    jit, fma = target
     zero, one, two = dtype(0), dtype(1), dtype(2)
+
+    @jit
+    def rooms(rho_m, rho_c, par):
+        """1 - O_m, 1 - O_c [-]."""
+        return fma(-par[0], rho_m, fma(-par[1], rho_c, one)), fma(-par[2], rho_m, fma(-par[3], rho_c, one))
 
     @jit
     def speeds(rho_m, rho_c, w_m, w_c, par):
         """Speeds v_m, v_c [m/s] of densities rho_i [veh/m] and driver properties w_i [m/s]."""
-        free_m = one - (par[0] * rho_m + par[1] * rho_c)
-        free_c = one - (par[2] * rho_m + par[3] * rho_c)
+        free_m, free_c = rooms(rho_m, rho_c, par)
         return w_m * (free_m if free_m > zero else zero), w_c * (free_c if free_c > zero else zero)
 
     @jit
     def properties(rho_m, rho_c, v_m, v_c, w_m, w_c, par):
         """w_i = v_i / (1 - O_i) [m/s], what drivers who travel at v_i would do on a free road; w_i where they stand."""
-        free_m = one - (par[0] * rho_m + par[1] * rho_c)
-        free_c = one - (par[2] * rho_m + par[3] * rho_c)
+        free_m, free_c = rooms(rho_m, rho_c, par)
         return (v_m / free_m if free_m > zero else w_m), (v_c / free_c if free_c > zero else w_c)
 
     @jit
@@ -84,11 +89,11 @@ def make_garz(dtype: type[np.floating[Any]], jit: Callable[..., Any]) -> Closure
 
         The eigenvalues are v_m, v_c and lambda_+- = (A + D)/2 +- sqrt(((A - D)/2)**2 + bc) with
         A = v_m - w_m a_mm rho_m, D = v_c - w_c a_cc rho_c, bc >= 0. Anisotropy gives
-        lambda_+ <= max(v), and lambda_- = A + D - lambda_+ then gives s_l = A + D - max(v) without a square root;
-        no wave is faster backwards than the largest w.
+        lambda_+ <= max(v), and lambda_- = A + D - lambda_+ then gives s_l = A + D - max(v) without a square root:
+        the smaller speed less both products. No wave is faster backwards than the largest w.
         """
         s_r = v_m if v_m > v_c else v_c
-        s_l = (v_m - w_m * (par[0] * rho_m)) + (v_c - w_c * (par[3] * rho_c)) - s_r
+        s_l = fma(-w_m, par[0] * rho_m, fma(-w_c, par[3] * rho_c, v_m if v_m < v_c else v_c))
         w = w_m if w_m > w_c else w_c
         return (s_l if s_l > -w else -w), s_r
 
@@ -121,9 +126,9 @@ def make_garz(dtype: type[np.floating[Any]], jit: Callable[..., Any]) -> Closure
     return Closure(speeds, properties, wave_bounds, equilibrium_w, peak_density, density_at_speed)
 
 
-def make_power(gamma: float, dtype: type[np.floating[Any]], jit: Callable[..., Any]) -> Callable[..., Any]:
+def make_power(gamma: float, dtype: type[np.floating[Any]], target: Target) -> Callable[..., Any]:
     """x**(gamma - 1) for gamma of 1, 1.5, 2 or 3, by products and a square root: these vectorise, pow does not."""
-    one = dtype(1)
+    jit, one = target.jit, dtype(1)
 
     @jit
     def power(x):
@@ -139,19 +144,20 @@ def make_power(gamma: float, dtype: type[np.floating[Any]], jit: Callable[..., A
     return power
 
 
-def make_arz(gamma_m: float, gamma_c: float, dtype: type[np.floating[Any]], jit: Callable[..., Any]) -> Closure:
+def make_arz(gamma_m: float, gamma_c: float, dtype: type[np.floating[Any]], target: Target) -> Closure:
     """Closure P: v_i = w_i - p_i, p_i = k_i O_i**gamma_i, O_i = a_im rho_m + a_ic rho_c (Aw & Rascle 2000)."""
+    jit, fma = target
     zero, one = dtype(0), dtype(1)
     precision = dtype(4.0 * np.finfo(dtype).eps)
     exponent_m, exponent_c = dtype(gamma_m), dtype(gamma_c)
     inverse_m, inverse_c = dtype(1.0 / gamma_m), dtype(1.0 / gamma_c)
-    power_m, power_c = make_power(gamma_m, dtype, jit), make_power(gamma_c, dtype, jit)
+    power_m, power_c = make_power(gamma_m, dtype, target), make_power(gamma_c, dtype, target)
 
     @jit
     def occupancies(rho_m, rho_c, par):
         """O_m, O_c [-]; round-off below vacuum is taken as vacuum."""
-        o_m = par[0] * rho_m + par[1] * rho_c
-        o_c = par[2] * rho_m + par[3] * rho_c
+        o_m = fma(par[0], rho_m, par[1] * rho_c)
+        o_c = fma(par[2], rho_m, par[3] * rho_c)
         return (o_m if o_m > zero else zero), (o_c if o_c > zero else zero)
 
     @jit
@@ -177,18 +183,18 @@ def make_arz(gamma_m: float, gamma_c: float, dtype: type[np.floating[Any]], jit:
     def wave_bounds(rho_m, rho_c, w_m, w_c, v_m, v_c, par):
         """Bounds s_l <= lambda <= s_r [m/s], as for G, with dp_i/drho_i = gamma_i k_i O_i**(gamma_i - 1) a_ii."""
         o_m, o_c = occupancies(rho_m, rho_c, par)
-        own_m = exponent_m * par[4] * power_m(o_m) * (par[0] * rho_m)
-        own_c = exponent_c * par[5] * power_c(o_c) * (par[3] * rho_c)
-        s_r = v_m if v_m > v_c else v_c
-        return (v_m - own_m) + (v_c - own_c) - s_r, s_r
+        steep_m = exponent_m * par[4] * power_m(o_m)
+        steep_c = exponent_c * par[5] * power_c(o_c)
+        s_l = fma(-steep_m, par[0] * rho_m, fma(-steep_c, par[3] * rho_c, v_m if v_m < v_c else v_c))
+        return s_l, (v_m if v_m > v_c else v_c)
 
     @jit
     def equilibrium_w(rho_m, rho_c, free_m, free_c, par):
         """w_i = V_e,i + p_i [m/s] with V_e,i = v_free,i max(0, 1 - O_i): traffic at full occupancy comes to rest."""
         p_m, p_c = pressures(rho_m, rho_c, par)
-        room_m = one - (par[0] * rho_m + par[1] * rho_c)
-        room_c = one - (par[2] * rho_m + par[3] * rho_c)
-        return p_m + free_m * (room_m if room_m > zero else zero), p_c + free_c * (room_c if room_c > zero else zero)
+        o_m, o_c = occupancies(rho_m, rho_c, par)
+        room_m, room_c = one - o_m, one - o_c
+        return fma(free_m, room_m if room_m > zero else zero, p_m), fma(free_c, room_c if room_c > zero else zero, p_c)
 
     @jit
     def root(share_m, share_c, a_m, a_c, factor_m, factor_c, par):
@@ -234,14 +240,14 @@ def make_arz(gamma_m: float, gamma_c: float, dtype: type[np.floating[Any]], jit:
     return Closure(speeds, properties, wave_bounds, equilibrium_w, peak_density, density_at_speed)
 
 
-def make_jamiton(dtype: type[np.floating[Any]], jit: Callable[..., Any]) -> Closure:
+def make_jamiton(dtype: type[np.floating[Any]], target: Target) -> Closure:
     """The single-class set-up of a published instability, for validation; cars only.
 
     v = w - h, h = 25 r**0.2 / (1 - r)**0.1 [m/s], V_e = U(r) as below, r = a_cc rho_c. Class m rests.
 
     Seibold, Flynn, Kasimov & Rosales (2013), Netw. Heterog. Media 8(3):745-772; constants of their published code.
     """
-    zero, one = dtype(0), dtype(1)
+    jit, zero, one = target.jit, dtype(0), dtype(1)
     tiny = dtype(1e-12)
 
     @jit

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from arz_model.target import Target
+
 SCHEMES = ("hll", "minmod", "van_leer", "weno5")
 """First order; MUSCL with one of two limiters; WENO of fifth order."""
 
@@ -32,9 +34,10 @@ SCHEME: dict[str, Scheme] = {
 """Gottlieb, Shu & Tadmor (2001), SIAM Review 43(1):89-112 for the steps; Zhang & Shu (2010) for the last CFL number."""
 
 
-def make_slope(scheme: str, dtype: type[np.floating[Any]], jit: Callable[..., Any]) -> Callable[..., Any]:
-    """The limited half slope of MUSCL, a function of the two one-sided differences."""
-    zero, half, tiny = dtype(0), dtype(0.5), dtype(1e-30)
+def make_slopes(scheme: str, dtype: type[np.floating[Any]], target: Target) -> Callable[..., Any]:
+    """The limited half slopes of MUSCL for two quantities, a function of the one-sided differences a, b and c, d."""
+    jit = target.jit
+    zero, one, half, tiny = dtype(0), dtype(1), dtype(0.5), dtype(1e-30)
 
     @jit
     def minmod(a, b):
@@ -44,21 +47,28 @@ def make_slope(scheme: str, dtype: type[np.floating[Any]], jit: Callable[..., An
         return half * ((low if low > zero else zero) + (high if high < zero else zero))
 
     @jit
-    def van_leer(a, b):
-        """Half of the harmonic mean 2ab / (a + b) where both differences have one sign, else 0."""
-        product = a * b
-        total = a + b
-        size = total * total
-        return product * total / (size if size > tiny else tiny) if product > zero else zero
+    def both_minmod(a, b, c, d):
+        """minmod of either pair."""
+        return minmod(a, b), minmod(c, d)
 
-    return minmod if scheme == "minmod" else van_leer
+    @jit
+    def both_van_leer(a, b, c, d):
+        """Half of the harmonic mean, ab / (a + b), where both differences have one sign, else 0; one division."""
+        first, second = a * b, c * d
+        some, some_too = first > tiny, second > tiny
+        sum_1, sum_2 = a + b if some else one, c + d if some_too else one
+        scale = one / (sum_1 * sum_2)
+        return first * (sum_2 * scale) if some else zero, second * (sum_1 * scale) if some_too else zero
+
+    return both_minmod if scheme == "minmod" else both_van_leer
 
 
-def make_weno5(dtype: type[np.floating[Any]], jit: Callable[..., Any]) -> Callable[..., Any]:
+def make_weno5(dtype: type[np.floating[Any]], target: Target) -> Callable[..., Any]:
     """Fifth-order WENO: the value at the right face of the middle of five cells.
 
     Jiang & Shu (1996), J. Comput. Phys. 126(1):202-228. Mirror the arguments for the left face.
     """
+    jit = target.jit
     c13_12, quarter, sixth = dtype(13.0 / 12.0), dtype(0.25), dtype(1.0 / 6.0)
     two, three, four, five, seven, eleven = dtype(2), dtype(3), dtype(4), dtype(5), dtype(7), dtype(11)
     d0, d1, d2 = dtype(0.1), dtype(0.6), dtype(0.3)

@@ -20,6 +20,7 @@ from arz_model.physics import closure_key, make_closure, parameter_vector
 from arz_model.reconstruction import SCHEME, SCHEMES
 from arz_model.state import N_TOTALS, Observables, copy_into
 from arz_model.step_cpu import make_advance
+from arz_model.target import PLAIN
 
 log = logging.getLogger(__name__)
 
@@ -227,7 +228,7 @@ class Solver:
     def speed(self, segment: str | int = 0) -> NDArray[np.floating]:
         """v_i, (B, 2, n_cells) [m/s], evaluated cell by cell: for looking, not for loops."""
         rho, w = self.density(segment), self.driver_property(segment)
-        closure = make_closure(closure_key(self.parameters), np.float64, lambda function: function)
+        closure = make_closure(closure_key(self.parameters), np.float64, PLAIN)
         par = tuple(float(x) for x in self._par)
         numbers = np.frompyfunc(lambda m, c, p, q: closure.speeds(m, c, p, q, par), 4, 2)
         v_m, v_c = numbers(rho[:, 0], rho[:, 1], w[:, 0], w[:, 1])

@@ -19,6 +19,7 @@ from arz_model.junction import make_junction
 from arz_model.kernel_cache import keep_on_disk, named_for
 from arz_model.network import BEGIN
 from arz_model.reconstruction import SCHEME
+from arz_model.target import Target, multiply_add, prefer_widest_vectors
 
 VECTOR = 32
 """Bytes of the vectors that loops over road ends are padded to."""
@@ -40,21 +41,21 @@ def compile_loop(kind: Kind, **options: Any) -> Callable[[Callable[..., Any]], A
     return compile_function
 
 
-def compile_scalar(kind: Kind) -> Callable[[Callable[..., Any]], Any]:
+def target_cpu(kind: Kind) -> Target:
     """The same for what a loop calls; always inlined, or LLVM leaves calls in long bodies and they stay scalar."""
-    return compile_loop(kind, forceinline=True)
+    return Target(compile_loop(kind, forceinline=True), multiply_add)
 
 
 @cache
 def cpu_cells(kind: Kind) -> Cells:
     """The functions of one cell, compiled for the CPU; offsets are unsigned, or every access would test for a sign."""
-    return make_cells(kind, compile_scalar(kind), np.uint64)
+    return make_cells(kind, target_cpu(kind), np.uint64)
 
 
 @cache
 def cpu_ends(kind: Kind) -> Ends:
     """The functions of the ends of one segment, likewise."""
-    return make_ends(kind, compile_scalar(kind), np.uint64)
+    return make_ends(kind, target_cpu(kind), np.uint64)
 
 
 @cache
@@ -71,7 +72,7 @@ def build_advance(kind: Kind) -> Callable[..., None]:
     demands, admits, counts = make_end_loops(kind)
     dtype = np.dtype(kind.dtype).type
     look, put = cpu_ends(kind).look, cpu_ends(kind).put
-    mix, join, press = make_junction(kind.width, dtype, compile_scalar(kind), np.uint64)
+    mix, join, press = make_junction(kind.width, dtype, target_cpu(kind), np.uint64)
     fill = cells.fill
     zero = dtype(0)
     origin, inside = np.int64(0), np.int64(BEGIN)  # of a type: loops are compiled again for each literal number
@@ -216,36 +217,42 @@ def make_loops(kind: Kind) -> tuple[Callable[..., None], ...]:
     @compile_loop(kind)
     def refresh(u, begin, end, v_queue, par):
         """Speeds, eigenvalue bounds and queue sums of cells."""
+        prefer_widest_vectors()
         for i in range(np.uint64(begin), np.uint64(end)):
             refresh_cell(u, i, v_queue, par)
 
     @compile_loop(kind)
     def faces(u, begin, end, par):
         """States and waves at both ends of cells."""
+        prefer_widest_vectors()
         for i in range(np.uint64(begin), np.uint64(end)):
             ends_of_cell(u, i, par)
 
     @compile_loop(kind)
     def fluxes(u, begin, end):
         """Fluxes through the left faces of cells."""
+        prefer_widest_vectors()
         for i in range(np.uint64(begin), np.uint64(end)):
             flux(u, i)
 
     @compile_loop(kind)
     def update(u, n, keep):
         """One Runge-Kutta stage of all cells."""
+        prefer_widest_vectors()
         for i in range(first, np.uint64(n)):
             update_cell(u, i, keep)
 
     @compile_loop(kind)
     def relax(u, n, decay_m, decay_c, par):
         """Exact relaxation of all cells."""
+        prefer_widest_vectors()
         for i in range(first, np.uint64(n)):
             relax_cell(u, i, decay_m, decay_c, par)
 
     @compile_loop(kind)
     def clamp(u, n, segments, par):
         """Hold speeds at contacts in all cells but those at joined ends, where traffic is stopped or let go."""
+        prefer_widest_vectors()
         for s in range(segments.shape[0]):
             inner = np.uint64(segments[s, 3])
             for i in range(np.uint64(segments[s, 0]) + inner, np.uint64(segments[s, 1]) + one - inner):
@@ -254,12 +261,14 @@ def make_loops(kind: Kind) -> tuple[Callable[..., None], ...]:
     @compile_loop(kind)
     def renew(u, begin, end, keep, decay_m, decay_c, v_queue, par):
         """Update, relaxation and refresh of cells, in one pass over memory."""
+        prefer_widest_vectors()
         for i in range(np.uint64(begin), np.uint64(end)):
             renew_cell(u, i, keep, decay_m, decay_c, v_queue, par)
 
     @compile_loop(kind)
     def renew_stage(u, begin, end, keep, par):
         """Update and refresh of cells, in one pass over memory."""
+        prefer_widest_vectors()
         for i in range(np.uint64(begin), np.uint64(end)):
             renew_stage_cell(u, i, keep, par)
 

@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 from numba import cuda
+from numba.core import config
 
 from arz_model.cells import BEFORE, QUEUE_C, QUEUE_M, START_C, START_M, Kind, make_cells
 from arz_model.ends import ARRIVING, N_SUMS, QUEUE, QUEUE_BEFORE, SUMS, make_ends
 from arz_model.junction import make_junction
 from arz_model.network import BEGIN
 from arz_model.reconstruction import SCHEME
+from arz_model.target import Target, fma_of_scalars
 
 THREADS = 128
 """Threads of a block: of one road."""
@@ -30,15 +32,25 @@ def compile_device(function: Callable[..., Any]) -> Callable[..., Any]:
     return cuda.jit(device=True, inline="always")(function)
 
 
+@compile_device
+def fma(x, y, z):
+    """x y + z, rounded once."""
+    return cuda.fma(x, y, z)
+
+
+TARGET = Target(compile_device, fma_of_scalars if config.ENABLE_CUDASIM else fma)  # type: ignore[attr-defined]
+"""The GPU; numba's simulator of it rounds twice in its own `fma`."""
+
+
 def make_kernel(kind: Kind) -> Callable[..., None]:
     """The Python function of the kernel of one kind, for `cuda.jit` or for `cuda.compile_ptx`."""
     dtype = np.dtype(kind.dtype).type
-    cells = make_cells(kind, compile_device, np.uint64)
+    cells = make_cells(kind, TARGET, np.uint64)
     refresh, ends_of_cell, flux, update = cells.refresh, cells.ends_of_cell, cells.flux, cells.update
     relax, clamp, renew, renew_stage = cells.relax, cells.clamp, cells.renew, cells.renew_stage
     fill = cells.fill
-    look, demand, admit, put, count = make_ends(kind, compile_device, np.uint64)
-    mix, join, press = make_junction(kind.width, dtype, compile_device, np.uint64)
+    look, demand, admit, put, count = make_ends(kind, TARGET, np.uint64)
+    mix, join, press = make_junction(kind.width, dtype, TARGET, np.uint64)
     zero, two = dtype(0), dtype(2)
     stride, scheme = kind.stride, SCHEME[kind.scheme]
     first_order, clamped = kind.scheme == "hll", kind.clamp
@@ -223,9 +235,9 @@ def make_advance(kind: Kind) -> Callable[..., None]:
 def max_registers(kind: Kind, arch: tuple[int, int]) -> int | None:
     """Registers a thread that the assembler is held to: only where it then spills nothing (see benchmarks.ptx).
 
-    None for the P100, and for what is older: numba's simulator says it is, and knows no such limit.
+    None for what is older than the P100, as numba's simulator says it is, and there with nodes.
     """
-    if arch < (7, 0):
+    if arch < (6, 0) or (arch < (7, 0) and kind.nodes):
         return None
     return 64 if kind.dtype == "float32" else 96
 

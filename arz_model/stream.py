@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from arz_model.physics import Closure
+from arz_model.target import Target
 
 TINY = 1e-30
 """Below this density [veh/m] or flow [veh/s] nothing is sent: its reciprocal would overflow."""
@@ -31,8 +32,9 @@ class Stream(NamedTuple):
     supply: Callable[..., Any]
 
 
-def make_stream(closure: Closure, dtype: type[np.floating[Any]], jit: Callable[..., Any]) -> Stream:
-    """Demand and supply for one closure, in `dtype`, compiled by `jit`."""
+def make_stream(closure: Closure, dtype: type[np.floating[Any]], target: Target) -> Stream:
+    """Demand and supply for one closure, in `dtype`, compiled for `target`."""
+    jit = target.jit
     zero, one, tiny = dtype(0), dtype(1), dtype(TINY)
     speeds = closure.speeds
     peak_density = closure.peak_density

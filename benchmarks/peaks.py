@@ -33,10 +33,10 @@ OF_BARS = {("float64", 1): 121.5, ("float64", 2): 235.6, ("float32", 1): 241.6, 
 """FMA peaks [GFLOP/s] of the machine that bars in nanoseconds were measured on, by type and threads."""
 
 
-def make_multiply_add(length: int, fused: bool) -> Callable[..., None]:
-    """Multiply-adds on so many numbers, n times over; their number is compiled in, and they stay in registers."""
+def make_multiply_add(length: int) -> Callable[..., None]:
+    """Fused multiply-adds on so many numbers, n times over; their number is compiled in, and they stay in registers."""
 
-    @njit(fastmath={"contract"} if fused else False, nogil=True)
+    @njit(fastmath={"contract"}, nogil=True)
     def multiply_add(n, a, x, y):
         for _ in range(n):
             for j in range(length):
@@ -91,10 +91,10 @@ def nanoseconds(loop: Callable[..., None], length: int, dtype: str, n_threads: i
         return repeat(run, 30)[0] / n / length / n_threads * 1e9
 
 
-def multiply_add_peak(dtype: str, n_threads: int = 1, fused: bool = True) -> float:
-    """GFLOP/s of multiply-adds, fused or one after the other."""
+def multiply_add_peak(dtype: str, n_threads: int = 1) -> float:
+    """GFLOP/s of fused multiply-adds."""
     lengths = [length * 4 // np.dtype(dtype).itemsize for length in LENGTHS]
-    return 2 / min(nanoseconds(make_multiply_add(length, fused), length, dtype, n_threads) for length in lengths)
+    return 2 / min(nanoseconds(make_multiply_add(length), length, dtype, n_threads) for length in lengths)
 
 
 def bandwidth() -> float:
@@ -107,7 +107,9 @@ class Work(NamedTuple):
     """What a cell and sub-step asks of the processor; NaN where it could not be counted."""
 
     flop: float
-    """All operations, divisions and square roots included."""
+    """All operations, divisions and square roots included; two where a product is added."""
+    instructions: float
+    """The same, one where a product is added."""
     divisions: float
     roots: float
 
@@ -122,8 +124,6 @@ class Machine:
         measured = json.loads(subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout)
         self.peaks = {(dtype, n): measured["fma"][f"{dtype} {n}"] for dtype, n in OF_BARS}
         """GFLOP/s of fused multiply-adds, by type and threads."""
-        self.unfused: dict[str, float] = measured["unfused"]
-        """GFLOP/s of multiplications and additions, one thread."""
         self.division: dict[str, float] = measured["division"]
         self.root: dict[str, float] = measured["root"]
         """Nanoseconds of one, in vectors, one thread."""
@@ -132,16 +132,15 @@ class Machine:
     def __str__(self) -> str:
         lines = [f"FMA peak {peak:.0f} GFLOP/s, {dtype}, {n} threads" for (dtype, n), peak in self.peaks.items()]
         lines += [
-            f"multiplications and additions {self.unfused[dtype]:.0f} GFLOP/s, a division {self.division[dtype]:.3f}, "
-            f"a square root {self.root[dtype]:.3f} ns, {dtype}, 1 threads"
+            f"a division {self.division[dtype]:.3f}, a square root {self.root[dtype]:.3f} ns, {dtype}, 1 threads"
             for dtype in DTYPES
         ]
         return "\n".join([*lines, f"triad {self.triad:.1f} GB/s, one thread"])
 
     def floor(self, work: Work, dtype: str) -> float:
-        """Time of this work on one thread [ns] where only the busiest unit counts, and nothing is fused."""
+        """Time of this work on one thread [ns] where only the busiest unit counts: arithmetic, or divisions."""
         divider = work.divisions * self.division[dtype] + work.roots * self.root[dtype]
-        return max(work.flop / self.unfused[dtype], divider)
+        return max(2 * work.instructions / self.peaks[dtype, 1], divider)
 
     def verdict(self, value: float, bar: float, dtype: str = "float64", n_threads: int = 1) -> str:
         """How a time stands to its bar, as it is and scaled to this machine's peak."""
@@ -154,7 +153,6 @@ def main() -> None:
         json.dumps(
             {
                 "fma": {f"{dtype} {n}": multiply_add_peak(dtype, n) for dtype, n in OF_BARS},
-                "unfused": {dtype: multiply_add_peak(dtype, fused=False) for dtype in DTYPES},
                 "division": {dtype: nanoseconds(divide, 512, dtype) for dtype in DTYPES},
                 "root": {dtype: nanoseconds(take_root, 512, dtype) for dtype in DTYPES},
                 "triad": bandwidth(),

@@ -3,8 +3,7 @@
 Medians and minima of repeated calls, beside what this machine could do at most, measured in the same run. Bars are in
 nanoseconds of another machine (`peaks.OF_BARS`); each is printed as it stands and scaled by the ratio of the FMA peaks,
 which is what it asks of this one. The floor is the time that the operations of a cell take where only the busiest unit
-counts: multiplications and additions not fused, as results shall be the same bits on every processor, or divisions and
-square roots.
+counts: arithmetic in vectors, or divisions and square roots.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from arz_model.cells import N_ROWS
-from arz_model.network import Network, Segment
+from arz_model.network import BEGIN, Network, Segment
 from arz_model.parameters import Parameters
 from arz_model.solver import Solver
 from arz_model.step_cpu import make_loops
@@ -51,24 +50,25 @@ def road(n_cells: int, n_roads: int = 1, n_threads: int = 1, **options: object) 
 def work_of_cell_step(solver: Solver) -> Work:
     """Floating-point work of a first-order sub-step of one cell, counted in the machine code of its loops.
 
-    A cell takes three divisions, two of them in `renew`: they tell how many cells one turn of a loop does. NaN where
-    the code is not that of an x86 processor.
+    A cell takes one division in each of two loops: they tell how many cells one turn of a loop does. NaN where the code
+    is not that of an x86 processor.
     """
     loops, number = make_loops(solver.kind), solver.dtype.type
     u, par = np.zeros(N_ROWS["hll"] * solver.kind.stride, solver.dtype), tuple(number(x) for x in range(1, 8))
-    flop = roots = 0.0
-    for loop, arguments, divisions in (
-        (loops[2], (u, 8, 208), 1),
-        (loops[6], (u, 8, 208, number(0.0), number(0.9), number(0.8), number(1.0), par), 2),
+    flop = instructions = roots = 0.0
+    for loop, arguments in (
+        (loops[2], (u, BEGIN, BEGIN + 200)),
+        (loops[6], (u, BEGIN, BEGIN + 200, number(0.0), number(0.9), number(0.8), number(1.0), par)),
     ):
         loop(*arguments)
         (assembly,) = loop.inspect_asm().values()  # type: ignore[attr-defined]
         turns = [ARITHMETIC.findall(block) for block in re.split(r"^\.L\w+:", assembly, flags=re.MULTILINE)]
         turn = max(turns, key=len)
-        cells = turn.count("div") / divisions or math.nan
+        cells = turn.count("div") or math.nan
+        instructions += len(turn) / cells
         flop += sum(1 + name.startswith("f") for name in turn) / cells
         roots += turn.count("sqrt") / cells
-    return Work(flop, 3.0, roots)
+    return Work(flop, instructions, 2.0, roots)
 
 
 def cell_step(solver: Solver, n_steps: int, n: int = 40) -> tuple[float, float]:

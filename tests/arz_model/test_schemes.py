@@ -5,9 +5,10 @@ import pytest
 
 from arz_model.network import Network, Segment
 from arz_model.parameters import Parameters
-from arz_model.reconstruction import make_slope, make_weno5
+from arz_model.reconstruction import make_slopes, make_weno5
 from arz_model.reference import dispersion, naive_steps
 from arz_model.solver import Solver
+from arz_model.target import PLAIN
 from arz_model.validation import (
     FOREVER,
     JAMITON_DENSITY,
@@ -20,10 +21,6 @@ from arz_model.validation import (
     road,
     translation_error,
 )
-
-
-def plain(function):
-    return function
 
 
 @pytest.mark.parametrize(
@@ -44,7 +41,7 @@ def test_observed_order_is_at_least(scheme, closure, cells, order):
 
 
 def test_weno5_is_exact_for_quadratics():
-    weno = make_weno5(np.float64, plain)
+    weno = make_weno5(np.float64, PLAIN)
     edges = np.arange(6.0) - 2.5
     for power in range(3):
         averages = np.diff(edges ** (power + 1)) / (power + 1)
@@ -54,11 +51,12 @@ def test_weno5_is_exact_for_quadratics():
 
 @pytest.mark.parametrize("limiter", ["minmod", "van_leer"])
 def test_limiters_keep_a_straight_line_and_flatten_an_extremum(limiter):
-    slope = make_slope(limiter, np.float64, plain)
-    assert slope(0.3, 0.3) == pytest.approx(0.15)
-    assert slope(0.3, -0.2) == 0.0
-    assert slope(-0.1, 0.0) == 0.0
-    assert abs(slope(0.1, 0.4)) <= 0.1
+    slopes = make_slopes(limiter, np.float64, PLAIN)
+    assert slopes(0.3, 0.3, -0.5, -0.5) == pytest.approx((0.15, -0.25))
+    assert slopes(0.3, -0.2, -0.1, 0.0) == (0.0, 0.0)
+    steep, flat = slopes(0.1, 0.4, 0.0, 0.0)
+    assert 0.0 < steep <= 0.1
+    assert flat == 0.0
 
 
 @pytest.mark.parametrize(

@@ -35,10 +35,10 @@ def test_hot_loops_use_packed_arithmetic(dtype, closure, scheme):
     u = np.zeros(N_ROWS[scheme] * kind.stride, number)
     par = tuple(number(x) for x in (4.0, 1.6, 4.0, 4.0, 20.0, 20.0, 25.0))
     calls = {
-        "faces": (u, 8, 208, par),
-        "fluxes": (u, 8, 208),
-        "renew": (u, 8, 208, number(0.5), number(0.9), number(0.8), number(1.0), par),
-        "renew_stage": (u, 8, 208, number(0.5), par),
+        "faces": (u, 16, 208, par),
+        "fluxes": (u, 16, 208),
+        "renew": (u, 16, 208, number(0.5), number(0.9), number(0.8), number(1.0), par),
+        "renew_stage": (u, 16, 208, number(0.5), par),
     }
     for name in WHOLE[scheme]:
         check_packed(loops[name], calls[name], dtype)
