@@ -285,6 +285,14 @@ def write(all_found: list[dict[str, Any]], seconds: float, n_found: int) -> None
     total = sum(len(found["bars"]) for found in all_found)
     trained = sum(map(wall_time, {folder for found in all_found for folder in found["folders"]}))
     first, last = tuning.TEST_SEEDS[0], tuning.TEST_SEEDS[-1]
+    crossing = [found for found in all_found if found["case"].scenario == "crossing"]
+    same_pace = ("actuated, 5 s", 0.0)
+    ahead = [
+        found["case"].demand
+        for found in crossing
+        for name, share, _, passed, _ in found["bars"]
+        if passed and (name, share) == same_pace
+    ]
     head = f"""# What trained agents gain
 
 Written by `make results` (`python -m benchmarks.results`) on {os.cpu_count()} cores, Python
@@ -292,7 +300,8 @@ Written by `make results` (`python -m benchmarks.results`) on {os.cpu_count()} c
 the call that wrote this page {seconds / 60:.0f} minutes, tunings and comparisons included;
 {n_found} trainings were finished before it.
 {reached} of {total} bars are reached, each by all of {len(SEEDS)} training seeds; those that are not are printed as
-not reached.
+not reached. On the crossing all agents are below the actuated controller that decides as often as they do in
+{len(ahead)} of {len(crossing)} demands ({", ".join(ahead) or "none"}).
 
 Agents are PPO with the recipes of `arz_model/recipes`, trained through `python -m kernel`: one for each scenario and
 seed, on one demand profile, judged on every profile below; they decide every 5 s. Baselines are tuned for each profile

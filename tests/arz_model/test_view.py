@@ -90,7 +90,7 @@ def test_the_roads_of_the_present_phase_come_first_the_fullest_before_the_others
     order = [i for road in ("west", "east", "south", "north") for i in blocks[road]]
     np.testing.assert_array_equal(relative[: len(order)], absolute[order])
     seen_as = gymnasium.make("arz_model:TrafficSignal-v0", scenario="crossing", view="relative").unwrapped
-    assert seen_as.observation_names[0] == "present phase, fullest road 0-30 m"
+    assert seen_as.observation_names[0] == "present phase, fullest road 0-20 m"
     assert seen_as.observation_names[len(order) - 1] == "phase +1, second road entrance"
 
 
