@@ -33,6 +33,7 @@ ONE_THREAD: tuple[tuple[str, dict[str, object], float], ...] = (
     ("G float64", {}, 1.5),
     ("G float32", {"dtype": "float32"}, 0.95),
     ("P float64", {"closure": "arz"}, 2.0),
+    ("G float64, MUSCL minmod", {"scheme": "minmod"}, 8.0),
     ("G float64, MUSCL van Leer", {"scheme": "van_leer"}, 8.0),
 )
 

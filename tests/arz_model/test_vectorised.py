@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from numba.core.codegen import get_host_cpu_features
 
 from arz_model.cells import N_ROWS, Kind, stride_for
 from arz_model.ends import N_END_ROWS
@@ -28,7 +29,7 @@ X86 = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="
 )
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_hot_loops_use_packed_arithmetic(dtype, closure, scheme):
-    """Each loop of a sub-step multiplies, divides and stores several cells at once."""
+    """Each loop of a sub-step multiplies, adds and divides several cells at once, as many as the processor can."""
     kind = Kind(closure, dtype, scheme, False, True, False, stride_for(200), 8)
     loops = dict(zip(NAMES, make_loops(kind), strict=True))
     number = np.dtype(dtype).type
@@ -40,8 +41,13 @@ def test_hot_loops_use_packed_arithmetic(dtype, closure, scheme):
         "renew": (u, 16, 208, number(0.5), number(0.9), number(0.8), number(1.0), par),
         "renew_stage": (u, 16, 208, number(0.5), par),
     }
+    features = get_host_cpu_features().split(",")
     for name in WHOLE[scheme]:
-        check_packed(loops[name], calls[name], dtype)
+        assembly = check_packed(loops[name], calls[name], dtype)
+        if "+fma" in features:
+            assert re.search(r"\bvfn?m(add|sub)\d+p[ds]\b", assembly), f"{name}: no packed fused multiply-add"
+        if "+avx512f" in features:
+            assert "zmm" in assembly, f"{name}: vectors of half the width that there is"
 
 
 @X86
@@ -63,6 +69,7 @@ def check_packed(loop, arguments, dtype):
     for operation in ("mul", "div"):
         packed = re.search(rf"\bv?{operation}p{'d' if dtype == 'float64' else 's'}\b", assembly)
         assert packed, f"{loop.__name__}: no packed {operation}"
+    return assembly
 
 
 def test_time_loop_counts_no_references():
