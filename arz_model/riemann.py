@@ -49,7 +49,7 @@ def make_riemann(dtype: type[np.floating[Any]], target: Target) -> Riemann:
 
     @jit
     def hll_rates(v_l, v_r, s_l, s_r):
-        """(r_l, r_r) [m2/s2]: how what travels at v_l on the left and at v_r on the right crosses a face.
+        """(r_l, r_r) [m**2/s**2]: how what travels at v_l on the left and at v_r on the right crosses a face.
 
         The flux of any quantity q that is carried along is (r_l q_l + r_r q_r) / (s_r - s_l), r_l >= 0 >= r_r: the HLL
         flux (s_r q_l v_l - s_l q_r v_r + s_l s_r (q_r - q_l)) / (s_r - s_l) in order of its states. Harten, Lax &
