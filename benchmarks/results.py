@@ -164,14 +164,14 @@ def compare(case: Case) -> dict[str, Any]:
     folders = [WORK / recipe(case.scenario, seed).run_id for seed in SEEDS]
     chosen = [best_checkpoint(folder) for folder in folders]
     models = [load_policy(path).model for path in chosen]
-    interval, view = scenario.decision_interval, recipe(case.scenario, SEEDS[0]).env_kwargs.get("view", "absolute")
+    interval, env_kwargs = scenario.decision_interval, recipe(case.scenario, SEEDS[0]).env_kwargs
     agents = [
-        drive(Policy(model, f"agent, seed {seed}", interval, view), scenario, seeds)
+        drive(Policy(model, f"agent, seed {seed}", interval, env_kwargs), scenario, seeds)
         for model, seed in zip(models, SEEDS, strict=True)
     ]
     controls = [
         drive(RandomPhase(name="random policy"), scenario, seeds),
-        drive(Policy(models[0], "agent, shuffled observations", interval, view, shuffled=True), scenario, seeds),
+        drive(Policy(models[0], "agent, shuffled observations", interval, env_kwargs, shuffled=True), scenario, seeds),
     ]
     by_name = {result.name: result for result in baselines}
     return {
@@ -286,6 +286,7 @@ def write(all_found: list[dict[str, Any]], seconds: float, n_found: int) -> None
     trained = sum(map(wall_time, {folder for found in all_found for folder in found["folders"]}))
     first, last = tuning.TEST_SEEDS[0], tuning.TEST_SEEDS[-1]
     crossing = [found for found in all_found if found["case"].scenario == "crossing"]
+    folders = {found["case"].scenario: found["folders"] for found in all_found}
     same_pace = ("actuated, 5 s", 0.0)
     ahead = [
         found["case"].demand
@@ -293,6 +294,19 @@ def write(all_found: list[dict[str, Any]], seconds: float, n_found: int) -> None
         for name, share, _, passed, _ in found["bars"]
         if passed and (name, share) == same_pace
     ]
+    summary = (
+        f"On the crossing all agents are below the actuated controller that decides as often as they do in\n"
+        f"{len(ahead)} of {len(crossing)} demands ({', '.join(ahead) or 'none'}).\n"
+        if crossing
+        else ""
+    )
+    finer = [name for name in folders if "change_step_s" in recipe(name, SEEDS[0]).env_kwargs]
+    foresight = (
+        f"Agents of {', '.join(finer)} say with a decision at which second of its\n"
+        "5 s a change begins; they see nothing in between. The actuated controller of 5 s changes at once or not.\n"
+        if finer
+        else ""
+    )
     head = f"""# What trained agents gain
 
 Written by `make results` (`python -m benchmarks.results`) on {os.cpu_count()} cores, Python
@@ -300,11 +314,11 @@ Written by `make results` (`python -m benchmarks.results`) on {os.cpu_count()} c
 the call that wrote this page {seconds / 60:.0f} minutes, tunings and comparisons included;
 {n_found} trainings were finished before it.
 {reached} of {total} bars are reached, each by all of {len(SEEDS)} training seeds; those that are not are printed as
-not reached. On the crossing all agents are below the actuated controller that decides as often as they do in
-{len(ahead)} of {len(crossing)} demands ({", ".join(ahead) or "none"}).
-
+not reached.
+{summary}
 Agents are PPO with the recipes of `arz_model/recipes`, trained through `python -m kernel`: one for each scenario and
-seed, on one demand profile, judged on every profile below; they decide every 5 s. Baselines are tuned for each profile
+seed, on one demand profile, judged on every profile below; they decide every 5 s.
+{foresight}Baselines are tuned for each profile
 on demand seeds {TUNED[0]}-{TUNED[-1]}; agents are validated on seeds of their own (1,000,000 and up), and the
 checkpoint with the best validation return counts. All are compared on the {len(tuning.TEST_SEEDS)} held-out episodes
 of demand seeds {first}-{last}: the same vehicles for each. Numbers are means with 95 % t-intervals over episodes;
@@ -314,7 +328,6 @@ arrived, entrance queues included, over one hour that begins with empty roads. D
 noise. Traffic is simulated by the model that the agents were trained on.
 
 """
-    folders = {found["case"].scenario: found["folders"] for found in all_found}
     parts = [section(found) for found in all_found] + [training(*item) for item in folders.items()]
     PAGE.write_text(head + "\n".join(parts), encoding="utf-8")
 

@@ -10,6 +10,11 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from arz_model.control.controllers import Policy
+    from arz_model.control.scenarios import Scenario
 
 NOT_COMPARED = 1
 FIRST_SEED = 1_000
@@ -62,11 +67,10 @@ def _compare(arguments: argparse.Namespace) -> None:
     scenario = scenarios.choose(scenarios.load(name), demand, interval)
     controllers: list[Controller] = [by_name(text) for text in arguments.controllers or list(CONTROLLERS)]
     for path, found in trained:
-        view = found.run.env_kwargs.get("view", "absolute")
-        controllers.append(
-            Policy(found.model, f"{found.run.run_id} t{found.num_timesteps}", scenario.decision_interval, view)
-        )
-        _require_same_shape(path, found, scenario)
+        agent = f"{found.run.run_id} t{found.num_timesteps}"
+        policy = Policy(found.model, agent, scenario.decision_interval, found.run.env_kwargs)
+        _require_same_shape(path, policy, found.model, scenario)
+        controllers.append(policy)
     seeds = range(FIRST_SEED, FIRST_SEED + arguments.seeds)
     results = [comparison.drive(controller, scenario, seeds, device=arguments.device) for controller in controllers]
     baseline = results[0]
@@ -85,16 +89,23 @@ def _compare(arguments: argparse.Namespace) -> None:
     )
 
 
-def _require_same_shape(path: Path, found: object, scenario: object) -> None:
+def _require_same_shape(path: Path, policy: Policy, model: Any, scenario: Scenario) -> None:
     from arz_model.control.batch import TrafficBatch
+    from arz_model.control.env import make_spaces
     from arz_model.parameters import ParameterError
 
-    size = TrafficBatch(scenario).observer.size  # type: ignore[arg-type]
-    wanted = found.model.observation_space.shape[0]  # type: ignore[attr-defined]
-    if size != wanted:
+    observation, action = make_spaces(TrafficBatch(scenario, **policy.interface))
+    wanted: tuple[int, ...] = model.observation_space.shape
+    seen = observation.shape or ()
+    if seen != wanted:
         raise ParameterError(
-            f"{path.name} was trained on observations of {wanted} numbers; this scenario has {size}. "
+            f"{path.name} was trained on observations of {wanted[0]} numbers; this scenario has {seen[0]}. "
             "Give the --scenario that it was trained on."
+        )
+    if action != model.action_space:
+        raise ParameterError(
+            f"{path.name} was trained to choose from {model.action_space}; here are {action}. "
+            "Give the --decision-interval-s that it was trained with."
         )
 
 

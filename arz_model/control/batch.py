@@ -48,6 +48,8 @@ class TrafficBatch:
     random_start : the first episode of each begins, with empty roads, at a random second of its demand, so that the
         episodes of a batch do not end together.
     view : absolute, or relative: see RelativeView.
+    change_step_s : seconds between the moments of an interval at which a change of phase may begin; a whole part of the
+        decision interval. When not given, a change begins with the interval or not at all.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class TrafficBatch:
         duration_s: int | None = None,
         random_start: bool = False,
         view: str = "absolute",
+        change_step_s: int | None = None,
         n_threads: int = 1,
     ) -> None:
         if isinstance(reward, str) and reward not in REWARDS:
@@ -77,8 +80,15 @@ class TrafficBatch:
             n_threads=n_threads,
             v_queue=self.scenario.observation.queue_speed,
         )
-        self.signals = Signals(self.scenario.intersections, network, n, round(1.0 / self.solver.dt))
         self.interval = self.scenario.decision_interval
+        step = self.interval if change_step_s is None else change_step_s
+        if step < 1 or self.interval % step:
+            raise scenarios.ScenarioError(
+                f"change_step_s must be a whole part of the decision interval of {self.interval} s; got {step!r}."
+            )
+        steps_per_second = round(1.0 / self.solver.dt)
+        moments = range(0, self.interval * steps_per_second, step * steps_per_second)
+        self.signals = Signals(self.scenario.intersections, network, n, steps_per_second, moments)
         self.observer = Observer(
             self.scenario.observation, network, self.solver, self.signals, self.interval, view
         )  # fmt: skip
@@ -116,26 +126,45 @@ class TrafficBatch:
         """Observations of all episodes, float32 (B, size)."""
         return self.observer.observe(self.solver, self.solver.measured, self.signals)
 
-    def phases(self, actions: Any) -> NDArray[np.int64]:
-        """The phases (B, J) that an agent's actions ask for; they count from the present one in the relative view."""
-        wanted = np.asarray(actions, np.int64).reshape(self.signals.phase.shape)
-        if self.observer.view is None:
-            return wanted
-        outside = (wanted < 0) | (wanted >= self.signals.n_phases)
-        return np.where(outside, wanted, (self.signals.phase + wanted) % self.signals.n_phases)
+    @property
+    def n_actions(self) -> NDArray[np.int64]:
+        """(J,) actions of each intersection: its phases at once, and each other phase at each later moment."""
+        signals = self.signals
+        return signals.n_phases + (signals.n_phases - 1) * (len(signals.moments) - 1)
+
+    def requests(self, actions: Any) -> NDArray[np.int64]:
+        """An agent's actions (B, J) as `Signals` takes them.
+
+        Actions below the number of phases P name the phase, or in the relative view count on from the present one.
+        P + (k - 1) (P - 1) + s - 1 asks at moment k for the phase that is s on from the present one.
+
+        Raises
+        ------
+        ValueError
+            An action that there is not.
+        """
+        n, n_actions, present = self.signals.n_phases, self.n_actions, self.signals.phase
+        wanted = np.asarray(actions, np.int64).reshape(present.shape)
+        if (wanted < 0).any() or (wanted >= n_actions).any():
+            raise ValueError(f"actions must be below {n_actions.tolist()}; got {wanted.min()} to {wanted.max()}.")
+        at_once, later = wanted < n, wanted - n
+        on = np.where(at_once, wanted if self.observer.view else wanted - present, later % np.maximum(n - 1, 1) + 1)
+        moment = np.where(at_once, 0, later // np.maximum(n - 1, 1) + 1)
+        return np.asarray((present + on) % n + n * moment, np.int64)
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """(B, sum of phases) actions that would not be held: the present phase's, the others' once they may begin."""
+        """(B, n) actions that would not be held, by intersection: the present phase, and others once they may begin."""
         free = self.signals.may_change()
         parts = []
         for j, n in enumerate(self.signals.n_phases):
             present = self.signals.phase[:, j, None] if self.observer.view is None else 0
-            parts.append((present == np.arange(n)) | free[:, j, None])
+            at_once = (present == np.arange(n)) | free[:, j, :1]
+            parts += [at_once, np.repeat(free[:, j, 1:], n - 1, axis=1)]
         return np.concatenate(parts, axis=1)
 
-    def step(self, phases: NDArray[np.int64], each_second: Callable[[Observables], None] | None = None) -> Transition:
-        """One decision interval with the phases asked for (B, J); `each_second` sees what each second of it brought."""
-        windows = self.signals.request(phases, self._n_steps)
+    def step(self, requests: NDArray[np.int64], each_second: Callable[[Observables], None] | None = None) -> Transition:
+        """One decision interval with the `requests` (B, J); `each_second` sees what each second of it brought."""
+        windows = self.signals.request(requests, self._n_steps)
         _gather(self.arrivals, self.seconds, self._arriving)
         if each_second is None:
             measured = self.solver.advance(self._n_steps, self._arriving, windows)

@@ -66,7 +66,7 @@ def drive(
         decision_interval_s=interval,
         duration_s=duration_s,
         device=device,
-        view=controller.view,
+        **controller.interface,
         n_threads=n_threads,
     )
     batch.reset(range(len(seeds)), [np.random.Generator(np.random.PCG64(seed)) for seed in seeds])

@@ -7,7 +7,8 @@ a parameter is a Setting it may differ by episode, so that a whole grid of param
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,23 +20,25 @@ from arz_model.parameters import ParameterError
 Actions = NDArray[np.int64]
 Setting = float | NDArray[Any]
 """One number for all episodes, or (B,)."""
+INTERFACE = ("view", "change_step_s")
+"""Arguments of TrafficBatch that decide what observations and actions mean."""
 MAX_PHASES = 16
 
 
 class Controller(Protocol):
-    """Chooses a phase for each intersection of each episode."""
+    """Chooses what to ask of each intersection of each episode."""
 
     name: str
     interval: int | None
     """Decision interval that it needs [s]; None takes the scenario's."""
-    view: str
-    """View of the observations that it acts on."""
+    interface: Mapping[str, Any]
+    """How it sees and acts: arguments of TrafficBatch, see INTERFACE."""
 
     def begin(self, batch: TrafficBatch) -> None:
         """New episodes have begun."""
 
     def act(self, batch: TrafficBatch, obs: NDArray[np.float32]) -> Actions:
-        """Phases (B, J) to ask for."""
+        """What to ask for (B, J): see Signals; a number below that of the phases asks for a phase at once."""
 
 
 class FixedTime:
@@ -47,7 +50,7 @@ class FixedTime:
     """
 
     interval: int | None = 1
-    view = "absolute"
+    interface: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(
         self, greens: Sequence[float] | NDArray[Any], offsets: Sequence[Setting] = (), name: str = "fixed time"
@@ -139,6 +142,8 @@ class Actuated:
     The next phase in order with a vehicle before its stop lines follows; where nobody waits elsewhere the green stays.
     """
 
+    interface: Mapping[str, Any] = MappingProxyType({})
+
     def __init__(
         self,
         detector_m: Setting = 40.0,
@@ -147,7 +152,7 @@ class Actuated:
         interval: int | None = 1,
         name: str = "actuated",
     ) -> None:
-        self.name, self.interval, self.view = name, interval, "absolute"
+        self.name, self.interval = name, interval
         self._detector, self._gap, self._max_green = detector_m, gap_veh, max_green_s
 
     def begin(self, batch: TrafficBatch) -> None:
@@ -183,7 +188,7 @@ class LongestQueue:
     """
 
     interval: int | None = 1
-    view = "absolute"
+    interface: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(
         self, slot_s: Setting = 20, hysteresis_veh: Setting = 6.0, pressure: bool = False, name: str = "longest queue"
@@ -226,7 +231,7 @@ class RandomPhase:
     """A phase at random at every decision."""
 
     interval: int | None = None
-    view = "absolute"
+    interface: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, seed: int = 0, name: str = "random") -> None:
         self.name, self._seed = name, seed
@@ -241,7 +246,7 @@ class RandomPhase:
 class Policy:
     """A stable-baselines3 model, acting deterministically.
 
-    view : of the observations that it was trained on.
+    env_kwargs : arguments of the environment that it was trained in; of these the view and the change step count.
     shuffled : give it another episode's observation instead of its own: a control that must fail.
     """
 
@@ -250,10 +255,11 @@ class Policy:
         model: Any,
         name: str = "agent",
         interval: int | None = None,
-        view: str = "absolute",
+        env_kwargs: Mapping[str, Any] = MappingProxyType({}),
         shuffled: bool = False,
     ) -> None:
-        self.name, self.interval, self.view, self._model, self._shuffled = name, interval, view, model, shuffled
+        self.name, self.interval, self._model, self._shuffled = name, interval, model, shuffled
+        self.interface: Mapping[str, Any] = {key: env_kwargs[key] for key in INTERFACE if key in env_kwargs}
 
     def begin(self, batch: TrafficBatch) -> None:
         self._generator = np.random.default_rng(0)
@@ -262,7 +268,7 @@ class Policy:
         if self._shuffled:
             obs = self._generator.permuted(obs, axis=1)
         actions, _ = self._model.predict(obs, deterministic=True)
-        return batch.phases(actions)
+        return batch.requests(actions)
 
 
 def near_matrix(batch: TrafficBatch, distance: float) -> NDArray[np.float64]:

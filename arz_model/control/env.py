@@ -36,6 +36,9 @@ class TrafficSignalEnv(gymnasium.Env[NDArray[np.float32], Any]):
     `action_masks()` says which actions would not be held. With `view="relative"` an action says how many phases on from
     the present one: 0 keeps it.
 
+    With `change_step_s` a change may begin later in the interval. Each intersection then has `n_phases + (n_phases - 1)
+    (n_moments - 1)` actions: after those above, for each later moment, the phase that is 1, 2, ... on from the present.
+
     ## Observation Space
 
     `Box(0, 1, (n,), float32)`; for each road with a stop line or an entrance, in the scenario's order, then for each
@@ -48,7 +51,7 @@ class TrafficSignalEnv(gymnasium.Env[NDArray[np.float32], Any]):
     | n_bins + 1         | entrance queue n / (n + entrance_scale_veh), on entrance roads      | 0   | 1   |
     | … (next road)      |                                                                    |     |     |
     | n - n_phases - 2 … | phase that is green, or will be after the change under way, one-hot | 0   | 1   |
-    | n - 2              | a change is under way                                              | 0   | 1   |
+    | n - 2              | part of the change under way that is still to come                 | 0   | 1   |
     | n - 1              | seconds of green so far over the maximum green                      | 0   | 1   |
 
     Densities and queues are given as their square roots. With `view="relative"` the roads of the present phase come
@@ -86,8 +89,9 @@ class TrafficSignalEnv(gymnasium.Env[NDArray[np.float32], Any]):
     `scenario` (name or path of a TOML file, default `"quick"`), `device` (`"auto"`, `"cpu"`, `"cuda"`), `reward` (name,
     default `"delay"`), `demand` (name of a profile of the scenario), `decision_interval_s` and `duration_s` (whole
     seconds; the scenario's own when not given), `random_start` (default false), `view`
-    (`"absolute"` or `"relative"`, default `"absolute"`), `render_mode` (`None` or `"ansi"`: one
-    line a road). `gymnasium.make_vec` and `arz_model.control.sb3.TrafficSignalVecEnv` step many in one kernel call.
+    (`"absolute"` or `"relative"`, default `"absolute"`), `change_step_s` (whole seconds, a part of the decision
+    interval; when not given, changes begin with intervals), `render_mode` (`None` or `"ansi"`: one line a road).
+    `gymnasium.make_vec` and `arz_model.control.sb3.TrafficSignalVecEnv` step many in one kernel call.
 
     ## Version History
 
@@ -106,6 +110,7 @@ class TrafficSignalEnv(gymnasium.Env[NDArray[np.float32], Any]):
         duration_s: int | None = None,
         random_start: bool = False,
         view: str = "absolute",
+        change_step_s: int | None = None,
         render_mode: str | None = None,
     ) -> None:
         if render_mode not in (None, *self.metadata["render_modes"]):
@@ -120,6 +125,7 @@ class TrafficSignalEnv(gymnasium.Env[NDArray[np.float32], Any]):
             duration_s=duration_s,
             random_start=random_start,
             view=view,
+            change_step_s=change_step_s,
         )
         self.observation_space, self.action_space = make_spaces(self.batch)
 
@@ -155,7 +161,7 @@ class TrafficSignalEnv(gymnasium.Env[NDArray[np.float32], Any]):
         return self.batch.observe()[0], {}
 
     def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        done = self.batch.step(self.batch.phases(action))
+        done = self.batch.step(self.batch.requests(action))
         return done.obs[0], float(done.rewards[0]), False, bool(done.over[0]), self.batch.figures(done.measured)
 
     def action_masks(self) -> NDArray[np.bool_]:
@@ -193,7 +199,7 @@ class TrafficSignalEnv(gymnasium.Env[NDArray[np.float32], Any]):
 
 def make_spaces(batch: TrafficBatch) -> tuple[spaces.Space[NDArray[np.float32]], spaces.Space[Any]]:
     """Observation and action space of one episode of `batch`."""
-    n_phases = batch.signals.n_phases
-    action = spaces.Discrete(int(n_phases[0])) if len(n_phases) == 1 else spaces.MultiDiscrete(n_phases)
+    n_actions = batch.n_actions
+    action = spaces.Discrete(int(n_actions[0])) if len(n_actions) == 1 else spaces.MultiDiscrete(n_actions)
     observation: Any = spaces.Box(0.0, 1.0, (batch.observer.size,), np.float32)
     return observation, action

@@ -40,7 +40,8 @@ class Observer:
                as many bins as fit on the road, at most `n_bins`
     queue    = vehicles slower than the queue speed, mean over the interval / vehicles of a full road, at most 1
     entrance = n / (n + entrance_scale) for n vehicles waiting to enter, where the road has an entrance
-    An intersection gives its phase one-hot, whether a change is under way, and seconds of green / the maximum green.
+    An intersection gives its phase one-hot, the part of a change that is still to come, and seconds of green / the
+    maximum green.
     Densities and queues are given as their square roots. In the relative view the order is another: see RelativeView.
     """
 
@@ -104,6 +105,7 @@ class Observer:
         self._full_queue = np.array([network.segments[s].length * full * interval for s in self.roads])
         self._entrance_scale = plan.entrance_scale
         self._max_green = np.array([float(p.max_green * signals.steps_per_second) for p in signals.plans])
+        self._intergreen = np.array([float(p.intergreen * signals.steps_per_second) for p in signals.plans])
 
     def observe(self, solver: Solver, measured: Observables, signals: Signals) -> NDArray[np.float32]:
         """Observations of all networks, float32 (B, size), in an array of their own."""
@@ -111,7 +113,7 @@ class Observer:
         _observe(
             obs, solver.total_density(), measured.queue, solver.waiting, signals.phase, signals.clock,
             self._bins, self._overlaps, self._columns, self._full_queue, self._entrance_scale,
-            signals.n_phases, self._max_green,
+            signals.n_phases, self._max_green, self._intergreen,
         )  # fmt: skip
         return obs if self.view is None else self.view.look(obs, signals.phase[:, 0])
 
@@ -119,8 +121,9 @@ class Observer:
 @keep_on_disk
 @njit(nogil=True)
 def _observe(
-    obs, density, queue, waiting, phase, clock, bins, overlaps, columns, full_queue, entrance_scale, n_phases, max_green
-):
+    obs, density, queue, waiting, phase, clock, bins, overlaps, columns, full_queue, entrance_scale, n_phases,
+    max_green, intergreen,
+):  # fmt: skip
     for b in range(obs.shape[0]):
         for k in range(bins.shape[0]):
             total = 0.0
@@ -137,5 +140,5 @@ def _observe(
         for j in range(phase.shape[1] - 1, -1, -1):
             column -= n_phases[j] + 2
             obs[b, column + phase[b, j]] = 1.0
-            obs[b, column + n_phases[j]] = 1.0 if clock[b, j] < 0 else 0.0
+            obs[b, column + n_phases[j]] = -clock[b, j] / intergreen[j] if clock[b, j] < 0 else 0.0
             obs[b, column + n_phases[j] + 1] = min(1.0, max(0, clock[b, j]) / max_green[j])

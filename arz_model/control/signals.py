@@ -2,16 +2,19 @@
 
 Rules, all held whatever the controller asks for:
 
-* an action names the phase that should be green next; asking for the one that is green keeps it;
-* a change begins only once the green has lasted `min_green`; asked for earlier, or during a change, it is held;
-* a green that could not last through the next interval without exceeding `max_green` is changed to the next phase;
+* a request names the phase that should be green next, and at which of the interval's `moments` the change to it
+  begins: phase + number of phases x number of the moment; asking for the phase that is green keeps it;
+* a change begins only once the green has lasted `min_green`; asked for a moment before that, or during a change, it is
+  held;
+* a green that could not last through the next interval without exceeding `max_green` is changed to the next phase at
+  once, one that should end after `max_green` ends at it;
 * a change takes `yellow` + `all_red` seconds; stop lines that lose their green pass traffic in the first `yellow_use`
   of them, those that gain it open `start_up_loss` seconds after the change; those green in both phases stay open.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,10 +54,21 @@ class SignalPlan:
 
 
 class Signals:
-    """State of all intersections of `n` networks in whole sub-steps; each starts with phase 0 open."""
+    """State of all intersections of `n` networks in whole sub-steps; each starts with phase 0 open.
 
-    def __init__(self, plans: tuple[SignalPlan, ...], network: Network, n: int, steps_per_second: int) -> None:
+    moments : sub-steps of an interval at which a change may begin, the first of them 0.
+    """
+
+    def __init__(
+        self,
+        plans: tuple[SignalPlan, ...],
+        network: Network,
+        n: int,
+        steps_per_second: int,
+        moments: Sequence[int] = (0,),
+    ) -> None:
         self.plans = plans
+        self.moments = np.array(moments, np.int64)
         self.n_phases = np.array([len(plan.phases) for plan in plans])
         """(J,) phases of each intersection."""
         self.green = np.zeros((len(plans), int(self.n_phases.max()), len(network.segments)), bool)
@@ -73,7 +87,7 @@ class Signals:
         """(B, J) the phase that is green, or will be after the change under way."""
         self.previous = np.zeros_like(self.phase)
         self.clock = np.zeros_like(self.phase)
-        """(B, J) sub-steps since the phase turned green; negative while the change is under way."""
+        """(B, J) sub-steps since the phase turned green; negative while the change is under way, those to come."""
         self.changed = np.zeros((n, len(plans)), bool)
         """(B, J) whether the last request began a change."""
         self.windows = np.zeros((n, len(network.segments), 2), np.int64)
@@ -98,25 +112,27 @@ class Signals:
         return np.maximum(self.clock, 0) / self.steps_per_second
 
     def may_change(self) -> NDArray[np.bool_]:
-        """(B, J) whether a change asked for now would begin."""
-        return self.clock >= self._times[:, 1]
+        """(B, J, moments) whether a change asked for at each moment of the next interval would begin."""
+        late_enough = self.clock[..., None] + self.moments >= self._times[:, 1, None]
+        return late_enough & (self.clock >= 0)[..., None]
 
-    def request(self, actions: NDArray[np.int64], n_steps: int) -> NDArray[np.int64]:
-        """Take the actions (B, J) for the next `n_steps` sub-steps; returns `windows`.
+    def request(self, requests: NDArray[np.int64], n_steps: int) -> NDArray[np.int64]:
+        """Take the requests (B, J) for the next `n_steps` sub-steps; returns `windows`.
 
         Raises
         ------
         ValueError
-            An action names no phase.
+            A request names no phase or no moment.
         """
-        if actions.shape != self.phase.shape or (actions < 0).any() or (actions >= self.n_phases).any():
+        limits = self.n_phases * len(self.moments)
+        if requests.shape != self.phase.shape or (requests < 0).any() or (requests >= limits).any():
             raise ValueError(
-                f"actions must be phases of shape {self.phase.shape}, each below {self.n_phases.tolist()}; "
-                f"got shape {actions.shape}, {actions.min(initial=0)} to {actions.max(initial=0)}."
+                f"requests must be whole numbers of shape {self.phase.shape}, each below {limits.tolist()}; "
+                f"got shape {requests.shape}, {requests.min(initial=0)} to {requests.max(initial=0)}."
             )
         _request(
-            actions, self.phase, self.previous, self.clock, self.changed, self.green, self.n_phases, self.owner,
-            self._times, n_steps, self.windows,
+            requests, self.moments, self.phase, self.previous, self.clock, self.changed, self.green, self.n_phases,
+            self.owner, self._times, n_steps, self.windows,
         )  # fmt: skip
         return self.windows
 
@@ -132,33 +148,36 @@ class Signals:
 
 @keep_on_disk
 @njit(nogil=True)
-def _request(actions, phase, previous, clock, changed, green, n_phases, owner, times, n_steps, windows):
+def _request(requests, moments, phase, previous, clock, changed, green, n_phases, owner, times, n_steps, windows):
     for b in range(phase.shape[0]):
+        for s in range(owner.shape[0]):
+            windows[b, s, 0], windows[b, s, 1] = 0, n_steps
         for j in range(phase.shape[1]):
-            intergreen, min_green, max_green, loss = times[j, 0], times[j, 1], times[j, 2], times[j, 3]
-            now, c, wanted = phase[b, j], clock[b, j], actions[b, j]
-            if c < min_green:
+            intergreen, min_green, max_green, loss, yellow_use = times[j]
+            now, before, c = phase[b, j], previous[b, j], clock[b, j]
+            wanted, begin = requests[b, j] % n_phases[j], moments[requests[b, j] // n_phases[j]]
+            if c < 0 or c + begin < min_green:
                 wanted = now
-            elif wanted == now and c + n_steps > max_green:
-                wanted = (now + 1) % n_phases[j]
+            if wanted == now and c >= min_green and c + n_steps > max_green:
+                wanted, begin = (now + 1) % n_phases[j], 0
+            begin = min(begin, max(0, max_green - c))
+            for s in range(owner.shape[0]):
+                if owner[s] != j:
+                    continue
+                if green[j, now, s]:
+                    if not green[j, before, s]:
+                        windows[b, s, 0] = min(n_steps, max(0, loss - c))
+                    if not green[j, wanted, s]:
+                        windows[b, s, 1] = min(n_steps, begin + yellow_use)
+                elif wanted != now and green[j, wanted, s]:
+                    windows[b, s, 0] = min(n_steps, begin + intergreen + loss)
+                else:
+                    left = yellow_use - intergreen - c if green[j, before, s] else 0
+                    windows[b, s, 1] = min(n_steps, max(0, left))
             changed[b, j] = wanted != now
             if wanted != now:
-                previous[b, j] = now
-                phase[b, j] = wanted
-                clock[b, j] = -intergreen
+                previous[b, j], phase[b, j] = now, wanted
+                clock[b, j] = -intergreen - begin
             elif c >= loss:
                 previous[b, j] = now
-        for s in range(owner.shape[0]):
-            j = owner[s]
-            windows[b, s, 0], windows[b, s, 1] = 0, n_steps
-            if j >= 0:
-                opens = green[j, phase[b, j], s]
-                was_open = green[j, previous[b, j], s]
-                c = clock[b, j]
-                if opens and not was_open:
-                    windows[b, s, 0] = min(n_steps, max(0, times[j, 3] - c))
-                elif not opens:
-                    left = times[j, 4] - times[j, 0] - c if was_open else 0
-                    windows[b, s, 1] = min(n_steps, max(0, left))
-        for j in range(phase.shape[1]):
             clock[b, j] += n_steps

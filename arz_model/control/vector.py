@@ -56,7 +56,7 @@ class TrafficSignalVectorEnv(VectorEnv[NDArray[np.float32], Any, NDArray[Any]]):
     def step(
         self, actions: Any
     ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        done = self.batch.step(self.batch.phases(actions))
+        done = self.batch.step(self.batch.requests(actions))
         info: dict[str, Any] = {"queue": self.batch.queued(done.measured)}
         info["_queue"] = np.ones(self.num_envs, bool)
         obs = done.obs

@@ -105,7 +105,7 @@ def test_actions_count_from_the_present_phase():
     for _ in range(2):
         twin.step(0)
     assert twin.action_masks().tolist() == [True, True]
-    with pytest.raises(ValueError, match="actions must be phases"):
+    with pytest.raises(ValueError, match="actions must be below"):
         twin.step(2)
     assert env.action_masks().shape == (4,)
 
@@ -122,7 +122,10 @@ def test_one_view_plays_what_the_other_plays():
             asked = self.k // 4 % 2 if self.view == "absolute" else int(self.k % 4 == 0 and self.k > 0)
             return np.full((len(obs), 1), asked), None
 
-    played = [drive(Policy(Alternating(view), view=view), "crossing", range(3)) for view in ("absolute", "relative")]
+    played = [
+        drive(Policy(Alternating(view), env_kwargs={"view": view}), "crossing", range(3))
+        for view in ("absolute", "relative")
+    ]
     for name, values in played[0].figures.items():
         np.testing.assert_array_equal(values, played[1].figures[name])
 

@@ -36,7 +36,7 @@ def trained(tmp_path_factory):
         total_timesteps=64,
         checkpoint_freq=32,
         n_envs=2,
-        env_kwargs={"scenario": "quick", "decision_interval_s": 10},
+        env_kwargs={"scenario": "quick", "decision_interval_s": 10, "change_step_s": 1},
         hyperparameters={"n_steps": 16, "batch_size": 32},
     )
     (folder / "run.json").write_text(Configuration(run, SessionConfig(device="cpu")).to_json())
@@ -76,6 +76,11 @@ def test_agent_of_another_scenario_is_refused_by_its_observations(trained, tmp_p
     assert done.returncode == 1
     assert "trained on observations of 28 numbers; this scenario has" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_agent_of_another_decision_interval_is_refused_by_its_actions(trained, capsys):
+    assert compare.main(["--checkpoint", str(trained), "--decision-interval-s", "5", "--seeds", "2"]) == 1
+    assert "trained to choose from Discrete(11); here are Discrete(6)" in capsys.readouterr().err
 
 
 def test_a_notebook_gets_what_json_prints_and_errors_as_exceptions(trained):
