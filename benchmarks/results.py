@@ -126,9 +126,14 @@ def best_checkpoint(folder: Path) -> Path:
     )
 
 
+def tuning_file(case: Case) -> Path:
+    """Where a case's tuned baselines are kept."""
+    return WORK / f"{case.name}-tuned.json"
+
+
 def tuned_baselines(case: Case, scenario: Scenario) -> list[dict[str, Any]]:
     """Family, parameters and grid of each tuned baseline; kept in .results because a grid takes a minute."""
-    path = WORK / f"{case.name}-tuned.json"
+    path = tuning_file(case)
     if not path.is_file():
         rows = []
         for family in tuning.families(scenario):
@@ -268,8 +273,8 @@ def training(scenario: str, folders: list[Path]) -> str:
     )
 
 
-def write(all_found: list[dict[str, Any]], seconds: float, n_found: int) -> None:
-    """docs/results.md, its plots, and every grid and figure as JSON; n_found trainings were finished before."""
+def write(all_found: list[dict[str, Any]], seconds: float, n_trained: int, n_tuned: int) -> None:
+    """docs/results.md, its plots, and every grid and figure as JSON; some of it was finished before."""
     PLOTS.mkdir(parents=True, exist_ok=True)
     for found in all_found:
         case = found["case"]
@@ -312,7 +317,7 @@ def write(all_found: list[dict[str, Any]], seconds: float, n_found: int) -> None
 Written by `make results` (`python -m benchmarks.results`) on {os.cpu_count()} cores, Python
 {platform.python_version()}. The trainings took {trained / 60:.0f} minutes of one core in all, two side by side;
 the call that wrote this page {seconds / 60:.0f} minutes, tunings and comparisons included;
-{n_found} trainings were finished before it.
+{n_trained} trainings and {n_tuned} tunings were finished before it.
 {reached} of {total} bars are reached, each by all of {len(SEEDS)} training seeds; those that are not are printed as
 not reached.
 {summary}
@@ -348,7 +353,8 @@ def main() -> int:
             tuned_baselines(case, case.load())
         return 0
     names = list(dict.fromkeys(case.scenario for case in wanted))
-    n_found = sum(is_trained(name, seed) for name in names for seed in SEEDS)
+    n_trained = sum(is_trained(name, seed) for name in names for seed in SEEDS)
+    n_tuned = sum(tuning_file(case).is_file() for case in wanted)
     began = time.perf_counter()
     with ThreadPoolExecutor(arguments.side_by_side) as pool:
         tunings = [pool.submit(tune_aside, case) for case in wanted]
@@ -359,7 +365,7 @@ def main() -> int:
             tuning_job.result()
     with ProcessPoolExecutor(arguments.side_by_side) as processes:
         all_found = list(processes.map(compare, wanted))
-    write(all_found, time.perf_counter() - began, n_found)
+    write(all_found, time.perf_counter() - began, n_trained, n_tuned)
     sys.stderr.write(f"{PAGE}\n")
     return 0
 
