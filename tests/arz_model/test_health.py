@@ -32,6 +32,11 @@ def test_every_scenario_passes(scenario, decision_interval_s):
     assert failed(make(scenario=scenario, decision_interval_s=decision_interval_s)) == {}
 
 
+@pytest.mark.parametrize("view", ["absolute", "relative"])
+def test_changes_at_any_second_pass(view):
+    assert failed(make(view=view, change_step_s=1)) == {}
+
+
 @pytest.mark.parametrize("scenario", scenarios.available())
 @pytest.mark.parametrize("reward", REWARDS)
 def test_every_reward_passes_on_every_scenario(scenario, reward):
