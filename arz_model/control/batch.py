@@ -82,12 +82,12 @@ class TrafficBatch:
         )
         self.interval = self.scenario.decision_interval
         step = self.interval if change_step_s is None else change_step_s
-        if step < 1 or self.interval % step:
+        if step != int(step) or step < 1 or self.interval % step:
             raise scenarios.ScenarioError(
                 f"change_step_s must be a whole part of the decision interval of {self.interval} s; got {step!r}."
             )
         steps_per_second = round(1.0 / self.solver.dt)
-        moments = range(0, self.interval * steps_per_second, step * steps_per_second)
+        moments = range(0, self.interval * steps_per_second, int(step) * steps_per_second)
         self.signals = Signals(self.scenario.intersections, network, n, steps_per_second, moments)
         self.observer = Observer(
             self.scenario.observation, network, self.solver, self.signals, self.interval, view
@@ -148,8 +148,8 @@ class TrafficBatch:
         if (wanted < 0).any() or (wanted >= n_actions).any():
             raise ValueError(f"actions must be below {n_actions.tolist()}; got {wanted.min()} to {wanted.max()}.")
         at_once, later = wanted < n, wanted - n
-        on = np.where(at_once, wanted if self.observer.view else wanted - present, later % np.maximum(n - 1, 1) + 1)
-        moment = np.where(at_once, 0, later // np.maximum(n - 1, 1) + 1)
+        on = np.where(at_once, wanted if self.observer.view else wanted - present, later % (n - 1) + 1)
+        moment = np.where(at_once, 0, later // (n - 1) + 1)
         return np.asarray((present + on) % n + n * moment, np.int64)
 
     def action_masks(self) -> NDArray[np.bool_]:

@@ -87,7 +87,7 @@ class Signals:
         """(B, J) the phase that is green, or will be after the change under way."""
         self.previous = np.zeros_like(self.phase)
         self.clock = np.zeros_like(self.phase)
-        """(B, J) sub-steps since the phase turned green; negative while the change is under way, those to come."""
+        """(B, J) sub-steps since the phase turned green; negative, those to come, while the change is under way."""
         self.changed = np.zeros((n, len(plans)), bool)
         """(B, J) whether the last request began a change."""
         self.windows = np.zeros((n, len(network.segments), 2), np.int64)

@@ -100,7 +100,7 @@ def test_the_environment_takes_and_masks_a_phase_and_a_second():
         env.unwrapped.step(6)
 
 
-@pytest.mark.parametrize("step", [0, 2, 10])
+@pytest.mark.parametrize("step", [0, -1, 2, 2.5, 10])
 def test_a_change_step_that_does_not_divide_the_interval_is_refused(step):
     with pytest.raises(ScenarioError, match="whole part of the decision interval of 5 s"):
         gymnasium.make("arz_model:TrafficSignal-v0", scenario="crossing", change_step_s=step)
