@@ -126,5 +126,5 @@ def test_masks_name_the_actions_that_would_be_held():
 def test_an_action_that_names_no_phase_is_refused():
     venv = TrafficSignalVecEnv(2, scenario="quick", device="cpu")
     venv.reset()
-    with pytest.raises(ValueError, match="each below \\[2\\]"):
+    with pytest.raises(ValueError, match="actions must be below \\[2\\]"):
         venv.step(np.array([0, 2]))
