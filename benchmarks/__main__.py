@@ -17,6 +17,7 @@ PARTS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("startup", (), "Commands against `import typer` and the `kaggle` client"),
     ("checkpoint", (), "Checkpoints against stable-baselines3's own"),
     ("recovery", (), "After a kill, at a signal, and while it publishes"),
+    ("log_flood", (), "A child that floods its log, under the governor and into a file"),
     ("solver", ("--peers", "--roofline", str(ROOFLINE)), "The solver against the machine's peaks"),
     ("environment", ("--peers",), "The environment and training"),
 )

