@@ -69,7 +69,7 @@ def _compare(arguments: argparse.Namespace) -> None:
     for path, found in trained:
         agent = f"{found.run.run_id} t{found.num_timesteps}"
         policy = Policy(found.model, agent, scenario.decision_interval, found.run.env_kwargs)
-        _require_same_shape(path, policy, found.model, scenario)
+        _require_same_spaces(path, policy, found.model, scenario)
         controllers.append(policy)
     seeds = range(FIRST_SEED, FIRST_SEED + arguments.seeds)
     results = [comparison.drive(controller, scenario, seeds, device=arguments.device) for controller in controllers]
@@ -89,7 +89,7 @@ def _compare(arguments: argparse.Namespace) -> None:
     )
 
 
-def _require_same_shape(path: Path, policy: Policy, model: Any, scenario: Scenario) -> None:
+def _require_same_spaces(path: Path, policy: Policy, model: Any, scenario: Scenario) -> None:
     from arz_model.control.batch import TrafficBatch
     from arz_model.control.env import make_spaces
     from arz_model.parameters import ParameterError

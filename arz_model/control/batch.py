@@ -82,9 +82,11 @@ class TrafficBatch:
         )
         self.interval = self.scenario.decision_interval
         step = self.interval if change_step_s is None else change_step_s
-        if step != int(step) or step < 1 or self.interval % step:
+        parts = [part for part in range(1, self.interval + 1) if self.interval % part == 0]
+        if step not in parts:
             raise scenarios.ScenarioError(
-                f"change_step_s must be a whole part of the decision interval of {self.interval} s; got {step!r}."
+                f"change_step_s must be a whole part of the decision interval of {self.interval} s, "
+                f"one of {', '.join(map(str, parts))}; got {step!r}."
             )
         steps_per_second = round(1.0 / self.solver.dt)
         moments = range(0, self.interval * steps_per_second, int(step) * steps_per_second)
@@ -146,7 +148,10 @@ class TrafficBatch:
         n, n_actions, present = self.signals.n_phases, self.n_actions, self.signals.phase
         wanted = np.asarray(actions, np.int64).reshape(present.shape)
         if (wanted < 0).any() or (wanted >= n_actions).any():
-            raise ValueError(f"actions must be below {n_actions.tolist()}; got {wanted.min()} to {wanted.max()}.")
+            raise ValueError(
+                f"actions must be below {n_actions.tolist()}, one for each intersection, and not negative; "
+                f"got {wanted.min()} to {wanted.max()}."
+            )
         at_once, later = wanted < n, wanted - n
         on = np.where(at_once, wanted if self.observer.view else wanted - present, later % (n - 1) + 1)
         moment = np.where(at_once, 0, later // (n - 1) + 1)

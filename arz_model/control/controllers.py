@@ -22,6 +22,7 @@ Setting = float | NDArray[Any]
 """One number for all episodes, or (B,)."""
 INTERFACE = ("view", "change_step_s")
 """Arguments of TrafficBatch that decide what observations and actions mean."""
+DEFAULT_INTERFACE: Mapping[str, Any] = MappingProxyType({})
 MAX_PHASES = 16
 
 
@@ -50,7 +51,7 @@ class FixedTime:
     """
 
     interval: int | None = 1
-    interface: Mapping[str, Any] = MappingProxyType({})
+    interface = DEFAULT_INTERFACE
 
     def __init__(
         self, greens: Sequence[float] | NDArray[Any], offsets: Sequence[Setting] = (), name: str = "fixed time"
@@ -142,7 +143,7 @@ class Actuated:
     The next phase in order with a vehicle before its stop lines follows; where nobody waits elsewhere the green stays.
     """
 
-    interface: Mapping[str, Any] = MappingProxyType({})
+    interface = DEFAULT_INTERFACE
 
     def __init__(
         self,
@@ -188,7 +189,7 @@ class LongestQueue:
     """
 
     interval: int | None = 1
-    interface: Mapping[str, Any] = MappingProxyType({})
+    interface = DEFAULT_INTERFACE
 
     def __init__(
         self, slot_s: Setting = 20, hysteresis_veh: Setting = 6.0, pressure: bool = False, name: str = "longest queue"
@@ -231,7 +232,7 @@ class RandomPhase:
     """A phase at random at every decision."""
 
     interval: int | None = None
-    interface: Mapping[str, Any] = MappingProxyType({})
+    interface = DEFAULT_INTERFACE
 
     def __init__(self, seed: int = 0, name: str = "random") -> None:
         self.name, self._seed = name, seed

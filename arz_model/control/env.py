@@ -36,8 +36,8 @@ class TrafficSignalEnv(gymnasium.Env[NDArray[np.float32], Any]):
     `action_masks()` says which actions would not be held. With `view="relative"` an action says how many phases on from
     the present one: 0 keeps it.
 
-    With `change_step_s` a change may begin later in the interval. Each intersection then has `n_phases + (n_phases - 1)
-    (n_moments - 1)` actions: after those above, for each later moment, the phase that is 1, 2, ... on from the present.
+    With `change_step_s` a change may also begin 1, 2, ... such steps after the decision, before the next one. For each
+    of these moments, in order, `n_phases - 1` actions follow those above: the phase 1, 2, ... on from the present one.
 
     ## Observation Space
 
