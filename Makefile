@@ -1,7 +1,7 @@
 # Every target does the set-up that it needs; `make demo` and `make test` are all that a fresh clone asks for.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIP = -m pip --disable-pip-version-check --quiet
-PARALLEL = -n 3 --dist worksteal -m "not alone"
+PARALLEL = -n 3 --dist worksteal
 VENV = .venv/installed
 IMAGE_VENV = .image-venv/installed
 
@@ -15,7 +15,7 @@ demo: $(VENV) ## the main job from end to end on the embedded Kaggle
 	@.venv/bin/kaglaunch demo
 
 test: $(VENV) ## every test
-	@.venv/bin/python -m pytest -q $(PARALLEL)
+	@.venv/bin/python -m pytest -q $(PARALLEL) -m "not alone"
 	@.venv/bin/python -m pytest -q -m alone
 
 test-fast: $(VENV) ## the tests that take seconds
@@ -23,7 +23,6 @@ test-fast: $(VENV) ## the tests that take seconds
 
 test-image: $(IMAGE_VENV) ## kernel and arz_model with the versions of Kaggle's image
 	@.image-venv/bin/python -m pytest -q $(PARALLEL) tests/kernel tests/arz_model
-	@.image-venv/bin/python -m pytest -q -m alone tests/kernel tests/arz_model
 
 check: $(VENV) ## formatting, lint, types, import contracts, generated docs
 	@.venv/bin/ruff format --check --quiet .
