@@ -87,7 +87,7 @@ def make_cells(kind: Kind, target: Target, index: type[np.integer[Any]]) -> Cell
     equilibrium_w = closure.equilibrium_w
     driver_properties, hll_waves, hll_rates = riemann
     slopes, weno5 = make_slopes(kind.scheme, dtype, target), make_weno5(dtype, target)
-    zero, one, twelfth = dtype(0), dtype(1), dtype(1.0 / 12.0)
+    zero, one, half, twelfth = dtype(0), dtype(1), dtype(0.5), dtype(1.0 / 12.0)
     first_order, weno = kind.scheme == "hll", kind.scheme == "weno5"
     keep_w = kind.clamp or not first_order
     step, two_steps = index(1), index(2)
@@ -119,8 +119,8 @@ def make_cells(kind: Kind, target: Target, index: type[np.integer[Any]]) -> Cell
             u[s_l + i], u[s_r + i] = wave_bounds(u[rho_m + i], u[rho_c + i], u_m, u_c, a_m, a_c, par)
         if keep_w:
             u[w_m + i], u[w_c + i] = u_m, u_c
-        u[queue_m + i] += u[rho_m + i] if a_m < v_queue else zero
-        u[queue_c + i] += u[rho_c + i] if a_c < v_queue else zero
+        u[queue_m + i] = u[queue_m + i] + u[rho_m + i] if a_m < v_queue else u[queue_m + i]
+        u[queue_c + i] = u[queue_c + i] + u[rho_c + i] if a_c < v_queue else u[queue_c + i]
 
     @jit
     def reconstruct_smooth(u, i, source, to):
@@ -138,12 +138,12 @@ def make_cells(kind: Kind, target: Target, index: type[np.integer[Any]]) -> Cell
             reconstruct_smooth(u, i, source_too, to_too)
         else:
             a, b = u[source + i], u[source_too + i]
-            half_a, half_b = slopes(
+            slope_a, slope_b = slopes(
                 a - u[source + i - step], u[source + i + step] - a,
                 b - u[source_too + i - step], u[source_too + i + step] - b,
             )  # fmt: skip
-            u[right_0 + to + i], u[left_0 + to + i] = a + half_a, a - half_a
-            u[right_0 + to_too + i], u[left_0 + to_too + i] = b + half_b, b - half_b
+            u[right_0 + to + i], u[left_0 + to + i] = fma(half, slope_a, a), fma(-half, slope_a, a)
+            u[right_0 + to_too + i], u[left_0 + to_too + i] = fma(half, slope_b, b), fma(-half, slope_b, b)
 
     @jit
     def limit_class(u, i, rho, y, to_rho, to_y):

@@ -35,16 +35,16 @@ SCHEME: dict[str, Scheme] = {
 
 
 def make_slopes(scheme: str, dtype: type[np.floating[Any]], target: Target) -> Callable[..., Any]:
-    """The limited half slopes of MUSCL for two quantities, a function of the one-sided differences a, b and c, d."""
+    """The limited slopes of MUSCL for two quantities [per cell], a function of the one-sided differences a, b and c, d."""
     jit = target.jit
-    zero, one, half, tiny = dtype(0), dtype(1), dtype(0.5), dtype(1e-30)
+    zero, one, two, tiny = dtype(0), dtype(1), dtype(2), dtype(1e-30)
 
     @jit
     def minmod(a, b):
-        """Half of the smaller difference if both have one sign, else 0: max(0, min(a, b)) + min(0, max(a, b))."""
-        low = a if a < b else b
-        high = b if a < b else a
-        return half * ((low if low > zero else zero) + (high if high < zero else zero))
+        """The smaller difference if both have one sign, else 0: the median of a, b and 0."""
+        low, high = (a if a < b else b), (b if a < b else a)
+        high = high if high < zero else zero
+        return low if low > high else high
 
     @jit
     def both_minmod(a, b, c, d):
@@ -53,11 +53,11 @@ def make_slopes(scheme: str, dtype: type[np.floating[Any]], target: Target) -> C
 
     @jit
     def both_van_leer(a, b, c, d):
-        """Half of the harmonic mean, ab / (a + b), where both differences have one sign, else 0; one division."""
+        """The harmonic mean, 2 ab / (a + b), where both differences have one sign, else 0; one division."""
         first, second = a * b, c * d
         some, some_too = first > tiny, second > tiny
         sum_1, sum_2 = a + b if some else one, c + d if some_too else one
-        scale = one / (sum_1 * sum_2)
+        scale = two / (sum_1 * sum_2)
         return first * (sum_2 * scale) if some else zero, second * (sum_1 * scale) if some_too else zero
 
     return both_minmod if scheme == "minmod" else both_van_leer

@@ -41,11 +41,10 @@ def make_riemann(dtype: type[np.floating[Any]], target: Target) -> Riemann:
 
     @jit
     def hll_waves(s_left, s_right):
-        """Outer waves (s_l <= 0, s_r >= 0) of a face [m/s] and 1 / (s_r - s_l) [s/m], from bounds of all waves."""
+        """Outer waves (s_l <= 0, s_r > 0) of a face [m/s] and 1 / (s_r - s_l) [s/m], from bounds of all waves."""
         s_l = s_left if s_left < zero else zero
-        s_r = s_right if s_right > zero else zero
-        width = s_r - s_l
-        return s_l, s_r, one / (width if width > tiny else tiny)
+        s_r = s_right if s_right > tiny else tiny
+        return s_l, s_r, one / (s_r - s_l)
 
     @jit
     def hll_rates(v_l, v_r, s_l, s_r):
