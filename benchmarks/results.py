@@ -20,6 +20,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from arz_model.control import scenarios, tuning
@@ -132,13 +133,16 @@ def tuning_file(case: Case) -> Path:
 
 
 def tuned_baselines(case: Case, scenario: Scenario) -> list[dict[str, Any]]:
-    """Family, parameters and grid of each tuned baseline; kept in .results because a grid takes a minute."""
+    """Family, parameters and grid of each tuned baseline; kept in .results because a grid takes a minute.
+
+    A point of the grid is its values, the mean delay [s/veh] and the number of episodes that it was driven on.
+    """
     path = tuning_file(case)
     if not path.is_file():
         rows = []
         for family in tuning.families(scenario):
             found = tuning.tune(family, scenario)
-            grid = [[list(point), round(delay, 3)] for point, delay in found.delays.items()]
+            grid = [[list(point), round(fmean(delays), 3), len(delays)] for point, delays in found.delays.items()]
             rows.append({"family": family.name, "parameters": found.parameters, "grid": grid})
         WORK.mkdir(exist_ok=True)
         path.write_text(json.dumps(rows))
@@ -324,7 +328,8 @@ not reached.
 Agents are PPO with the recipes of `arz_model/recipes`, trained through `python -m kernel`: one for each scenario and
 seed, on one demand profile, judged on every profile below; they decide every 5 s.
 {foresight}Baselines are tuned for each profile
-on demand seeds {TUNED[0]}-{TUNED[-1]}; agents are validated on seeds of their own (1,000,000 and up), and the
+on demand seeds {TUNED[0]}-{TUNED[-1]}, all points of a grid on the first quarter of them and the best third on all;
+agents are validated on seeds of their own (1,000,000 and up), and the
 checkpoint with the best validation return counts. All are compared on the {len(tuning.TEST_SEEDS)} held-out episodes
 of demand seeds {first}-{last}: the same vehicles for each. Numbers are means with 95 % t-intervals over episodes;
 differences are paired, agent minus controller, over the controller's mean. A bar is reached when the upper confidence
