@@ -66,11 +66,14 @@ def make_ends(kind: Kind, target: Target, index: type[np.integer[Any]]) -> Ends:
     def cells(k: int) -> Any:
         return index(k * kind.stride)
 
+    def strip_row(k: int) -> Any:
+        return index(k * kind.strip_stride)
+
     def row(k: int) -> Any:
         return index(k * kind.width)
 
     rho_m, y_m, rho_c, y_c = (cells(STATE + k) for k in range(4))
-    flux_rho_m, flux_y_m, flux_rho_c, flux_y_c = (cells(FLUX + k) for k in range(4))
+    flux_rho_m, flux_y_m, flux_rho_c, flux_y_c = (strip_row(FLUX + k) for k in range(4))
     v_m, v_c = cells(CENTRE), cells(CENTRE + 1)
     free_m, free_c, saturation, capacity = row(FREE), row(FREE + 1), row(SATURATION), row(CAPACITY)
     last_rho_m, last_y_m, last_rho_c, last_y_c = (row(LAST + k) for k in range(4))
@@ -128,16 +131,16 @@ def make_ends(kind: Kind, target: Target, index: type[np.integer[Any]]) -> Ends:
         ends[in_y_m + s], ends[in_y_c + s] = q_m * ends[free_m + s], q_c * ends[free_c + s]
 
     @jit
-    def put(u, s, ends, segments, downstream):
-        """Set the flux of the state through the upstream (0) or the downstream end (1) of segment s."""
-        i = index(segments[s, downstream]) + index(downstream)
+    def put(strip, s, ends, segments, downstream, shift):
+        """Set the flux of the state through the upstream (0) or the downstream end (1) of segment s, in its strip."""
+        i = index(segments[s, downstream]) + index(downstream) - index(shift)
         if downstream:
-            u[flux_rho_m + i], u[flux_rho_c + i] = ends[out_m + s], ends[out_c + s]
-            u[flux_y_m + i] = ends[out_m + s] * ends[property_m + s]
-            u[flux_y_c + i] = ends[out_c + s] * ends[property_c + s]
+            strip[flux_rho_m + i], strip[flux_rho_c + i] = ends[out_m + s], ends[out_c + s]
+            strip[flux_y_m + i] = ends[out_m + s] * ends[property_m + s]
+            strip[flux_y_c + i] = ends[out_c + s] * ends[property_c + s]
         else:
-            u[flux_rho_m + i], u[flux_rho_c + i] = ends[in_m + s], ends[in_c + s]
-            u[flux_y_m + i], u[flux_y_c + i] = ends[in_y_m + s], ends[in_y_c + s]
+            strip[flux_rho_m + i], strip[flux_rho_c + i] = ends[in_m + s], ends[in_c + s]
+            strip[flux_y_m + i], strip[flux_y_c + i] = ends[in_y_m + s], ends[in_y_c + s]
 
     @jit
     def count(ends, s, dt, keep, weight, steps_left):

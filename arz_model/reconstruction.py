@@ -35,7 +35,7 @@ SCHEME: dict[str, Scheme] = {
 
 
 def make_slopes(scheme: str, dtype: type[np.floating[Any]], target: Target) -> Callable[..., Any]:
-    """The limited slopes of MUSCL for two quantities [per cell], a function of the one-sided differences a, b and c, d."""
+    """The limited slopes of MUSCL for two quantities, a function of their one-sided differences a, b and c, d."""
     jit = target.jit
     zero, one, two, tiny = dtype(0), dtype(1), dtype(2), dtype(1e-30)
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from arz_model.cells import FREE_C, FREE_M, LAMBDA, N_ROWS, Kind, stride_for
+from arz_model.cells import FREE_C, FREE_M, LAMBDA, N_ROWS, N_STRIP_ROWS, Kind, stride_for, strip_stride_for
 from arz_model.ends import FREE, N_END_ROWS, SATURATION, width_for
 from arz_model.network import Network, lay_out
 from arz_model.parameters import CLASSES, ParameterError, Parameters
@@ -107,9 +107,11 @@ class Solver:
         self._always = np.zeros((n_roads, n_segments, 2), np.int64)
         self._no_arrivals = np.zeros((n_roads, 1, n_entrances, 2), self.dtype)
         joined = any(segment.ends == "joined" for segment in network.segments)
+        stride = stride_for(layout.n)
+        whole = clamp or self.device == "cuda"
         self.kind = Kind(
             closure_key(p), self.dtype.name, scheme, clamp, joined, bool(network.nodes),
-            stride_for(layout.n), width_for(n_segments),
+            stride, stride if whole else strip_stride_for(scheme, self.dtype.name), width_for(n_segments),
         )  # fmt: skip
         self._work = [self._work_space() for _ in range(self._n_threads)]
         self._gpu: Any = None
@@ -119,8 +121,8 @@ class Solver:
         else:
             self._advance = make_advance(self.kind)
 
-    def _work_space(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Flat rows of cells and of road ends, the constant ones filled in."""
+    def _work_space(self) -> tuple[NDArray[Any], ...]:
+        """Flat rows of cells, of a strip and of road ends, the constant ones filled in."""
         rows = _cache_aligned((N_ROWS[self.kind.scheme], self.kind.stride), self.dtype)
         n = self.layout.n
         rows[LAMBDA, :n] = self.layout.cells[0] * self.dtype.type(self.dt)
@@ -128,7 +130,8 @@ class Solver:
         ends = _cache_aligned((N_END_ROWS, self.kind.width), self.dtype)
         ends[FREE : FREE + 2] = 1.0
         ends[FREE : SATURATION + 1, : len(self.network.segments)] = self.layout.limits
-        return rows.reshape(-1), ends.reshape(-1)
+        strip = _cache_aligned((N_STRIP_ROWS[self.kind.scheme], self.kind.strip_stride), self.dtype)
+        return rows.reshape(-1), strip.reshape(-1), ends.reshape(-1)
 
     def n_steps(self, duration: float) -> int:
         """Sub-steps in `duration` seconds, which must be a whole number of them."""
@@ -183,9 +186,8 @@ class Solver:
     def _run(
         self, thread: int, begin: int, end: int, arrivals: NDArray[Any], signals: NDArray[Any], n_steps: int
     ) -> None:
-        rows, ends = self._work[thread]
         self._advance(
-            self._q, self._waiting, arrivals, signals, self._totals, rows, ends, self._layout,
+            self._q, self._waiting, arrivals, signals, self._totals, *self._work[thread], self._layout,
             self._par, self._rates, n_steps, begin, end,
         )  # fmt: skip
 

@@ -13,7 +13,19 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from arz_model.cells import BEFORE, QUEUE_C, QUEUE_M, START_C, START_M, Cells, Kind, make_cells
+from arz_model.cells import (
+    BEFORE,
+    FLUX,
+    QUEUE_C,
+    QUEUE_M,
+    RIGHT,
+    START_C,
+    START_M,
+    STATE,
+    Cells,
+    Kind,
+    make_cells,
+)
 from arz_model.ends import ARRIVING, N_SUMS, QUEUE, QUEUE_BEFORE, SUMS, Ends, make_ends
 from arz_model.junction import make_junction
 from arz_model.kernel_cache import keep_on_disk, named_for
@@ -23,8 +35,6 @@ from arz_model.target import Target, multiply_add, prefer_widest_vectors
 
 VECTOR = 32
 """Bytes of the vectors that loops over road ends are padded to."""
-STRIP = 2048
-"""Cells whose faces are evaluated before the cells of the strip behind them are updated: both stay in the cache."""
 
 
 def compile_loop(kind: Kind, **options: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -68,7 +78,7 @@ def build_advance(kind: Kind) -> Callable[..., None]:
     """The same, always compiled."""
     measure_start, measure_end = make_measures(kind)
     loops, cells = make_loops(kind), cpu_cells(kind)
-    refresh, faces, fluxes, update, relax, clamp, renew, renew_stage = loops
+    refresh, faces, fluxes, update, relax, clamp, renew, renew_stage, carry, remember = loops
     demands, admits, counts = make_end_loops(kind)
     dtype = np.dtype(kind.dtype).type
     look, put = cpu_ends(kind).look, cpu_ends(kind).put
@@ -76,19 +86,18 @@ def build_advance(kind: Kind) -> Callable[..., None]:
     fill = cells.fill
     zero = dtype(0)
     origin, inside = np.int64(0), np.int64(BEGIN)  # of a type: loops are compiled again for each literal number
-    stride, scheme = kind.stride, SCHEME[kind.scheme]
+    stride, scheme, strip_cells = kind.stride, SCHEME[kind.scheme], kind.strip_stride - 2 * BEGIN
     first_order, clamped, has_nodes = kind.scheme == "hll", kind.clamp, kind.nodes
     has_ends = kind.joined
     n_stages = len(scheme.keep)
     keeps = tuple(dtype(x) for x in scheme.keep)
     flux_weights = tuple(dtype(x) for x in scheme.flux_weight)
-    before_0 = BEFORE * stride
     width, lanes = kind.width, VECTOR // np.dtype(kind.dtype).itemsize
     queue_m, queue_c, arriving_m, arriving_c = (k * width for k in (QUEUE, QUEUE + 1, ARRIVING, ARRIVING + 1))
     queue_before = (QUEUE_BEFORE - QUEUE) * width
 
     @compile_loop(kind)
-    def advance(q, waiting, arrivals, signals, totals, u, ends, layout, par_array, rates, n_steps, begin, end):
+    def advance(q, waiting, arrivals, signals, totals, u, strip, ends, layout, par_array, rates, n_steps, begin, end):
         """Advance roads begin .. end - 1 by n_steps sub-steps.
 
         q : (B, 4, n) — rho_m, y_m, rho_c, y_c; modified in place.
@@ -96,7 +105,8 @@ def build_advance(kind: Kind) -> Callable[..., None]:
         arrivals : (B, P, E, 2) — flow that joins them in each of P equal pieces of the call [veh/s].
         signals : (B, S, 2) int64 — the stop line is open in sub-steps signals[0] <= k < signals[1].
         totals : (B, S, 16) — observables, set by this call.
-        u : (rows x stride,), ends : (rows x width,) — work space of this thread (see cells, ends).
+        u : (rows x stride,), strip : (rows x strip_stride,), ends : (rows x width,) — work space of this thread (see
+        cells, ends).
         layout : (lengths, segments, ghosts, nodes, inlets, outlets, ratios, priorities) of network.Layout.
         par_array : physics.parameter_vector. rates : dt [s], decays over dt and dt/2 of m and c [-], v_queue [m/s].
         """
@@ -133,9 +143,7 @@ def build_advance(kind: Kind) -> Callable[..., None]:
                             ends[arriving_c + s] = arrivals[road, piece, e, 1]
                 last_step = k == n_steps - 1
                 if not first_order:
-                    for row in range(4):
-                        for i in range(n):
-                            u[before_0 + row * stride + i] = u[row * stride + i]
+                    remember(u, n)
                     for i in range(queue_m, queue_m + 2 * width):
                         ends[queue_before + i] = ends[i]
                 for stage in range(n_stages):
@@ -159,11 +167,10 @@ def build_advance(kind: Kind) -> Callable[..., None]:
                                     join(node, c, ends, nodes, inlets, outlets, ratios, priorities)
                     renewed, behind, end_face = inside, inside, 0
                     while renewed < n:
-                        ahead = min(behind + STRIP, n)
-                        if behind < ahead:
-                            if not first_order:
-                                faces(u, behind, ahead, par)
-                            fluxes(u, behind, ahead)
+                        ahead, shift = min(behind + strip_cells, n), behind - inside
+                        if not first_order:
+                            faces(u, strip, behind, ahead, shift, par)
+                        fluxes(u, strip, behind, ahead, shift)
                         if has_ends:
                             while end_face < 2 * n_segments:
                                 s, downstream = end_face // 2, end_face % 2
@@ -171,16 +178,18 @@ def build_advance(kind: Kind) -> Callable[..., None]:
                                     break
                                 end_face += 1
                                 if segments[s, 3] == 1:
-                                    put(u, s, ends, segments, downstream)
-                        until = n if ahead == n else behind
-                        if not clamped:
-                            if first_order or last_stage:  # known to the compiler: it then leaves the other loop out
-                                renew(u, renewed, until, keep, decay_m, decay_c, slow, par)
-                            else:
-                                renew_stage(u, renewed, until, keep, par)
+                                    put(strip, s, ends, segments, downstream, shift)
+                        until = n if ahead == n else ahead - inside
+                        if clamped:
+                            update(u, strip, renewed, until, shift, keep)
+                        elif first_order or last_stage:  # known to the compiler: it then leaves the other loop out
+                            renew(u, strip, renewed, until, shift, keep, decay_m, decay_c, slow, par)
+                        else:
+                            renew_stage(u, strip, renewed, until, shift, keep, par)
+                        if ahead < n:
+                            carry(strip, inside)
                         renewed, behind = until, ahead
                     if clamped:
-                        update(u, n, keep)
                         clamp(u, n, segments, par)
                         if last_stage:
                             relax(u, n, decay_m, decay_c, par)
@@ -207,12 +216,16 @@ def build_advance(kind: Kind) -> Callable[..., None]:
 def make_loops(kind: Kind) -> tuple[Callable[..., None], ...]:
     """The loops over cells or faces: what must vectorise.
 
-    (refresh, faces, fluxes, update, relax, clamp, renew, renew_stage).
+    (refresh, faces, fluxes, update, relax, clamp, renew, renew_stage, carry, remember). Cell i lies at i - shift of a
+    strip.
     """
     cells = cpu_cells(kind)
     refresh_cell, ends_of_cell, flux, update_cell = cells.refresh, cells.ends_of_cell, cells.flux, cells.update
     relax_cell, clamp_cell, renew_cell, renew_stage_cell = cells.relax, cells.clamp, cells.renew, cells.renew_stage
-    one, first = np.uint64(1), np.uint64(BEGIN)
+    one, first, first_order = np.uint64(1), np.uint64(BEGIN), kind.scheme == "hll"
+    cells_of_strip = np.uint64(kind.strip_stride - 2 * BEGIN)
+    flux_rows, right_rows = (tuple(np.uint64((k + j) * kind.strip_stride) for j in range(8)) for k in (FLUX, RIGHT))
+    state_rows, before_rows = (tuple(np.uint64((k + j) * kind.stride) for j in range(4)) for k in (STATE, BEFORE))
 
     @compile_loop(kind)
     def refresh(u, begin, end, v_queue, par):
@@ -222,25 +235,25 @@ def make_loops(kind: Kind) -> tuple[Callable[..., None], ...]:
             refresh_cell(u, i, v_queue, par)
 
     @compile_loop(kind)
-    def faces(u, begin, end, par):
+    def faces(u, strip, begin, end, shift, par):
         """States and waves at both ends of cells."""
         prefer_widest_vectors()
         for i in range(np.uint64(begin), np.uint64(end)):
-            ends_of_cell(u, i, par)
+            ends_of_cell(u, strip, i, i - np.uint64(shift), par)
 
     @compile_loop(kind)
-    def fluxes(u, begin, end):
+    def fluxes(u, strip, begin, end, shift):
         """Fluxes through the left faces of cells."""
         prefer_widest_vectors()
         for i in range(np.uint64(begin), np.uint64(end)):
-            flux(u, i)
+            flux(u, strip, i, i - np.uint64(shift))
 
     @compile_loop(kind)
-    def update(u, n, keep):
-        """One Runge-Kutta stage of all cells."""
+    def update(u, strip, begin, end, shift, keep):
+        """One Runge-Kutta stage of cells."""
         prefer_widest_vectors()
-        for i in range(first, np.uint64(n)):
-            update_cell(u, i, keep)
+        for i in range(np.uint64(begin), np.uint64(end)):
+            update_cell(u, strip, i, i - np.uint64(shift), keep)
 
     @compile_loop(kind)
     def relax(u, n, decay_m, decay_c, par):
@@ -259,20 +272,40 @@ def make_loops(kind: Kind) -> tuple[Callable[..., None], ...]:
                 clamp_cell(u, i, par)
 
     @compile_loop(kind)
-    def renew(u, begin, end, keep, decay_m, decay_c, v_queue, par):
+    def renew(u, strip, begin, end, shift, keep, decay_m, decay_c, v_queue, par):
         """Update, relaxation and refresh of cells, in one pass over memory."""
         prefer_widest_vectors()
         for i in range(np.uint64(begin), np.uint64(end)):
-            renew_cell(u, i, keep, decay_m, decay_c, v_queue, par)
+            renew_cell(u, strip, i, i - np.uint64(shift), keep, decay_m, decay_c, v_queue, par)
 
     @compile_loop(kind)
-    def renew_stage(u, begin, end, keep, par):
+    def renew_stage(u, strip, begin, end, shift, keep, par):
         """Update and refresh of cells, in one pass over memory."""
         prefer_widest_vectors()
         for i in range(np.uint64(begin), np.uint64(end)):
-            renew_stage_cell(u, i, keep, par)
+            renew_stage_cell(u, strip, i, i - np.uint64(shift), keep, par)
 
-    return refresh, faces, fluxes, update, relax, clamp, renew, renew_stage
+    @compile_loop(kind)
+    def carry(strip, begin):
+        """What the next strip needs of a full one, its last cells, moves before its first: 0 .. begin - 1."""
+        prefer_widest_vectors()
+        for k in range(4):
+            for j in range(np.uint64(begin)):
+                strip[flux_rows[k] + j] = strip[flux_rows[k] + cells_of_strip + j]
+        if not first_order:
+            for k in range(8):
+                last = right_rows[k] + np.uint64(begin) - one
+                strip[last] = strip[last + cells_of_strip]
+
+    @compile_loop(kind)
+    def remember(u, n):
+        """The state at the start of a sub-step."""
+        prefer_widest_vectors()
+        for k in range(4):
+            for i in range(np.uint64(n)):
+                u[before_rows[k] + i] = u[state_rows[k] + i]
+
+    return refresh, faces, fluxes, update, relax, clamp, renew, renew_stage, carry, remember
 
 
 def make_end_loops(kind: Kind) -> tuple[Callable[..., None], ...]:

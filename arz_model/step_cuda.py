@@ -98,12 +98,13 @@ def make_kernel(kind: Kind) -> Callable[..., None]:
             total[s, 1] = total[s, 5] - lengths[2, s] * (far_c * dx / two)
 
     def advance(
-        q, waiting, arrivals, signals, totals, rows, ends, lengths, segments, ghosts, nodes, inlets, outlets,
+        q, waiting, arrivals, signals, totals, rows, strips, ends, lengths, segments, ghosts, nodes, inlets, outlets,
         ratios, priorities, par_array, rates, n_steps,
     ):  # fmt: skip
         """Advance road blockIdx.x by n_steps sub-steps; arguments as for step_cpu, work space with a leading B.
 
-        rows : (B, rows x stride). ends : (B, rows x width). One block a road, any number of threads.
+        rows : (B, rows x stride). strips : (B, rows x stride); a strip holds all cells. ends : (B, rows x width).
+        One block a road, any number of threads.
         """
         road, lane, lanes = np.uint64(cuda.blockIdx.x), np.uint64(cuda.threadIdx.x), np.uint64(cuda.blockDim.x)
         par = (
@@ -112,7 +113,7 @@ def make_kernel(kind: Kind) -> Callable[..., None]:
         n, n_segments = np.uint64(q.shape[2]), np.uint64(segments.shape[0])
         n_ghosts, n_nodes, n_pieces = np.uint64(ghosts.shape[0]), np.uint64(nodes.shape[0]), arrivals.shape[1]
         two_nodes = n_classes * n_nodes
-        u, end_rows, total, windows = rows[road], ends[road], totals[road], signals[road]
+        u, strip, end_rows, total, windows = rows[road], strips[road], ends[road], totals[road], signals[road]
         for i in range(lane, n, lanes):
             for k in range(4):
                 u[state_rows[k] + i] = q[road, k, i]
@@ -171,21 +172,21 @@ def make_kernel(kind: Kind) -> Callable[..., None]:
                             join(node, c, end_rows, nodes, inlets, outlets, ratios, priorities)
                 if not first_order:
                     for i in range(lane + inner, n, lanes):
-                        ends_of_cell(u, i, par)
+                        ends_of_cell(u, strip, i, i, par)
                     cuda.syncthreads()
                 for i in range(lane + inner, n, lanes):
-                    flux(u, i)
+                    flux(u, strip, i, i)
                 cuda.syncthreads()
                 if has_ends:
                     for s in range(lane, n_segments, lanes):
                         if segments[s, 3] == 1:
                             for downstream in range(2):
-                                put(u, s, end_rows, segments, downstream)
+                                put(strip, s, end_rows, segments, downstream, 0)
                         count(end_rows, s, rates[0], keep, weight, dtype(n_steps - 1 - k))
                     cuda.syncthreads()
                 if clamped:
                     for i in range(lane + inner, n, lanes):
-                        update(u, i, keep)
+                        update(u, strip, i, i, keep)
                     cuda.syncthreads()
                     for s in range(lane, n_segments, lanes):
                         apart = segments[s, 3]
@@ -202,9 +203,9 @@ def make_kernel(kind: Kind) -> Callable[..., None]:
                             relax(u, i, decay_m, decay_c, par)
                         refresh(u, i, slow if last_stage else zero, par)
                     elif last_stage:
-                        renew(u, i, keep, decay_m, decay_c, slow, par)
+                        renew(u, strip, i, i, keep, decay_m, decay_c, slow, par)
                     else:
-                        renew_stage(u, i, keep, par)
+                        renew_stage(u, strip, i, i, keep, par)
                 cuda.syncthreads()
                 for g in range(lane, n_ghosts, lanes):
                     fill(u, ghosts, g)
@@ -256,7 +257,7 @@ def signature(kind: Kind) -> Any:
     one, two, three, four = f[::1], f[:, ::1], f[:, :, ::1], f[:, :, :, ::1]
     i1, i2, i3 = int64[::1], int64[:, ::1], int64[:, :, ::1]
     return void(
-        three, three, four, i3, three, two, two, two, i2, i2, i2, i1, i1, one, one, one, one, int64
+        three, three, four, i3, three, two, two, two, two, i2, i2, i2, i1, i1, one, one, one, one, int64
     )  # fmt: skip
 
 
@@ -307,9 +308,8 @@ class Device:
             self._inputs[1].copy_to_device(np.ascontiguousarray(signals))
         else:
             self._inputs = tuple(cuda.to_device(np.ascontiguousarray(a)) for a in (arrivals, signals))
-        rows, ends = self._work
         self._kernel[self._n_roads, self._threads](
-            *self._state, *self._inputs, self._totals, rows, ends, *self._constant, n_steps
+            *self._state, *self._inputs, self._totals, *self._work, *self._constant, n_steps
         )
         self._device_is_newer = True
         self._totals.copy_to_host(self._totals_host)

@@ -58,7 +58,7 @@ def assemble(variant: tuple[str, bool]) -> list[dict[str, object]]:
     from arz_model.physics import ClosureKey
     from arz_model.step_cuda import make_kernel, max_registers, signature
 
-    kind = Kind(ClosureKey("garz", 1.0, 1.0), dtype, "hll", False, True, nodes, stride_for(200), 8)
+    kind = Kind(ClosureKey("garz", 1.0, 1.0), dtype, "hll", False, True, nodes, stride_for(200), stride_for(200), 8)
     ptx, _ = cuda.compile_ptx(make_kernel(kind), signature(kind), cc=ARCHES[0])
     rows: list[dict[str, object]] = []
     for arch in ARCHES:

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 
-from arz_model.cells import N_ROWS
 from arz_model.network import BEGIN, Network, Segment
 from arz_model.parameters import Parameters
 from arz_model.solver import Solver
@@ -55,11 +54,12 @@ def work_of_cell_step(solver: Solver) -> Work:
     is not that of an x86 processor.
     """
     loops, number = make_loops(solver.kind), solver.dtype.type
-    u, par = np.zeros(N_ROWS["hll"] * solver.kind.stride, solver.dtype), tuple(number(x) for x in range(1, 8))
+    u, strip, _ = solver._work[0]
+    par = tuple(number(x) for x in range(1, 8))
     flop = instructions = roots = 0.0
     for loop, arguments in (
-        (loops[2], (u, BEGIN, BEGIN + 200)),
-        (loops[6], (u, BEGIN, BEGIN + 200, number(0.0), number(0.9), number(0.8), number(1.0), par)),
+        (loops[2], (u, strip, BEGIN, BEGIN + 64, 0)),
+        (loops[6], (u, strip, BEGIN, BEGIN + 64, 0, number(0.0), number(0.9), number(0.8), number(1.0), par)),
     ):
         loop(*arguments)
         (assembly,) = loop.inspect_asm().values()  # type: ignore[attr-defined]

@@ -122,7 +122,7 @@ def test_flows_never_exceed_what_inlets_send_nor_what_outlets_take(rng):
     from arz_model.junction import make_junction
     from arz_model.physics import ClosureKey
 
-    kind = Kind(ClosureKey("garz", 1.0, 1.0), "float64", "hll", False, True, True, 272, 8)
+    kind = Kind(ClosureKey("garz", 1.0, 1.0), "float64", "hll", False, True, True, 272, 272, 8)
     of_road = make_ends(kind, PLAIN, np.int64)
     junction = make_junction(kind.width, np.float64, PLAIN)
     par = (4.0, 1.6, 4.0, 4.0, 0.0, 0.0, 12.0)

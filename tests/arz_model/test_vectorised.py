@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from numba.core.codegen import get_host_cpu_features
 
-from arz_model.cells import N_ROWS, Kind, stride_for
+from arz_model.cells import N_ROWS, N_STRIP_ROWS, Kind, stride_for, strip_stride_for
 from arz_model.ends import N_END_ROWS
 from arz_model.network import Network, Node, Segment
 from arz_model.physics import ClosureKey
 from arz_model.solver import Solver
 from arz_model.step_cpu import build_advance, make_end_loops, make_loops
 
-NAMES = ("refresh", "faces", "fluxes", "update", "relax", "clamp", "renew", "renew_stage")
+NAMES = ("refresh", "faces", "fluxes", "update", "relax", "clamp", "renew", "renew_stage", "carry", "remember")
 
 
 GARZ, ARZ = ClosureKey("garz", 1.0, 1.0), ClosureKey("arz", 1.5, 2.0)
@@ -30,16 +30,19 @@ X86 = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_hot_loops_use_packed_arithmetic(dtype, closure, scheme):
     """Each loop of a sub-step multiplies, adds and divides several cells at once, as many as the processor can."""
-    kind = Kind(closure, dtype, scheme, False, True, False, stride_for(200), 8)
+    kind = Kind(closure, dtype, scheme, False, True, False, stride_for(200), strip_stride_for(scheme, dtype), 8)
     loops = dict(zip(NAMES, make_loops(kind), strict=True))
     number = np.dtype(dtype).type
-    u = np.zeros(N_ROWS[scheme] * kind.stride, number)
+    u, strip = (
+        np.zeros(N_ROWS[scheme] * kind.stride, number),
+        np.zeros(N_STRIP_ROWS[scheme] * kind.strip_stride, number),
+    )
     par = tuple(number(x) for x in (4.0, 1.6, 4.0, 4.0, 20.0, 20.0, 25.0))
     calls = {
-        "faces": (u, 16, 208, par),
-        "fluxes": (u, 16, 208),
-        "renew": (u, 16, 208, number(0.5), number(0.9), number(0.8), number(1.0), par),
-        "renew_stage": (u, 16, 208, number(0.5), par),
+        "faces": (u, strip, 80, 144, 64, par),
+        "fluxes": (u, strip, 80, 144, 64),
+        "renew": (u, strip, 64, 128, 64, number(0.5), number(0.9), number(0.8), number(1.0), par),
+        "renew_stage": (u, strip, 64, 128, 64, number(0.5), par),
     }
     features = get_host_cpu_features().split(",")
     for name in WHOLE[scheme]:
@@ -54,7 +57,7 @@ def test_hot_loops_use_packed_arithmetic(dtype, closure, scheme):
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_loops_over_road_ends_use_packed_arithmetic(dtype):
     """What a segment can send and take is worked out for several segments at once, closure garz."""
-    kind = Kind(GARZ, dtype, "hll", False, True, True, stride_for(200), 16)
+    kind = Kind(GARZ, dtype, "hll", False, True, True, stride_for(200), strip_stride_for("hll", dtype), 16)
     demands, admits, _ = make_end_loops(kind)
     number = np.dtype(dtype).type
     ends = np.full(N_END_ROWS * kind.width, 0.02, number)
