@@ -19,6 +19,7 @@ import tomllib
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.resources import files
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -105,7 +106,7 @@ def train(scenario: str, seed: int) -> Path:
         began = time.perf_counter()
         with (folder / "log.txt").open("a") as log:
             command = [sys.executable, "-m", "kernel", "--config", "run.json"]
-            environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+            environment = {**os.environ, "PYTHONPATH": str(ROOT)}
             subprocess.run(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, check=True)
         with (folder / "seconds.txt").open("a") as spent:
             spent.write(f"{time.perf_counter() - began:.1f}\n")
@@ -361,6 +362,7 @@ def main() -> int:
     n_trained = sum(is_trained(name, seed) for name in names for seed in SEEDS)
     n_tuned = sum(tuning_file(case).is_file() for case in wanted)
     began = time.perf_counter()
+    os.environ["OMP_NUM_THREADS"] = "1"  # for the processes below, which have a core each: numpy would take all of them
     with ThreadPoolExecutor(arguments.side_by_side) as pool:
         tunings = [pool.submit(tune_aside, case) for case in wanted]
         jobs = {pool.submit(train, name, seed): (name, seed) for name in names for seed in SEEDS}
@@ -368,7 +370,7 @@ def main() -> int:
             sys.stderr.write(f"{name}, seed {seed}: {job.result()}\n")
         for tuning_job in tunings:
             tuning_job.result()
-    with ProcessPoolExecutor(arguments.side_by_side) as processes:
+    with ProcessPoolExecutor(arguments.side_by_side, get_context("spawn")) as processes:
         all_found = list(processes.map(compare, wanted))
     write(all_found, time.perf_counter() - began, n_trained, n_tuned)
     sys.stderr.write(f"{PAGE}\n")
