@@ -54,7 +54,7 @@ def work_of_cell_step(solver: Solver) -> Work:
     is not that of an x86 processor.
     """
     loops, number = make_loops(solver.kind), solver.dtype.type
-    u, strip, _ = solver._work[0]
+    u, strip, _ = solver._work_space()  # not the one that it works in
     par = tuple(number(x) for x in range(1, 8))
     flop = instructions = roots = 0.0
     for loop, arguments in (

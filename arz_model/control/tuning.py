@@ -20,7 +20,7 @@ TUNING_SEEDS = tuple(range(100, 120))
 TEST_SEEDS = tuple(range(1000, 1200))
 """Demand of the episodes that results are reported on: enough of them to tell one per cent of delay from none."""
 FIRST_SHARE, KEPT_SHARE, LEAST_KEPT = 0.25, 1.0 / 3.0, 4
-"""Every point is driven on the first quarter of the episodes, the best third of them, four at least, on the others."""
+"""Part of the episodes that every point drives; part of the points, and how many at least, that drive the others."""
 EPISODES_AT_A_TIME = 400
 """Episodes of several points of a grid that are driven side by side; more would leave the cache."""
 
