@@ -57,6 +57,8 @@ class Kind(NamedTuple):
     strip_stride: int
     width: int
     """Row lengths: of cells (see `stride_for`), of strips (see `strip_stride_for`), of road ends (see ends)."""
+    sub_steps: int = 1
+    """Taken in each pass over the cells: 1, or more for a road that no cache holds (see long_road)."""
 
 
 class Cells(NamedTuple):

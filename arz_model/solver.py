@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from arz_model.cells import FREE_C, FREE_M, LAMBDA, N_ROWS, N_STRIP_ROWS, Kind, stride_for, strip_stride_for
 from arz_model.ends import FREE, N_END_ROWS, SATURATION, width_for
+from arz_model.long_road import LONG, SUB_STEPS, make_long_advance
 from arz_model.network import Network, lay_out
 from arz_model.parameters import CLASSES, ParameterError, Parameters
 from arz_model.physics import closure_key, make_closure, parameter_vector
@@ -109,9 +110,11 @@ class Solver:
         joined = any(segment.ends == "joined" for segment in network.segments)
         stride = stride_for(layout.n)
         whole = clamp or self.device == "cuda"
+        is_long = scheme == "hll" and n_segments == 1 and joined and layout.n > LONG
         self.kind = Kind(
             closure_key(p), self.dtype.name, scheme, clamp, joined, bool(network.nodes),
             stride, stride if whole else strip_stride_for(scheme, self.dtype.name), width_for(n_segments),
+            SUB_STEPS if is_long and not whole else 1,
         )  # fmt: skip
         self._work = [self._work_space() for _ in range(self._n_threads)]
         self._gpu: Any = None
@@ -119,7 +122,7 @@ class Solver:
             constant = (*self._layout, self._par, self._rates)
             self._gpu = open_device(self.kind, (self._q, self._waiting), self._totals, self._work[0], constant)
         else:
-            self._advance = make_advance(self.kind)
+            self._advance = make_advance(self.kind) if self.kind.sub_steps == 1 else make_long_advance(self.kind)
 
     def _work_space(self) -> tuple[NDArray[Any], ...]:
         """Flat rows of cells, of a strip and of road ends, the constant ones filled in."""
@@ -127,10 +130,11 @@ class Solver:
         n = self.layout.n
         rows[LAMBDA, :n] = self.layout.cells[0] * self.dtype.type(self.dt)
         rows[FREE_M, :n], rows[FREE_C, :n] = self.layout.cells[1], self.layout.cells[2]
-        ends = _cache_aligned((N_END_ROWS, self.kind.width), self.dtype)
-        ends[FREE : FREE + 2] = 1.0
-        ends[FREE : SATURATION + 1, : len(self.network.segments)] = self.layout.limits
-        strip = _cache_aligned((N_STRIP_ROWS[self.kind.scheme], self.kind.strip_stride), self.dtype)
+        sub_steps = self.kind.sub_steps
+        ends = _cache_aligned((1 if sub_steps == 1 else 3, N_END_ROWS, self.kind.width), self.dtype)
+        ends[:, FREE : FREE + 2] = 1.0
+        ends[:, FREE : SATURATION + 1, : len(self.network.segments)] = self.layout.limits
+        strip = _cache_aligned((sub_steps, N_STRIP_ROWS[self.kind.scheme], self.kind.strip_stride), self.dtype)
         return rows.reshape(-1), strip.reshape(-1), ends.reshape(-1)
 
     def n_steps(self, duration: float) -> int:

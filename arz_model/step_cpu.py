@@ -35,6 +35,8 @@ from arz_model.target import Target, multiply_add, prefer_widest_vectors
 
 VECTOR = 32
 """Bytes of the vectors that loops over road ends are padded to."""
+FEW = 2
+"""So few segments are taken one by one: a vector of what `look` stored number by number would wait for the cache."""
 
 
 def compile_loop(kind: Kind, **options: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -116,7 +118,7 @@ def build_advance(kind: Kind) -> Callable[..., None]:
         )  # fmt: skip
         dt, v_queue = rates[0], rates[5]
         n, n_pieces, n_segments = q.shape[2], arrivals.shape[1], segments.shape[0]
-        whole = -(-n_segments // lanes) * lanes
+        whole = n_segments if n_segments <= FEW else -(-n_segments // lanes) * lanes
         for road in range(begin, end):
             total, windows = totals[road], signals[road]
             for k in range(4):
@@ -160,17 +162,18 @@ def build_advance(kind: Kind) -> Callable[..., None]:
                             for node in range(np.uint64(nodes.shape[0])):
                                 for c in range(np.uint64(2)):
                                     mix(node, c, ends, nodes, inlets, outlets, ratios)
-                        admits(ends, whole, par)
-                        if has_nodes:
-                            for node in range(np.uint64(nodes.shape[0])):
-                                for c in range(np.uint64(2)):
-                                    join(node, c, ends, nodes, inlets, outlets, ratios, priorities)
                     renewed, behind, end_face = inside, inside, 0
                     while renewed < n:
                         ahead, shift = min(behind + strip_cells, n), behind - inside
                         if not first_order:
                             faces(u, strip, behind, ahead, shift, par)
                         fluxes(u, strip, behind, ahead, shift)
+                        if has_ends and behind == inside:  # not before fluxes: the processor works on both at once
+                            admits(ends, whole, par)
+                            if has_nodes:
+                                for node in range(np.uint64(nodes.shape[0])):
+                                    for c in range(np.uint64(2)):
+                                        join(node, c, ends, nodes, inlets, outlets, ratios, priorities)
                         if has_ends:
                             while end_face < 2 * n_segments:
                                 s, downstream = end_face // 2, end_face % 2
@@ -187,7 +190,7 @@ def build_advance(kind: Kind) -> Callable[..., None]:
                         else:
                             renew_stage(u, strip, renewed, until, shift, keep, par)
                         if ahead < n:
-                            carry(strip, inside)
+                            carry(strip, origin)
                         renewed, behind = until, ahead
                     if clamped:
                         clamp(u, n, segments, par)
@@ -287,14 +290,14 @@ def make_loops(kind: Kind) -> tuple[Callable[..., None], ...]:
 
     @compile_loop(kind)
     def carry(strip, begin):
-        """What the next strip needs of a full one, its last cells, moves before its first: 0 .. begin - 1."""
+        """What the next strip needs of a full one that lies from `begin`, its last cells, moves before its first."""
         prefer_widest_vectors()
         for k in range(4):
-            for j in range(np.uint64(begin)):
+            for j in range(np.uint64(begin), np.uint64(begin) + first):
                 strip[flux_rows[k] + j] = strip[flux_rows[k] + cells_of_strip + j]
         if not first_order:
             for k in range(8):
-                last = right_rows[k] + np.uint64(begin) - one
+                last = right_rows[k] + np.uint64(begin) + first - one
                 strip[last] = strip[last + cells_of_strip]
 
     @compile_loop(kind)
