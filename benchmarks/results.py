@@ -358,21 +358,22 @@ def main() -> int:
         for case in wanted:
             tuned_baselines(case, case.load())
         return 0
-    names = list(dict.fromkeys(case.scenario for case in wanted))
+    longest_first = sorted(wanted, key=lambda case: -recipe(case.scenario, SEEDS[0]).total_timesteps)
+    names = list(dict.fromkeys(case.scenario for case in longest_first))
     n_trained = sum(is_trained(name, seed) for name in names for seed in SEEDS)
     n_tuned = sum(tuning_file(case).is_file() for case in wanted)
     began = time.perf_counter()
     os.environ["OMP_NUM_THREADS"] = "1"  # for the processes below, which have a core each: numpy would take all of them
     with ThreadPoolExecutor(arguments.side_by_side) as pool:
-        tunings = [pool.submit(tune_aside, case) for case in wanted]
+        tunings = [pool.submit(tune_aside, case) for case in longest_first]
         jobs = {pool.submit(train, name, seed): (name, seed) for name in names for seed in SEEDS}
         for job, (name, seed) in jobs.items():
             sys.stderr.write(f"{name}, seed {seed}: {job.result()}\n")
         for tuning_job in tunings:
             tuning_job.result()
     with ProcessPoolExecutor(arguments.side_by_side, get_context("spawn")) as processes:
-        all_found = list(processes.map(compare, wanted))
-    write(all_found, time.perf_counter() - began, n_trained, n_tuned)
+        found = dict(zip(longest_first, processes.map(compare, longest_first), strict=True))
+    write([found[case] for case in wanted], time.perf_counter() - began, n_trained, n_tuned)
     sys.stderr.write(f"{PAGE}\n")
     return 0
 
