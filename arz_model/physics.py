@@ -17,8 +17,8 @@ import numpy as np
 from arz_model.parameters import Parameters
 from arz_model.target import Target
 
-NEWTON_STEPS = 12
-"""At most this many steps find a density of mixed traffic under closure arz; a few are enough."""
+HALLEY_STEPS = 20
+"""At most this many steps find a density under closure arz; three are enough unless it is almost 0."""
 
 
 class Closure(NamedTuple):
@@ -28,8 +28,8 @@ class Closure(NamedTuple):
     properties: Callable[..., Any]
     wave_bounds: Callable[..., Any]
     equilibrium_w: Callable[..., Any]
-    peak_density: Callable[..., Any]
-    density_at_speed: Callable[..., Any]
+    sending_density: Callable[..., Any]
+    taking_density: Callable[..., Any]
 
 
 class ClosureKey(NamedTuple):
@@ -103,27 +103,29 @@ def make_garz(dtype: type[np.floating[Any]], target: Target) -> Closure:
         return free_m, free_c
 
     @jit
-    def peak_density(share_m, share_c, w_m, w_c, par):
-        """Density r [veh/m] of a stream of fixed class shares at which its flow is largest.
-
-        q(r) = r (W - M r) with W = sum_i share_i w_i, M = sum_i share_i w_i k_i, k_i = sum_j a_ij share_j; r = W / 2M.
-        """
+    def mixture(share_m, share_c, w_m, w_c, par):
+        """W = sum_i share_i w_i and M = sum_i share_i w_i k_i, k_i = sum_j a_ij share_j: q(r) = r (W - M r)."""
         k_m = par[0] * share_m + par[1] * share_c
         k_c = par[2] * share_m + par[3] * share_c
-        mean_w = share_m * w_m + share_c * w_c
-        slope = share_m * w_m * k_m + share_c * w_c * k_c
-        return mean_w / (two * slope) if slope > zero else zero
+        return share_m * w_m + share_c * w_c, share_m * w_m * k_m + share_c * w_c * k_c
 
     @jit
-    def density_at_speed(share_m, share_c, w_m, w_c, v, par):
-        """Density r [veh/m] at which the mean speed of that stream is v [m/s]: r = (W - v) / M, 0 when v >= W."""
-        k_m = par[0] * share_m + par[1] * share_c
-        k_c = par[2] * share_m + par[3] * share_c
-        mean_w = share_m * w_m + share_c * w_c
-        slope = share_m * w_m * k_m + share_c * w_c * k_c
-        return (mean_w - v) / slope if v < mean_w else zero
+    def sending_density(share_m, share_c, w_m, w_c, r, par):
+        """r [veh/m], but at most the density W / 2M at which the flow of a stream of fixed class shares is largest."""
+        mean_w, slope = mixture(share_m, share_c, w_m, w_c, par)
+        peak = mean_w / (two * slope) if slope > zero else zero
+        return peak if r > peak else r
 
-    return Closure(speeds, properties, wave_bounds, equilibrium_w, peak_density, density_at_speed)
+    @jit
+    def taking_density(share_m, share_c, w_m, w_c, v, par):
+        """Density (W - v) / M at which the mean speed of that stream is v [m/s], and True; if that of the largest flow
+        is no less, it and False. In vehicles per metre."""
+        mean_w, slope = mixture(share_m, share_c, w_m, w_c, par)
+        r = (mean_w - v) / slope if v < mean_w else zero
+        peak = mean_w / (two * slope) if slope > zero else zero
+        return (r if r > peak else peak), r > peak
+
+    return Closure(speeds, properties, wave_bounds, equilibrium_w, sending_density, taking_density)
 
 
 def make_power(gamma: float, dtype: type[np.floating[Any]], target: Target) -> Callable[..., Any]:
@@ -144,14 +146,38 @@ def make_power(gamma: float, dtype: type[np.floating[Any]], target: Target) -> C
     return power
 
 
+def make_twice(gamma: float, target: Target) -> Callable[..., Any]:
+    """s**(2 gamma) for the same gamma."""
+    jit = target.jit
+
+    @jit
+    def twice(s):
+        """s**(2 gamma) by products."""
+        r = s * s
+        if gamma == 1.0:
+            return r
+        if gamma == 1.5:
+            return r * s
+        if gamma == 2.0:
+            return r * r
+        return r * r * r
+
+    return twice
+
+
 def make_arz(gamma_m: float, gamma_c: float, dtype: type[np.floating[Any]], target: Target) -> Closure:
     """Closure P: v_i = w_i - p_i, p_i = k_i O_i**gamma_i, O_i = a_im rho_m + a_ic rho_c (Aw & Rascle 2000)."""
     jit, fma = target
     zero, one = dtype(0), dtype(1)
     precision = dtype(4.0 * np.finfo(dtype).eps)
+    two = dtype(2)
     exponent_m, exponent_c = dtype(gamma_m), dtype(gamma_c)
+    bend_m, bend_c = dtype(gamma_m * (2.0 * gamma_m - 1.0)), dtype(gamma_c * (2.0 * gamma_c - 1.0))
+    factor_m, factor_c = dtype(1.0 + gamma_m), dtype(1.0 + gamma_c)
+    low, high = (dtype(gamma / (1.0 + gamma)) for gamma in (min(gamma_m, gamma_c), max(gamma_m, gamma_c)))
     inverse_m, inverse_c = dtype(1.0 / gamma_m), dtype(1.0 / gamma_c)
     power_m, power_c = make_power(gamma_m, dtype, target), make_power(gamma_c, dtype, target)
+    twice_m, twice_c = make_twice(gamma_m, target), make_twice(gamma_c, target)
 
     @jit
     def occupancies(rho_m, rho_c, par):
@@ -197,47 +223,74 @@ def make_arz(gamma_m: float, gamma_c: float, dtype: type[np.floating[Any]], targ
         return fma(free_m, room_m if room_m > zero else zero, p_m), fma(free_c, room_c if room_c > zero else zero, p_c)
 
     @jit
+    def at_most(x, inverse):
+        """A bound of x**(inverse / 2) from above, x >= 0: sqrt(x)**inverse lies below its tangent at 1."""
+        return fma(inverse, dtype(math.sqrt(x)) - one, one)
+
+    @jit
+    def stiffness(share_m, share_c, par):
+        """(K_m, K_c) of p_i = K_i s**(2 gamma_i) in a stream of density s**2, times its share; and k_m, k_c."""
+        k_m = par[0] * share_m + par[1] * share_c
+        k_c = par[2] * share_m + par[3] * share_c
+        return share_m * par[4] * (k_m * power_m(k_m)), share_c * par[5] * (k_c * power_c(k_c)), k_m, k_c
+
+    @jit
     def root(share_m, share_c, a_m, a_c, factor_m, factor_c, par):
         """Density r at which sum_i share_i factor_i p_i(r) = sum_i share_i a_i, p_i(r) = k_i (k r)**gamma_i.
 
-        Newton's method from the larger of the two roots that the classes have alone: the left side is convex and
-        increasing, so that it descends to the root without overshooting; exact at once if one class is absent. 0 where
-        the right side is not positive.
+        Halley's method for s = sqrt(r), whose powers are products, from where neither class alone would be below its
+        own root: there the left side is convex and increasing, and the steps descend. 0 where the right side is not
+        positive.
         """
         wanted = share_m * a_m + share_c * a_c
         if not wanted > zero:
             return zero
-        k_m = par[0] * share_m + par[1] * share_c
-        k_c = par[2] * share_m + par[3] * share_c
-        r = zero
+        stiff_m, stiff_c, k_m, k_c = stiffness(share_m, share_c, par)
+        s = zero
         if share_m > zero and a_m > zero:
-            r = (a_m / (factor_m * par[4])) ** inverse_m / k_m
+            s = at_most(a_m / (factor_m * par[4]), inverse_m) / dtype(math.sqrt(k_m))
         if share_c > zero and a_c > zero:
-            alone = (a_c / (factor_c * par[5])) ** inverse_c / k_c
-            r = alone if alone > r else r
-        if share_m <= zero or share_c <= zero:
-            return r
-        for _ in range(NEWTON_STEPS):
-            p_m = share_m * factor_m * par[4] * (k_m * r * power_m(k_m * r))
-            p_c = share_c * factor_c * par[5] * (k_c * r * power_c(k_c * r))
-            slope = exponent_m * p_m + exponent_c * p_c
+            alone = at_most(a_c / (factor_c * par[5]), inverse_c) / dtype(math.sqrt(k_c))
+            s = alone if alone > s else s
+        stiff_m, stiff_c = factor_m * stiff_m, factor_c * stiff_c
+        for _ in range(HALLEY_STEPS):
+            p_m, p_c = stiff_m * twice_m(s), stiff_c * twice_c(s)
+            first = two * (exponent_m * p_m + exponent_c * p_c)
+            second = two * (bend_m * p_m + bend_c * p_c)
             excess = p_m + p_c - wanted
-            if not excess > precision * slope:
+            if not excess > precision * first:
                 break
-            r = r - r * excess / slope
-        return r
+            s = s - s * (two * excess * first / (two * first * first - excess * second))
+        return s * s
 
     @jit
-    def peak_density(share_m, share_c, w_m, w_c, par):
-        """Density [veh/m] of largest flow: sum_i share_i (w_i - (1 + gamma_i) p_i(r)) = 0."""
-        return root(share_m, share_c, w_m, w_c, one + exponent_m, one + exponent_c, par)
+    def sending_density(share_m, share_c, w_m, w_c, r, par):
+        """r [veh/m], but at most the density of largest flow, where sum_i share_i (w_i - (1 + gamma_i) p_i) = 0."""
+        stiff_m, stiff_c, _, _ = stiffness(share_m, share_c, par)
+        s = dtype(math.sqrt(r if r > zero else zero))
+        slope = share_m * w_m + share_c * w_c - factor_m * stiff_m * twice_m(s) - factor_c * stiff_c * twice_c(s)
+        if slope >= zero:
+            return r
+        return root(share_m, share_c, w_m, w_c, factor_m, factor_c, par)
 
     @jit
-    def density_at_speed(share_m, share_c, w_m, w_c, v, par):
-        """Density [veh/m] at which the mean speed sum_i share_i (w_i - p_i(r)) is v [m/s]; 0 when v is not below w."""
-        return root(share_m, share_c, w_m - v, w_c - v, one, one, par)
+    def taking_density(share_m, share_c, w_m, w_c, v, par):
+        """Density at which the mean speed sum_i share_i (w_i - p_i) is v [m/s], and True; if that of the largest flow
+        is no less, it and False. In vehicles per metre.
 
-    return Closure(speeds, properties, wave_bounds, equilibrium_w, peak_density, density_at_speed)
+        The mean speed at the largest flow is between gamma / (1 + gamma) of the mean w for the smaller and for the
+        larger gamma, so that mostly one of the two densities is looked for.
+        """
+        mean_w = share_m * w_m + share_c * w_c
+        r = zero
+        if v <= high * mean_w:
+            r = root(share_m, share_c, w_m - v, w_c - v, one, one, par)
+        if v <= low * mean_w:
+            return r, True
+        peak = root(share_m, share_c, w_m, w_c, factor_m, factor_c, par)
+        return (r if r > peak else peak), r > peak
+
+    return Closure(speeds, properties, wave_bounds, equilibrium_w, sending_density, taking_density)
 
 
 def make_jamiton(dtype: type[np.floating[Any]], target: Target) -> Closure:
@@ -287,13 +340,13 @@ def make_jamiton(dtype: type[np.floating[Any]], target: Target) -> Closure:
         return zero, u + hesitation(x)
 
     @jit
-    def no_density(share_m, share_c, w_m, w_c, par):
+    def sending_density(share_m, share_c, w_m, w_c, r, par):
         """Road ends are not defined for this set-up."""
         return zero
 
     @jit
-    def no_density_at_speed(share_m, share_c, w_m, w_c, v, par):
+    def taking_density(share_m, share_c, w_m, w_c, v, par):
         """Road ends are not defined for this set-up."""
-        return zero
+        return zero, False
 
-    return Closure(speeds, properties, wave_bounds, equilibrium_w, no_density, no_density_at_speed)
+    return Closure(speeds, properties, wave_bounds, equilibrium_w, sending_density, taking_density)

@@ -36,9 +36,7 @@ def make_stream(closure: Closure, dtype: type[np.floating[Any]], target: Target)
     """Demand and supply for one closure, in `dtype`, compiled for `target`."""
     jit = target.jit
     zero, one, tiny = dtype(0), dtype(1), dtype(TINY)
-    speeds = closure.speeds
-    peak_density = closure.peak_density
-    density_at_speed = closure.density_at_speed
+    speeds, sending_density, taking_density = closure.speeds, closure.sending_density, closure.taking_density
 
     @jit
     def send(rho_m, rho_c, w_m, w_c, capacity, par):
@@ -49,8 +47,8 @@ def make_stream(closure: Closure, dtype: type[np.floating[Any]], target: Target)
         """
         r = rho_m + rho_c
         scale = one / r if r > tiny else zero
-        r_peak = peak_density(rho_m * scale, rho_c * scale, w_m, w_c, par)
-        shrink = r_peak * scale if r > r_peak else one
+        sent = sending_density(rho_m * scale, rho_c * scale, w_m, w_c, r, par)
+        shrink = sent * scale if r > sent else one
         r_m = shrink * rho_m if rho_m > zero else zero
         r_c = shrink * rho_c if rho_c > zero else zero
         v_m, v_c = speeds(r_m, r_c, w_m, w_c, par)
@@ -66,11 +64,8 @@ def make_stream(closure: Closure, dtype: type[np.floating[Any]], target: Target)
         The middle state of the Riemann problem keeps the mean speed beyond the contact; if its density is below the
         peak, the road takes the peak flow. Each class has its own share: motorcycles enter a road where cars stand.
         """
-        r = density_at_speed(share_m, share_c, w_m, w_c, share_m * v_m + share_c * v_c, par)
-        r_peak = peak_density(share_m, share_c, w_m, w_c, par)
-        u_m, u_c = speeds(r_peak * share_m, r_peak * share_c, w_m, w_c, par)
-        slow = r > r_peak
-        taken = r if slow else r_peak
+        taken, slow = taking_density(share_m, share_c, w_m, w_c, share_m * v_m + share_c * v_c, par)
+        u_m, u_c = speeds(taken * share_m, taken * share_c, w_m, w_c, par)
         return taken * share_m * (v_m if slow else u_m), taken * share_c * (v_c if slow else u_c)
 
     return Stream(send, supply)

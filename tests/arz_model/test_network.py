@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from arz_model.network import Network, Node, Segment
 from arz_model.parameters import ParameterError, Parameters
@@ -253,20 +255,42 @@ def test_ring_of_nodes_conserves_vehicles(rng):
     np.testing.assert_allclose(solver.vehicles()[0], before, rtol=1e-12)
 
 
-def test_traffic_faster_than_its_mixture_drives_leaves_no_density_at_that_speed(rng):
-    """Closure P: the density at a mean speed is 0 from the mean w on, and below it gives that speed back."""
-    parameters = Parameters("arz")
-    closure = make_closure(closure_key(parameters), np.float64, PLAIN)
-    par = parameter_vector(parameters, 30.0)
-    for _ in range(500):
-        share = rng.uniform(0.05, 0.95)
-        w = rng.uniform(2.0, 20.0, 2)
-        mean = share * w[0] + (1 - share) * w[1]
-        assert closure.density_at_speed(share, 1 - share, *w, mean * rng.uniform(1.0, 2.0), par) == 0.0
-        v = rng.uniform(0.7, 0.99) * mean
-        r = closure.density_at_speed(share, 1 - share, *w, v, par)
-        p_m, p_c = (20.0 * 1.1 * (4.0 * r * (share + 0.4 * (1 - share))) ** 1.5, 20.0 * (4.0 * r) ** 2)
-        assert mean - share * p_m - (1 - share) * p_c == pytest.approx(v, rel=1e-12)
+@settings(deadline=None, max_examples=300)
+@given(
+    closure=st.sampled_from([Parameters("garz"), Parameters("arz"), Parameters("arz", gamma_m=3.0, gamma_c=1.0)]),
+    share=st.one_of(st.sampled_from([0.0, 1.0]), st.floats(1e-3, 0.999)),
+    w=st.tuples(st.floats(2.0, 20.0), st.floats(2.0, 20.0)),
+    part=st.floats(0.0, 1.5),
+)
+def test_demand_and_supply_stand_at_the_largest_flow_or_at_the_speed_beyond(closure, share, w, part):
+    """What a stream sends is no denser than at its largest flow; what it can take is no thinner.
+
+    Flows are compared with those of densities on both sides, speeds with that asked for.
+    """
+    scalars = make_closure(closure_key(closure), np.float64, PLAIN)
+    par, shares = parameter_vector(closure, 30.0), (share, 1.0 - share)
+    mean_w = share * w[0] + shares[1] * w[1]
+
+    def speed(r):
+        """Mean speed of the stream, negative where it would be [m/s]."""
+        o = np.array([par[0] * share + par[1] * shares[1], par[2] * share + par[3] * shares[1]]) * r
+        if closure.closure == "garz":
+            return float(np.dot(shares, np.array(w) * (1.0 - o)))
+        gamma = np.array([closure.gamma_m, closure.gamma_c])
+        return float(np.dot(shares, np.array(w) - np.array(par[4:6]) * o**gamma))
+
+    peak = scalars.sending_density(*shares, *w, 10.0, par)
+    assert 0.0 < peak < 10.0
+    assert peak * speed(peak) >= max(r * speed(r) for r in (0.999 * peak, 1.001 * peak)) > 0.0
+    assert scalars.sending_density(*shares, *w, 0.9 * peak, par) == 0.9 * peak
+    taken, slow = scalars.taking_density(*shares, *w, part * mean_w, par)
+    if part * mean_w < speed(peak) * (1.0 - 1e-9):
+        assert slow
+        assert taken > peak
+        assert speed(taken) == pytest.approx(part * mean_w, rel=1e-9, abs=1e-12)
+    elif part * mean_w > speed(peak) * (1.0 + 1e-9):
+        assert not slow
+        assert taken == pytest.approx(peak, rel=1e-12)
 
 
 def test_additive_closure_runs_a_signalised_merge_and_conserves_vehicles():
