@@ -1,6 +1,7 @@
 """Speed of the solver, measured side by side: `python -m benchmarks.solver`; `--peers` adds other simulators.
 
-Medians and minima of repeated calls, beside what this machine could do at most, measured in the same run. Bars are in
+Medians and minima of calls in several rounds, so that no row alone meets a neighbour on the host, beside what this
+machine could do at most, measured in the same run. Bars are in
 nanoseconds of another machine (`peaks.OF_BARS`); each is printed as it stands and scaled by the ratio of the FMA peaks,
 which is what it asks of this one. The floor is the time that the operations of a cell take where only the busiest unit
 counts: arithmetic in vectors, or divisions and square roots.
@@ -11,6 +12,8 @@ from __future__ import annotations
 import argparse
 import math
 import re
+import statistics
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +23,14 @@ from arz_model.parameters import Parameters
 from arz_model.solver import Solver
 from arz_model.step_cpu import make_loops
 from benchmarks import peers, svg
-from benchmarks.peaks import Machine, Work, repeat
+from benchmarks.peaks import DTYPES, Machine, Work, repeat
 from benchmarks.steady import verdict
 
 ROOT = Path(__file__).resolve().parents[1]
 ARITHMETIC = re.compile(r"\bv?(fn?m(?:add|sub)\d+|add|sub|mul|div|sqrt|min|max|cmp\w*)p[sd]\s")
 """Packed instructions that count as one operation a lane, fused multiply-adds as two."""
+ROUNDS = 8
+"""In each of which every row is measured once: a neighbour slows this machine by a half for seconds."""
 BYTES_PER_CELL = 64
 """Memory traffic of a call, a cell: four float64 of state, read and written."""
 ONE_THREAD: tuple[tuple[str, dict[str, object], float], ...] = (
@@ -35,6 +40,12 @@ ONE_THREAD: tuple[tuple[str, dict[str, object], float], ...] = (
     ("G float64, MUSCL minmod", {"scheme": "minmod"}, 8.0),
     ("G float64, MUSCL van Leer", {"scheme": "van_leer"}, 8.0),
 )
+
+SIZES = (
+    *(("roads of 200 cells", 200, roads) for roads in (1, 50, 5000)),
+    *(("one road", cells, 1) for cells in (200, 10_000, 1_000_000)),
+)
+"""Name of the row, cells a road, roads."""
 
 
 def road(n_cells: int, n_roads: int = 1, n_threads: int = 1, **options: object) -> Solver:
@@ -72,12 +83,22 @@ def work_of_cell_step(solver: Solver) -> Work:
     return Work(flop, instructions, 2.0, roots)
 
 
-def cell_step(solver: Solver, n_steps: int, n: int = 40) -> tuple[float, float]:
-    """(minimum, median) nanoseconds a cell and sub-step."""
+def cell_step(solver: Solver, n_steps: int, n: int = 40) -> Callable[[], tuple[float, float]]:
+    """What measures (minimum, median) nanoseconds a cell and sub-step in n calls."""
     arrivals = np.full((solver.n_roads, 1, 1, 2), 0.15, solver.dtype)
     cells = solver.n_roads * solver.network.segments[0].n_cells * n_steps
-    low, middle = repeat(lambda: solver.advance(n_steps, arrivals), n)
-    return low / cells * 1e9, middle / cells * 1e9
+
+    def measure() -> tuple[float, float]:
+        low, middle = repeat(lambda: solver.advance(n_steps, arrivals), n)
+        return low / cells * 1e9, middle / cells * 1e9
+
+    return measure
+
+
+def in_rounds(measures: dict[str, Callable[[], tuple[float, float]]]) -> dict[str, tuple[float, float]]:
+    """(least minimum, median of medians) of each, measured in turn."""
+    rounds = [{name: measure() for name, measure in measures.items()} for _ in range(ROUNDS)]
+    return {name: (min(r[name][0] for r in rounds), statistics.median(r[name][1] for r in rounds)) for name in measures}
 
 
 def show(
@@ -92,12 +113,17 @@ def show(
     print(f"{name:44} {low:8.2f} {middle:8.2f} {of_peak:>17} {floor:>6}  {machine.verdict(low, bar, dtype, n_threads)}")
 
 
-def linear(name: str, sizes: list[tuple[int, int]], n_steps: int = 60) -> None:
-    """Whether a cell costs the same however many there are: (cells a road, roads), 60 sub-steps a call."""
-    lows = [cell_step(road(cells, roads), n_steps, max(3, 400_000 // (cells * roads)))[0] for cells, roads in sizes]
-    for (cells, roads), low in zip(sizes, lows, strict=True):
-        print(f"{f'{name}, {cells * roads:,} cells in all':44} {low:8.2f}")
-    growth = max(lows) / min(lows)
+def sized(name: str, cells: int, roads: int) -> str:
+    """Name of a row of `linear`."""
+    return f"{name}, {cells * roads:,} cells in all"
+
+
+def linear(name: str, found: dict[str, tuple[float, float]]) -> None:
+    """Whether a cell costs the same however many there are."""
+    lows = {row: low for row, (low, _) in found.items() if row.startswith(f"{name}, ")}
+    for row, low in lows.items():
+        print(f"{row:44} {low:8.2f}")
+    growth = max(lows.values()) / min(lows.values())
     print(f"{f'{name}, slowest size over fastest':44} {growth:8.2f} {'':33}  {verdict(growth, 1.5)}")
 
 
@@ -137,34 +163,46 @@ def main() -> None:
     machine = Machine()
     print(machine)
     print(f"{'ns a cell and sub-step':44} {'minimum':>8} {'median':>8} {'flop, of FMA peak':>17} {'floor':>6}  bar")
+    measures = {name: cell_step(road(200, **kind), 200 if "scheme" in kind else 560) for name, kind, _ in ONE_THREAD}
+    for dtype in DTYPES:
+        for n_threads in (1, 2):
+            measures[f"{dtype} {n_threads}"] = cell_step(road(200, 64, n_threads, dtype=dtype), 60, 10)
+    for name, cells, roads in SIZES:
+        solver = road(cells, roads)
+        measures[sized(name, cells, roads)] = cell_step(solver, 60, max(3, 400_000 // (cells * roads)))
+    solver = road(200)
+    n_steps = solver.n_steps(10.0)
+    measures["decision"] = cell_step(solver, n_steps, 200)
+    found = in_rounds(measures)
     for name, kind, bar in ONE_THREAD:
-        first_order, dtype = "scheme" not in kind, str(kind.get("dtype", "float64"))
-        low, middle = cell_step(road(200, **kind), 560 if first_order else 200)
-        work = work_of_cell_step(road(200, **kind)) if first_order else None
-        show(machine, name, low, middle, bar, dtype, work=work)
+        dtype = str(kind.get("dtype", "float64"))
+        work = None if "scheme" in kind else work_of_cell_step(road(200, **kind))
+        show(machine, name, *found[name], bar, dtype, work=work)
     for dtype, bar in (("float64", 0.9), ("float32", 0.55)):
-        (one, _), (two, middle) = (cell_step(road(200, 64, threads, dtype=dtype), 60, 20) for threads in (1, 2))
+        (one, _), (two, middle) = (found[f"{dtype} {n_threads}"] for n_threads in (1, 2))
         work = work_of_cell_step(road(200, dtype=dtype))
         show(machine, f"G {dtype}, 64 roads, two threads", two, middle, bar, dtype, 2, work)
         held = verdict(one / two, 1.7, least=True)
         print(f"{f'G {dtype}, scaling to two threads':44} {one / two:8.2f} {'':33}  {held}")
         print(f"{f'FMA {dtype}, scaling to two threads':44} {machine.peaks[dtype, 2] / machine.peaks[dtype, 1]:8.2f}")
-    linear("roads of 200 cells", [(200, 1), (200, 50), (200, 5000)])
-    linear("one road", [(200, 1), (10_000, 1), (1_000_000, 1)])
-    solver = road(200)
-    n_steps = solver.n_steps(10.0)
-    arrivals = np.full((1, 1, 1, 2), 0.15)
-    low, middle = (seconds * 1e6 for seconds in repeat(lambda: solver.advance(n_steps, arrivals), 200))
+    for name in dict.fromkeys(name for name, _, _ in SIZES):
+        linear(name, found)
+    low, middle = (value * n_steps * 200 / 1e3 for value in found["decision"])
     name = f"us a decision: 200 cells, 10 s, {n_steps} sub-steps"
     print(f"{name:44} {low:8.1f} {middle:8.1f} {'':24}  {machine.verdict(low, 20.0)}")
     peak = machine.peaks["float64", 1]
     if options.roofline:
         options.roofline.write_text(roofline(machine), encoding="utf-8")
     if options.peers:
-        many = road(200, 64, 2)
-        arriving = np.full((64, 1, 1, 2), 0.15)
-        both = repeat(lambda: many.advance(n_steps, arriving), 40)[0] * 1e6 / 64
-        peers.compare({"one road, one thread": low / 10.0, "64 roads, two threads": both / 10.0})
+        of_second = n_steps / 10.0 * 200 / 1e3
+        batch = {n: found[f"float64 {n}"][0] * of_second for n in (1, 2)}
+        peers.compare(
+            {
+                "one road, one thread": low / 10.0,
+                "64 roads, one thread": batch[1],
+                "64 roads, two threads": batch[2],
+            }
+        )
     again = Machine().peaks["float64", 1]
     print(f"FMA peak at the end {again:.0f} GFLOP/s" + ("" if again > 0.9 * peak else " (the machine was not quiet)"))
 
