@@ -12,7 +12,7 @@ from functools import cache
 
 import numpy as np
 
-from arz_model.cells import Kind
+from arz_model.cells import N_STRIP_ROWS, Kind
 from arz_model.ends import ARRIVING, IN, N_END_ROWS, QUEUE
 from arz_model.kernel_cache import keep_on_disk
 from arz_model.network import BEGIN
@@ -22,6 +22,8 @@ LONG = 8192
 """Cells of a road from which on passes pay: their rows no longer fit a second cache of 1 MiB."""
 SUB_STEPS = 16
 """In each pass; at most as many as a strip has times BEGIN cells."""
+END_SETS = 3
+"""Of road ends: as the entrance sees them, as the exit does, and what entered in each sub-step of a pass."""
 
 
 @cache
@@ -40,8 +42,8 @@ def build_long_advance(kind: Kind) -> Callable[..., None]:
     zero, one = dtype(0), dtype(1)
     origin, inside, entrance, exit_ = np.int64(0), np.int64(BEGIN), np.int64(0), np.int64(1)
     stride, strip_cells, width = kind.stride, kind.strip_stride - 2 * BEGIN, kind.width
-    flux_size, ends_size, sub_steps = 4 * kind.strip_stride, N_END_ROWS * kind.width, kind.sub_steps
-    segment, n_segments = np.uint64(0), np.int64(1)
+    strip_size, ends_size = N_STRIP_ROWS[kind.scheme] * kind.strip_stride, N_END_ROWS * kind.width
+    sub_steps, segment, n_segments = kind.sub_steps, np.uint64(0), np.int64(1)
     queue_m, queue_c, arriving_m, arriving_c = (k * width for k in (QUEUE, QUEUE + 1, ARRIVING, ARRIVING + 1))
     in_m, in_c = IN * width, (IN + 1) * width
 
@@ -59,8 +61,7 @@ def build_long_advance(kind: Kind) -> Callable[..., None]:
     def advance(q, waiting, arrivals, signals, totals, u, strip, ends, layout, par_array, rates, n_steps, begin, end):
         """Advance roads begin .. end - 1 by n_steps sub-steps; arguments are those of step_cpu.
 
-        strip : (sub_steps x rows x strip_stride,). ends : (3 x rows x width,), as the entrance sees them, as the exit
-        does, and what entered in each sub-step of a pass.
+        strip : (sub_steps x rows x strip_stride,). ends : (END_SETS x rows x width,).
         """
         lengths, segments = layout[0], layout[1]
         par = (
@@ -83,7 +84,7 @@ def build_long_advance(kind: Kind) -> Callable[..., None]:
                 n_pass = min(sub_steps, n_steps - first_step)
                 for turn in range(-(-(n - inside + BEGIN * (n_pass - 1)) // strip_cells)):
                     for j in range(n_pass):
-                        k, at = first_step + j, j * flux_size
+                        k, at = first_step + j, j * strip_size
                         behind = inside + turn * strip_cells - BEGIN * j
                         ahead = min(behind + strip_cells, n)
                         if behind >= n:

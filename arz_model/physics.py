@@ -146,13 +146,13 @@ def make_power(gamma: float, dtype: type[np.floating[Any]], target: Target) -> C
     return power
 
 
-def make_twice(gamma: float, target: Target) -> Callable[..., Any]:
-    """s**(2 gamma) for the same gamma."""
+def make_root_power(gamma: float, target: Target) -> Callable[..., Any]:
+    """s**(2 gamma) for the same gamma: the power of x = s**2 by products alone."""
     jit = target.jit
 
     @jit
-    def twice(s):
-        """s**(2 gamma) by products."""
+    def root_power(s):
+        """s**(2 gamma)."""
         r = s * s
         if gamma == 1.0:
             return r
@@ -162,7 +162,7 @@ def make_twice(gamma: float, target: Target) -> Callable[..., Any]:
             return r * r
         return r * r * r
 
-    return twice
+    return root_power
 
 
 def make_arz(gamma_m: float, gamma_c: float, dtype: type[np.floating[Any]], target: Target) -> Closure:
@@ -177,7 +177,7 @@ def make_arz(gamma_m: float, gamma_c: float, dtype: type[np.floating[Any]], targ
     low, high = (dtype(gamma / (1.0 + gamma)) for gamma in (min(gamma_m, gamma_c), max(gamma_m, gamma_c)))
     inverse_m, inverse_c = dtype(1.0 / gamma_m), dtype(1.0 / gamma_c)
     power_m, power_c = make_power(gamma_m, dtype, target), make_power(gamma_c, dtype, target)
-    twice_m, twice_c = make_twice(gamma_m, target), make_twice(gamma_c, target)
+    root_power_m, root_power_c = make_root_power(gamma_m, target), make_root_power(gamma_c, target)
 
     @jit
     def occupancies(rho_m, rho_c, par):
@@ -254,7 +254,7 @@ def make_arz(gamma_m: float, gamma_c: float, dtype: type[np.floating[Any]], targ
             s = alone if alone > s else s
         stiff_m, stiff_c = factor_m * stiff_m, factor_c * stiff_c
         for _ in range(HALLEY_STEPS):
-            p_m, p_c = stiff_m * twice_m(s), stiff_c * twice_c(s)
+            p_m, p_c = stiff_m * root_power_m(s), stiff_c * root_power_c(s)
             first = two * (exponent_m * p_m + exponent_c * p_c)
             second = two * (bend_m * p_m + bend_c * p_c)
             excess = p_m + p_c - wanted
@@ -268,7 +268,9 @@ def make_arz(gamma_m: float, gamma_c: float, dtype: type[np.floating[Any]], targ
         """r [veh/m], but at most the density of largest flow, where sum_i share_i (w_i - (1 + gamma_i) p_i) = 0."""
         stiff_m, stiff_c, _, _ = stiffness(share_m, share_c, par)
         s = dtype(math.sqrt(r if r > zero else zero))
-        slope = share_m * w_m + share_c * w_c - factor_m * stiff_m * twice_m(s) - factor_c * stiff_c * twice_c(s)
+        slope = (
+            share_m * w_m + share_c * w_c - factor_m * stiff_m * root_power_m(s) - factor_c * stiff_c * root_power_c(s)
+        )
         if slope >= zero:
             return r
         return root(share_m, share_c, w_m, w_c, factor_m, factor_c, par)

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from arz_model.cells import FREE_C, FREE_M, LAMBDA, N_ROWS, N_STRIP_ROWS, Kind, stride_for, strip_stride_for
 from arz_model.ends import FREE, N_END_ROWS, SATURATION, width_for
-from arz_model.long_road import LONG, SUB_STEPS, make_long_advance
+from arz_model.long_road import END_SETS, LONG, SUB_STEPS, make_long_advance
 from arz_model.network import Network, lay_out
 from arz_model.parameters import CLASSES, ParameterError, Parameters
 from arz_model.physics import closure_key, make_closure, parameter_vector
@@ -125,13 +125,13 @@ class Solver:
             self._advance = make_advance(self.kind) if self.kind.sub_steps == 1 else make_long_advance(self.kind)
 
     def _work_space(self) -> tuple[NDArray[Any], ...]:
-        """Flat rows of cells, of a strip and of road ends, the constant ones filled in."""
+        """Flat rows of cells, of a strip for each sub-step of a pass and of road ends, the constant ones filled in."""
         rows = _cache_aligned((N_ROWS[self.kind.scheme], self.kind.stride), self.dtype)
         n = self.layout.n
         rows[LAMBDA, :n] = self.layout.cells[0] * self.dtype.type(self.dt)
         rows[FREE_M, :n], rows[FREE_C, :n] = self.layout.cells[1], self.layout.cells[2]
         sub_steps = self.kind.sub_steps
-        ends = _cache_aligned((1 if sub_steps == 1 else 3, N_END_ROWS, self.kind.width), self.dtype)
+        ends = _cache_aligned((1 if sub_steps == 1 else END_SETS, N_END_ROWS, self.kind.width), self.dtype)
         ends[:, FREE : FREE + 2] = 1.0
         ends[:, FREE : SATURATION + 1, : len(self.network.segments)] = self.layout.limits
         strip = _cache_aligned((sub_steps, N_STRIP_ROWS[self.kind.scheme], self.kind.strip_stride), self.dtype)

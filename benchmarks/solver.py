@@ -1,10 +1,10 @@
 """Speed of the solver, measured side by side: `python -m benchmarks.solver`; `--peers` adds other simulators.
 
 Medians and minima of calls in several rounds, so that no row alone meets a neighbour on the host, beside what this
-machine could do at most, measured in the same run. Bars are in
-nanoseconds of another machine (`peaks.OF_BARS`); each is printed as it stands and scaled by the ratio of the FMA peaks,
-which is what it asks of this one. The floor is the time that the operations of a cell take where only the busiest unit
-counts: arithmetic in vectors, or divisions and square roots.
+machine could do at most, measured in the same run. Bars are in nanoseconds of another machine (`peaks.OF_BARS`); each
+is printed as it stands and scaled by the ratio of the FMA peaks, which is what it asks of this one. The floor is the
+time that the operations of a cell take where only the busiest unit counts: arithmetic in vectors, or divisions and
+square roots.
 """
 
 from __future__ import annotations

@@ -49,5 +49,5 @@ def test_passes_do_not_change_a_bit(both, closure, dtype, n_cells):
 def test_only_a_long_road_that_nothing_couples_is_advanced_in_passes(make_road):
     assert make_road(n_cells=LONG, length=10.0 * LONG).kind.sub_steps == SUB_STEPS
     assert make_road(n_cells=LONG // 2, length=5.0 * LONG).kind.sub_steps == 1
-    for options in ({"ends": "periodic"}, {"clamp": True}, {"scheme": "minmod"}):
+    for options in ({"ends": "periodic"}, {"ends": "transmissive"}, {"clamp": True}, {"scheme": "minmod"}):
         assert make_road(n_cells=LONG, length=10.0 * LONG, **options).kind.sub_steps == 1
