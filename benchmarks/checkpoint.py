@@ -26,9 +26,10 @@ from stable_baselines3.common.callbacks import CheckpointCallback
 
 from benchmarks import steady
 from benchmarks.steady import ALGORITHMS, Steady, verdict
-from kernel import point, signals, train
+from kernel import signals
 from kernel.channel import Channel
-from kernel.config import Configuration, RunConfig, SessionConfig
+from kernel.contract.config import Configuration, RunConfig, SessionConfig
+from kernel.training import consistent_point, train
 
 STALLS_MS = {"PPO": 1.5, "DQN": 3.0}
 """Bars of the 95th percentile of a stall; DQN's with a replay buffer of 100,000 rows."""
@@ -52,7 +53,7 @@ class Quiet(Channel):
 def ours(algorithm: str, every: int, steps: int, step_seconds: float) -> tuple[float, list[float], Quiet]:
     """Seconds of training, stalls of the trainer, and what the writer told."""
     stalls: list[float] = []
-    original = point.ConsistentPoint._checkpoint
+    original = consistent_point.ConsistentPoint._checkpoint
 
     def timed(self: Any, t: int, finished: bool = False) -> None:
         began = time.perf_counter()
@@ -70,7 +71,7 @@ def ours(algorithm: str, every: int, steps: int, step_seconds: float) -> tuple[f
     )
     session = SessionConfig(device="cpu", checkpoint_seconds=0.0)
     told = Quiet()
-    point.ConsistentPoint._checkpoint = timed  # type: ignore[method-assign]
+    consistent_point.ConsistentPoint._checkpoint = timed  # type: ignore[method-assign]
     try:
         with tempfile.TemporaryDirectory() as name:
             (Path(name) / "checkpoints").mkdir()
@@ -78,7 +79,7 @@ def ours(algorithm: str, every: int, steps: int, step_seconds: float) -> tuple[f
             train.train(Configuration(run, session), Path(name), told, 1e6)
             return time.perf_counter() - began, stalls, told
     finally:
-        point.ConsistentPoint._checkpoint = original  # type: ignore[method-assign]
+        consistent_point.ConsistentPoint._checkpoint = original  # type: ignore[method-assign]
 
 
 def theirs(algorithm: str, every: int, steps: int, step_seconds: float) -> tuple[float, list[float]]:

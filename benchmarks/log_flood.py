@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.steady import verdict
-from kernel.full_log import FullLog
-from kernel.log_governor import LogGovernor
+from kernel.session.full_log import FullLog
+from kernel.session.log_governor import LogGovernor
 
 N_LINES, ROUNDS = 1_000_000, 5
 WORK = f"""

@@ -24,7 +24,7 @@ import psutil
 
 from benchmarks import steady
 from benchmarks.steady import verdict
-from kernel.config import SessionConfig
+from kernel.contract.config import SessionConfig
 from launcher.local_kaggle.service import USERNAME, LocalKaggle
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,10 +38,12 @@ import sys, time, tempfile
 from pathlib import Path
 from kernel import pinning
 pinning.pin()
-from kernel import algorithms, checkpoint, codec, environments, exact_state, train
+from kernel.training.sb3 import algorithms, exact_state
+from kernel.checkpoints import checkpoint
+from kernel.training import codec, environments, train
 from kernel.channel import Channel
-from kernel.config import Configuration, RunConfig, SessionConfig
-from kernel.manifest import checkpoints_in, verify
+from kernel.contract.config import Configuration, RunConfig, SessionConfig
+from kernel.contract.manifest import checkpoints_in, verify
 large = {"n_steps": 16, "batch_size": 16, "n_epochs": 1, "policy_kwargs": {"net_arch": [700, 700]}}
 run = RunConfig(run_id="benchmark", total_timesteps=16, checkpoint_freq=16, env="benchmarks.steady:Steady",
                 env_kwargs={"step_seconds": 0.0}, hyperparameters=large)
@@ -87,7 +89,7 @@ class Session:
     def trainer(self) -> psutil.Process:
         """The process that trains."""
         children = psutil.Process(self.process.pid).children()
-        return next(child for child in children if "kernel.train" in child.cmdline())
+        return next(child for child in children if "kernel.training.train" in child.cmdline())
 
     def first_step(self, later_than: float) -> float:
         """When the first progress or checkpoint after a `training` event came."""

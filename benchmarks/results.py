@@ -30,9 +30,9 @@ from arz_model.control.controllers import FixedTime, Policy, RandomPhase, Webste
 from arz_model.control.scenarios import Scenario
 from arz_model.control.statistics import Estimate
 from benchmarks import svg
-from kernel.config import Configuration, RunConfig, SessionConfig
-from kernel.manifest import checkpoints_in, num_timesteps_of
-from kernel.policy import load_policy
+from kernel.contract.config import Configuration, RunConfig, SessionConfig
+from kernel.contract.manifest import checkpoints_in, num_timesteps_of
+from kernel.training.policy import load_policy
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / ".results"

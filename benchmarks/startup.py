@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from kernel.config import RunConfig
+from kernel.contract.config import RunConfig
 from launcher.backends.base import Kernel
 from launcher.backends.kaggle import KaggleBackend
 from launcher.credentials import Credentials

@@ -1,5 +1,5 @@
 """`python -m kernel --config run.json`."""
 
-from kernel.main import main
+from kernel.session.main import main
 
 raise SystemExit(main())

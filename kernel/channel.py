@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from kernel import events
+from kernel.contract import events
 
 VARIABLE = "KAGLAUNCH_CHANNEL"
 

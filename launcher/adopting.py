@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kernel.config import ConfigurationError, RunConfig, SessionConfig, from_mapping
+from kernel.contract.config import ConfigurationError, RunConfig, SessionConfig, from_mapping
 from launcher import bundle, ledger
 from launcher.backends.base import Backend, Kernel, Status
 from launcher.bundle import Bundle, Unreadable

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kernel.config import Configuration, canonical_json
+from kernel.contract.config import Configuration, canonical_json
 from launcher import paths, wheels
 from launcher.checks import secrets
 from launcher.errors import BundleError
@@ -36,7 +36,7 @@ _SUFFIXES = (".py", ".toml")
 
 _SCRIPT = '''\
 # kaglaunch kernel of run {run_id}, session {session}.
-# It checks and unpacks what stands below, then runs kernel.main. Runs on Python 3.11 to 3.13.
+# It checks and unpacks what stands below, then runs kernel.session.main. Runs on Python 3.11 to 3.13.
 import base64, hashlib, io, os, sys, tarfile, tempfile
 
 SHA256 = "{sha256}"
@@ -62,7 +62,7 @@ if __name__ == "__main__":
     from kernel.isolation import isolate
 
     isolate(folder)
-    from kernel.main import main
+    from kernel.session.main import main
 
     sys.exit(main(["--config", os.path.join(folder, "{configuration}")]))
 '''

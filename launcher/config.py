@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from kernel.config import DEVICES, ConfigurationError, RunConfig, SessionConfig, canonical_json, from_mapping
+from kernel.contract.config import DEVICES, ConfigurationError, RunConfig, SessionConfig, canonical_json, from_mapping
 from launcher.errors import ConfigError
 
 FILE = "kaglaunch.toml"

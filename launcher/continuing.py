@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kernel.manifest import num_timesteps_of
+from kernel.contract.manifest import num_timesteps_of
 from launcher import config, fetching, handing_over, pushing
 from launcher.backends.base import Backend, Status
 from launcher.backends.here import HereBackend

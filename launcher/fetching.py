@@ -13,8 +13,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kernel import segments
-from kernel.manifest import CheckpointInvalid, Manifest, checkpoint_name, checkpoints_in, num_timesteps_of, verify
+from kernel.contract import segments
+from kernel.contract.manifest import (
+    CheckpointInvalid,
+    Manifest,
+    checkpoint_name,
+    checkpoints_in,
+    num_timesteps_of,
+    verify,
+)
 from launcher.backends.base import Backend, RemoteFile
 from launcher.errors import BackendError, BackendUnavailable
 from launcher.ledger import Ledger, Run

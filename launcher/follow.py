@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kernel import events
+from kernel.contract import events
 from launcher.backends.base import LogLine, Quota, Sessions, SessionState, Status
 from launcher.errors import BackendError, BackendUnavailable, LauncherError, NotFound
 

@@ -13,8 +13,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from kernel import events
-from kernel.config import Configuration
+from kernel.contract import events
+from kernel.contract.config import Configuration
 from launcher.config import Settings
 from launcher.errors import CheckpointError, TrainingMissing
 from launcher.ledger import Run
@@ -48,7 +48,7 @@ def hand_over(
         config.write_text(Configuration(run.config, session).to_json(), "utf-8")
         arguments = ["--config", str(config), "--folder", str(run.folder), "--seconds", f"{max_seconds:.0f}"]
         with subprocess.Popen(
-            [sys.executable, "-m", "kernel.hand_over", *arguments],
+            [sys.executable, "-m", "kernel.session.hand_over", *arguments],
             env=environ,
             cwd=folder,
             stdin=subprocess.DEVNULL,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kernel.config import RunConfig, canonical_json, from_mapping
+from kernel.contract.config import RunConfig, canonical_json, from_mapping
 from launcher import paths
 from launcher.errors import LauncherError, UnknownRun
 

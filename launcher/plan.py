@@ -9,7 +9,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from kernel.config import RunConfig
+from kernel.contract.config import RunConfig
 from launcher.backends.base import Quota
 from launcher.checks.check import Check, failed, passed, warned
 

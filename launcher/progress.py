@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from kernel import events
+from kernel.contract import events
 from launcher.backends.base import LogLine
 
 SERIES_LENGTH = 60

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kernel.config import Configuration, RunConfig
+from kernel.contract.config import Configuration, RunConfig
 from launcher import bundle
 from launcher.backends.base import Backend, Kernel
 from launcher.bundle import Bundle

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from kernel import events
+from kernel.contract import events
 from launcher import paths
 from launcher.backends.base import LogLine, SessionState, Status
 from launcher.errors import BackendError, NotFound

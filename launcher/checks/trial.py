@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kernel import events
-from kernel.config import Configuration, canonical_json
+from kernel.contract import events
+from kernel.contract.config import Configuration, canonical_json
 from launcher import paths
 from launcher.bundle import CONFIGURATION
 from launcher.checks.check import Check, Verdict, failed, warned

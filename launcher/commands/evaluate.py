@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from kernel.manifest import checkpoints_in
+from kernel.contract.manifest import checkpoints_in
 from launcher.errors import NotCompared, NotFound, TrainingMissing
 from launcher.ledger import Ledger
 
@@ -65,7 +65,7 @@ def command(controllers: Sequence[str], agents: Sequence[str], options: Sequence
             'Install the training extra with `pip install "kaglaunch[train]"`.'
         )
     chosen = [argument for agent in agents for argument in ("--checkpoint", str(_checkpoint(agent)))]
-    return [sys.executable, "-m", "kernel.compare", *controllers, *chosen, *options]
+    return [sys.executable, "-m", "kernel.training.compare", *controllers, *chosen, *options]
 
 
 def _checkpoint(agent: str) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from kernel.config import Configuration, SessionConfig
+from kernel.contract.config import Configuration, SessionConfig
 from launcher import bundle, continuing, pushing, reporting, screen, target, transfers
 from launcher.backends.here import HereBackend, environment
 from launcher.bundle import Bundle

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kernel.manifest import verify
+from kernel.contract.manifest import verify
 
 from .conftest import User
 

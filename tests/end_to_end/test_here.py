@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from kernel.config import Configuration, SessionConfig
-from kernel.manifest import verify
+from kernel.contract.config import Configuration, SessionConfig
+from kernel.contract.manifest import verify
 from launcher.ledger import Ledger, Run, Session
 
 from .conftest import User

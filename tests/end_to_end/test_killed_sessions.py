@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from kernel import events
-from kernel.records import read_digests
+from kernel.checkpoints.digests import read_digests
+from kernel.contract import events
 from launcher.local_kaggle.service import USERNAME
 
 from .conftest import User

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from kernel.manifest import verify
+from kernel.contract.manifest import verify
 
 from .conftest import User
 

@@ -20,7 +20,7 @@ def main() -> None:
         os.write(2, b"begin\n")
         model.save(folder / "checkpoint_t20.zip")
     else:
-        from kernel import checkpoint
+        from kernel.checkpoints import checkpoint
 
         data = source.read_bytes()
         if how == "aside":

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kernel import train
 from kernel.channel import Channel
-from kernel.config import Configuration, RunConfig, SessionConfig
-from kernel.records import read_digests
+from kernel.checkpoints.digests import read_digests
+from kernel.contract.config import Configuration, RunConfig, SessionConfig
+from kernel.training import train
 
 SMALL = {"n_steps": 16, "batch_size": 8, "n_epochs": 2, "policy_kwargs": {"net_arch": [8]}}
 SMALL_DQN = {

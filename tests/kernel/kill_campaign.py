@@ -24,11 +24,11 @@ from kernel import pinning
 
 pinning.pin()
 
-from kernel import train  # noqa: E402
 from kernel.channel import Channel  # noqa: E402
-from kernel.config import Configuration, RunConfig, SessionConfig  # noqa: E402
-from kernel.manifest import checkpoints_in, verify  # noqa: E402
-from kernel.records import read_digests  # noqa: E402
+from kernel.checkpoints.digests import read_digests  # noqa: E402
+from kernel.contract.config import Configuration, RunConfig, SessionConfig  # noqa: E402
+from kernel.contract.manifest import checkpoints_in, verify  # noqa: E402
+from kernel.training import train  # noqa: E402
 
 _PPO = {"n_steps": 32, "batch_size": 16, "n_epochs": 3, "policy_kwargs": {"net_arch": [16, 16]}}
 _DQN = {

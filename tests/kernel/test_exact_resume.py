@@ -17,10 +17,12 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import CheckpointCallback
 
 from arz_model.control.env import TrafficSignalEnv
-from kernel import algorithms, environments, exact_state, records
-from kernel import point as points
-from kernel.config import RunConfig, SessionConfig
-from kernel.manifest import checkpoints_in, verify
+from kernel.checkpoints import digests as records
+from kernel.contract.config import RunConfig, SessionConfig
+from kernel.contract.manifest import checkpoints_in, verify
+from kernel.training import consistent_point as points
+from kernel.training import environments
+from kernel.training.sb3 import algorithms, exact_state
 
 RUNS: dict[str, dict[str, Any]] = {
     "ppo": {},
@@ -237,7 +239,7 @@ def test_an_environment_that_cannot_be_put_back_is_reported(tmp_path: Path, monk
 
 def test_another_cpu_goes_on_marked_inexact_unless_exactness_is_required(tmp_path: Path, monkeypatch: Any) -> None:
     learn_until(configuration(), tmp_path, 58, monkeypatch)
-    monkeypatch.setattr("kernel.fingerprint.cpu_model", lambda: "Another CPU")
+    monkeypatch.setattr("kernel.training.fingerprint.cpu_model", lambda: "Another CPU")
     with pytest.raises(ValueError, match="Another CPU"):
         learn(configuration(require_exact=True), tmp_path)
     ear = Ear()

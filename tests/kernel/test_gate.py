@@ -17,8 +17,10 @@ from harness import SMALL, SMALL_DQN
 from tests_kernel_support import configuration, environment, events_of
 from toy_environments import ConstantQueue, Queue, StillQueue, WideQueue
 
-from kernel import environment_health, gate, health, speed
-from kernel.config import Configuration, RunConfig
+from kernel import health
+from kernel.contract.config import Configuration, RunConfig
+from kernel.training import environment_health, speed
+from kernel.training import trial as gate
 
 CHECKS = ["checkpointing", "signals", "environment", "speed"]
 

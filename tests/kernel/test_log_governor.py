@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from kernel.event_governor import EventGovernor
-from kernel.full_log import FullLog
-from kernel.log_governor import Filter, FloodWatch, LogGovernor
+from kernel.session.event_governor import EventGovernor
+from kernel.session.full_log import FullLog
+from kernel.session.log_governor import Filter, FloodWatch, LogGovernor
 
 
 def governed(data: bytes, folder: Path, **kwargs: Any) -> tuple[list[str], list[dict[str, Any]], LogGovernor]:

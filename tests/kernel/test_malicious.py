@@ -17,8 +17,8 @@ import pytest
 from harness import Ear, configuration, digests, learn
 from tests_kernel_support import environment
 
-from kernel import checkpoint, sources
-from kernel.manifest import MANIFEST, CheckpointInvalid, Manifest, verify
+from kernel.checkpoints import checkpoint, sources
+from kernel.contract.manifest import MANIFEST, CheckpointInvalid, Manifest, verify
 
 
 class Payload:
@@ -153,7 +153,7 @@ def test_verifying_a_bomb_allocates_nothing_of_it(whole: Path) -> None:
     code = f"""
 import resource
 from pathlib import Path
-from kernel.manifest import verify
+from kernel.contract.manifest import verify
 resource.setrlimit(resource.RLIMIT_AS, (150_000_000, 150_000_000))
 try:
     verify(Path({str(path)!r}))

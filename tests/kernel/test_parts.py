@@ -18,12 +18,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests_kernel_support import ROOT, environment
 
-from kernel import codec, events, health, sources
-from kernel.cadence import Cadence
-from kernel.deadline import Deadline, process_age
-from kernel.manifest import CheckpointInvalid
-from kernel.memory import MemoryLimit
-from kernel.progress import Pace
+from kernel import health
+from kernel.checkpoints import sources
+from kernel.contract import events
+from kernel.contract.manifest import CheckpointInvalid
+from kernel.session.deadline import Deadline, process_age
+from kernel.session.memory import MemoryLimit
+from kernel.training import codec
+from kernel.training.cadence import Cadence
+from kernel.training.pace import Pace
 
 
 def deadline(now: list[float], **kwargs: Any) -> Deadline:
@@ -295,7 +298,9 @@ def bundle(folder: Path, *names: str) -> Path:
 
 def test_only_the_bundle_provides_our_packages(tmp_path: Path) -> None:
     folder = bundle(tmp_path, "arz_model")
-    done = isolated(folder, f"isolate({str(folder)!r}); import arz_model, kernel.config; print(arz_model.HERE)")
+    done = isolated(
+        folder, f"isolate({str(folder)!r}); import arz_model, kernel.contract.config; print(arz_model.HERE)"
+    )
     assert done.stdout.strip() == "True", done.stderr
     missing = isolated(folder, f"isolate({str(folder)!r}); import launcher")
     assert "ModuleNotFoundError" in missing.stderr
@@ -333,8 +338,8 @@ def test_documented_fields_are_those_a_session_sends(finished: Path) -> None:
 
 
 def test_segment_names_cannot_lead_elsewhere() -> None:
-    from kernel import segments
-    from kernel.manifest import Manifest
+    from kernel.contract import segments
+    from kernel.contract.manifest import Manifest
 
     for name in ("../../etc/passwd", "replay_0_1_zz.bin", "/tmp/x", 7):
         manifest = Manifest("quick-run", 1, 1, 1, "", {}, details={"segments": [{"name": name}]})

@@ -18,13 +18,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernel import checkpoint, sources, staging
-from kernel.config import Configuration, RunConfig, SessionConfig
-from kernel.deadline import Deadline
-from kernel.manifest import Manifest, verify
-from kernel.publisher import Publisher
-from kernel.retention import published_timesteps, publishing_given_up
-from kernel.upload import Remote, SubprocessUploader, UploadFailed
+from kernel.checkpoints import checkpoint, sources, staging
+from kernel.checkpoints.retention import published_timesteps, publishing_given_up
+from kernel.contract.config import Configuration, RunConfig, SessionConfig
+from kernel.contract.manifest import Manifest, verify
+from kernel.session.deadline import Deadline
+from kernel.session.publisher import Publisher
+from kernel.session.upload import Remote, SubprocessUploader, UploadFailed
 
 RUN = RunConfig(run_id="quick-run", total_timesteps=100, checkpoint_freq=10)
 

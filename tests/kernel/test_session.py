@@ -10,7 +10,7 @@ from pathlib import Path
 from stable_baselines3 import PPO
 from tests_kernel_support import events_of
 
-from kernel.manifest import checkpoints_in, num_timesteps_of, verify
+from kernel.contract.manifest import checkpoints_in, num_timesteps_of, verify
 
 
 def test_quick_run_ends_at_exactly_its_total_with_every_checkpoint(finished: Path) -> None:

@@ -16,8 +16,8 @@ import psutil
 import pytest
 from tests_kernel_support import configuration, environment, events_of
 
-from kernel.manifest import checkpoints_in, verify
-from kernel.supervisor import describe_exit
+from kernel.contract.manifest import checkpoints_in, verify
+from kernel.session.supervisor import describe_exit
 
 Start = Callable[..., "Running"]
 
@@ -62,7 +62,9 @@ class Running:
 
     def trainer(self) -> psutil.Process:
         """The trainer's process."""
-        return next(p for p in psutil.Process(self.process.pid).children() if "kernel.train" in " ".join(p.cmdline()))
+        return next(
+            p for p in psutil.Process(self.process.pid).children() if "kernel.training.train" in " ".join(p.cmdline())
+        )
 
 
 @pytest.fixture
@@ -248,7 +250,8 @@ def test_unreadable_configuration_is_told_before_anything_starts(tmp_path: Path)
 
 
 def test_supervisor_holds_no_torch_and_no_client() -> None:
-    code = "import sys, kernel.main; print(sorted({'torch', 'numpy', 'kagglehub', 'kagglesdk'} & set(sys.modules)))"
+    heavy = {"torch", "numpy", "kagglehub", "kagglesdk"}
+    code = f"import sys, kernel.session.main; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "[]", done.stderr
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from kernel import events
+from kernel.contract import events
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent

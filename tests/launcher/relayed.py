@@ -14,8 +14,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from kernel.config import Configuration, RunConfig
-from kernel.manifest import MANIFEST, Manifest, Member
+from kernel.contract.config import Configuration, RunConfig
+from kernel.contract.manifest import MANIFEST, Manifest, Member
 from launcher import bundle, continuing
 from launcher.bundle import Bundle
 

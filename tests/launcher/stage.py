@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from kernel.config import Configuration, RunConfig, SessionConfig
-from kernel.manifest import verify
+from kernel.contract.config import Configuration, RunConfig, SessionConfig
+from kernel.contract.manifest import verify
 from launcher import pushing, target
 from launcher.backends.base import Kernel
 from launcher.backends.kaggle import KaggleBackend

@@ -143,7 +143,7 @@ def test_a_kernel_that_was_pushed_elsewhere_is_not_pushed_again(
 
 
 def test_an_opened_script_is_what_was_packed_and_an_altered_one_is_refused() -> None:
-    from kernel.config import Configuration, SessionConfig
+    from kernel.contract.config import Configuration, SessionConfig
 
     configuration = Configuration(CONFIG, SessionConfig(session=3, device="cpu"))
     packed = bundle.build(configuration, PROJECT)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kernel.config import Configuration, RunConfig, SessionConfig
+from kernel.contract.config import Configuration, RunConfig, SessionConfig
 from launcher import bundle
 from launcher.checks import secrets
 from launcher.errors import BundleError, SecretFound

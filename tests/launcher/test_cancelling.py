@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kernel.config import RunConfig
+from kernel.contract.config import RunConfig
 from launcher import cancelling
 from launcher.backends.base import Kernel, Status
 from launcher.backends.kaggle import KaggleBackend

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kernel.config import RunConfig
+from kernel.contract.config import RunConfig
 from launcher.cli import main
 from launcher.ledger import Ledger, new_run
 
@@ -108,7 +108,7 @@ def test_dry_run_shows_what_would_be_pushed_and_pushes_nothing(home: Path, capsy
         said = capsys.readouterr().out
         assert "Nothing was pushed" in said
         assert '"total_timesteps": 100' in said
-        assert "kernel/supervisor.py" in said
+        assert "kernel/session/supervisor.py" in said
         assert main(["report"]) == 1
         assert main(["local", "status", "--json"]) == 0
         assert '"sessions": []' in capsys.readouterr().out

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kernel.config import Configuration, RunConfig, SessionConfig
+from kernel.contract.config import Configuration, RunConfig, SessionConfig
 from launcher import config
 from launcher.cli import main
 from launcher.commands.init import init, template

@@ -9,9 +9,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from kernel import compare
-from kernel.config import Configuration, RunConfig, SessionConfig
-from kernel.manifest import checkpoints_in
+from kernel.contract.config import Configuration, RunConfig, SessionConfig
+from kernel.contract.manifest import checkpoints_in
+from kernel.training import compare
 from launcher import Kaglaunch, documents
 from launcher.errors import NotCompared
 

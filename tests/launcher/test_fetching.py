@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kernel.config import RunConfig
-from kernel.manifest import MANIFEST, Manifest, Member, verify
+from kernel.contract.config import RunConfig
+from kernel.contract.manifest import MANIFEST, Manifest, Member, verify
 from launcher import fetching
 from launcher.backends.base import DatasetVersion, RemoteFile
 from launcher.errors import NotFound

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from kernel import segments
-from kernel.manifest import MANIFEST, Manifest, verify
+from kernel.contract import segments
+from kernel.contract.manifest import MANIFEST, Manifest, verify
 from launcher import fetching
 from launcher.backends.kaggle import KaggleBackend
 from launcher.backends.storage import CHUNK_BYTES

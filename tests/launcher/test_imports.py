@@ -41,7 +41,13 @@ def test_help_imports_nothing_heavy() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["kernel.config", "kernel.events", "kernel.manifest", "kernel.segments", "launcher.local_kaggle.service"],
+    [
+        "kernel.contract.config",
+        "kernel.contract.events",
+        "kernel.contract.manifest",
+        "kernel.contract.segments",
+        "launcher.local_kaggle.service",
+    ],
 )
 def test_what_both_sides_read_needs_the_standard_library_alone(module: str) -> None:
     code = f"import sys; before = set(sys.modules); import {module}; print(*(set(sys.modules) - before))"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kernel.config import RunConfig
+from kernel.contract.config import RunConfig
 from launcher import ledger
 from launcher.errors import LauncherError, UnknownRun
 from launcher.ledger import Ledger, Relay, Run, SessionTaken, new_run
@@ -131,7 +131,7 @@ def test_a_relay_is_remembered_as_it_was_asked_for(book: Ledger, tmp_path: Path)
 WRITER = """
 import sys
 from pathlib import Path
-from kernel.config import RunConfig
+from kernel.contract.config import RunConfig
 from launcher.ledger import Ledger, new_run
 folder, writer = Path(sys.argv[1]), sys.argv[2]
 for number in range(10_000):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernel.config import RunConfig
+from kernel.contract.config import RunConfig
 from launcher import plan
 from launcher.backends.base import Quota
 from launcher.checks.check import Verdict

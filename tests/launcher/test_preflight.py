@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from kernel.config import Configuration, RunConfig, SessionConfig
+from kernel.contract.config import Configuration, RunConfig, SessionConfig
 from launcher import documents, paths, preflight
 from launcher.backends.base import ActiveSession, Kernel, Quota
 from launcher.backends.kaggle import KaggleBackend

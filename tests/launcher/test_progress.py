@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernel import events
-from kernel.config import RunConfig
+from kernel.contract import events
+from kernel.contract.config import RunConfig
 from launcher import reporting, screen
 from launcher.backends.base import LogLine
 from launcher.ledger import Ledger, new_run

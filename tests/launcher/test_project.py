@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernel.config import Configuration, RunConfig, SessionConfig
+from kernel.contract.config import Configuration, RunConfig, SessionConfig
 from launcher import bundle, project
 from launcher.checks import secrets
 from launcher.cli import main

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kernel.algorithms import make_model
-from kernel.environments import make_environments
+from kernel.training.environments import make_environments
+from kernel.training.sb3.algorithms import make_model
 from launcher import config
 
 RECIPES = sorted(file.name for file in (files("arz_model") / "recipes").iterdir() if file.name.endswith(".toml"))

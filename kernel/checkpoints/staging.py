@@ -1,0 +1,113 @@
+"""A folder of what one dataset version holds, fresh each time: re-used names can make a client send old bytes.
+
+    run.json · index.json · metrics.jsonl · checkpoint_t500.zip.bin · checkpoint_t500.manifest.json · replay_*.bin
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from kernel.contract import config, segments
+from kernel.contract import manifest as manifests
+from kernel.contract.config import Configuration
+from kernel.contract.manifest import Manifest, checkpoints_in, num_timesteps_of
+
+INDEX = "index.json"
+RUN = "run.json"
+METRICS = "metrics.jsonl"
+RECENT_DIGESTS = 1000
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A folder that is ready to be uploaded."""
+
+    folder: Path
+    sizes: dict[str, int]
+    num_timesteps: int | None
+    """Timestep of the checkpoint in it; None for the version that only proves the write."""
+
+    @property
+    def bytes(self) -> int:
+        """What an upload of it sends."""
+        return sum(self.sizes.values())
+
+    def remove(self) -> None:
+        """Delete the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def newest_verified(working: Path, configuration: Configuration) -> tuple[Path, Manifest] | None:
+    """The newest checkpoint on the disk that verifies."""
+    for path in checkpoints_in(working / "checkpoints"):
+        try:
+            manifest = manifests.verify(path, run_id=configuration.run.run_id)
+            segments.verify(path, manifest)
+            return path, manifest
+        except (manifests.CheckpointInvalid, OSError):
+            continue
+    return None
+
+
+def stage(
+    working: Path,
+    configuration: Configuration,
+    checkpoint: tuple[Path, Manifest] | None,
+    digests: dict[int, str] | None = None,
+    parent: Path | None = None,
+) -> Staged:
+    """Make the folder of a version with `checkpoint`, or with none yet."""
+    folder = Path(tempfile.mkdtemp(prefix="version-", dir=parent))
+    run = json.loads(configuration.to_json())["run"]
+    session = configuration.session.session
+    (folder / RUN).write_text(config.canonical_json({"run": run, "session": session}), "utf-8")
+    entries = []
+    if checkpoint is not None:
+        path, manifest = checkpoint
+        entries.append(_add_checkpoint(folder, path, manifest))
+    if (working / METRICS).is_file():
+        shutil.copyfile(working / METRICS, folder / METRICS)
+    index = {
+        "run_id": configuration.run.run_id,
+        "session": session,
+        "checkpoints": entries,
+        "digests": {str(t): d for t, d in sorted((digests or {}).items())[-RECENT_DIGESTS:]},
+    }
+    (folder / INDEX).write_text(json.dumps(index, sort_keys=True, indent=1), "utf-8")
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+    return Staged(folder, sizes, checkpoint[1].num_timesteps if checkpoint else None)
+
+
+def _add_checkpoint(folder: Path, path: Path, manifest: Manifest) -> dict[str, object]:
+    name = path.name + manifests.PUBLISHED_SUFFIX
+    _link(path, folder / name)
+    (folder / f"checkpoint_t{manifest.num_timesteps}.manifest.json").write_text(manifest.to_json(), "utf-8")
+    replay = []
+    for entry in segments.listed(manifest):
+        _link(segments.path_of(path, entry["name"]), folder / entry["name"])
+        replay.append({"file": entry["name"], "sha256": entry["sha256"], "size": entry["size"]})
+    listed: dict[str, object] = {
+        "num_timesteps": num_timesteps_of(path.name),
+        "file": name,
+        "sha256": segments.sha256_of(folder / name),
+        "size": (folder / name).stat().st_size,
+        "state_digest": manifest.state_digest,
+    }
+    if replay:
+        listed["segments"] = replay
+    return listed
+
+
+def _link(source: Path, target: Path) -> None:
+    # Checkpoints never change once they have a name, so a second name for the same bytes is as good as a copy.
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -1,0 +1,1 @@
+"""What launcher and kernel both read: configuration, events, manifest, result. Standard library."""

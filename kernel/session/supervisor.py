@@ -1,0 +1,317 @@
+"""The parent process: starts the trainer, restarts it after a crash, ends it in time, publishes what it leaves.
+
+It holds no torch and no GPU, so it outlives whatever kills the trainer. Standard library and psutil.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kernel import channel as channels
+from kernel import health, pinning
+from kernel.checkpoints import checkpoint, sources, staging
+from kernel.contract.config import Configuration
+from kernel.contract.result import Result
+from kernel.session.deadline import Deadline
+from kernel.session.event_governor import EventGovernor
+from kernel.session.full_log import FullLog
+from kernel.session.log_governor import LogGovernor
+from kernel.session.memory import MemoryWatch
+from kernel.session.publisher import Publisher
+
+logger = logging.getLogger(__name__)
+
+MAX_RESTARTS_AT_ONE_PLACE = 3
+MAX_RESTARTS = 20
+TICK_SECONDS = 0.02
+"""Between two looks at the trainer: what a signal or the deadline waits at the most; costs under 1 % of a core."""
+STOP_SECONDS = 60.0
+"""Longest wait for the trainer to reach its next consistent point."""
+STARTUP_SECONDS = 180.0
+DUMP_SECONDS = 3.0
+PIPE_BYTES = 1 << 20
+
+
+@dataclass
+class Trainer:
+    """One trainer process, and what it said of itself."""
+
+    process: subprocess.Popen[bytes]
+    log: LogGovernor
+    channel: channels.Reader | None = None
+    ended: dict[str, Any] | None = None
+    beat_at: float = 0.0
+    stepped: bool = False
+    num_timesteps: int = -1
+    stop_asked_at: float | None = None
+
+
+@dataclass
+class Supervisor:
+    """One session, from its first event to its result."""
+
+    folder: Path
+    config_file: Path
+    configuration: Configuration
+    deadline: Deadline
+    publisher: Publisher | None
+    events: EventGovernor
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    command: list[str] = field(default_factory=lambda: [sys.executable, "-u", "-m", "kernel.training.train"])
+    restarts: int = 0
+    exact: bool = True
+    stop_status: str = ""
+    """Why the trainer is to stop; empty while it is not."""
+    stop_message: str = ""
+    total_timesteps: int = 0
+    _crashes_here: int = 0
+    _last_checkpoint: int = -1
+    _terminations: int = 0
+    _log_lines: int = 0
+    _hidden_lines: int = 0
+    _memory_said: dict[str, Any] = field(default_factory=dict)
+    _silence: health.Health = field(default_factory=health.Health)
+
+    def terminate(self, count: int) -> None:
+        """SIGTERM: the first means what the deadline means, the second means now."""
+        self._terminations = count
+        if count > 1 and self.publisher is not None:
+            self.publisher.abandon()
+
+    def run(self) -> Result:
+        """Supervise until the run is finished, stopped or beyond help."""
+        checkpoints = self.folder / "checkpoints"
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        checkpoint.sweep(checkpoints)
+        self.total_timesteps = self.configuration.run.total_timesteps
+        status, message = "crashed", ""
+        try:
+            self._import_checkpoints(checkpoints)
+        except sources.RunChanged as refusal:
+            return self._result("crashed", str(refusal))
+        if self.publisher is not None:
+            self.publisher.start()
+        log = FullLog(self.folder)
+        try:
+            while True:
+                trainer = self._start(log)
+                code = self._watch(trainer)
+                status, message, over = self._judge(trainer, code)
+                if over:
+                    break
+        finally:
+            log.close()
+            if self.publisher is not None:
+                self.publisher.close()
+        return self._result(status, message)
+
+    def _import_checkpoints(self, checkpoints: Path) -> None:
+        """Bring the newest checkpoint of the mounted dataset to this disk, unless a newer one is here."""
+        run, session = self.configuration.run, self.configuration.session
+        mounted = sources.mounted_folders(session.dataset)
+        if not mounted:
+            return
+        choice = sources.choose([checkpoints, *mounted], run, session.allow_changed)
+        for refused in choice.refused:
+            if checkpoints not in refused.path.parents:
+                self.events.event("checkpoint_refused", file=refused.path.name, reason=refused.reason)
+        if choice.path is None or choice.manifest is None or checkpoints in choice.path.parents:
+            return
+        sources.import_checkpoint(choice.path, choice.manifest, checkpoints)
+        sources.import_records(choice.path, self.folder, checkpoints)
+
+    def _start(self, log: FullLog) -> Trainer:
+        log_end, log_write = os.pipe()
+        channel_end, channel_write = os.pipe()
+        _widen(log_write)
+        environment = dict(os.environ)
+        pinning.pin(environment)
+        root = str(Path(__file__).resolve().parents[2])
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH", "")]))
+        environment[channels.VARIABLE] = str(channel_write)
+        environment["KAGLAUNCH_PARENT"] = str(os.getpid())
+        seconds = f"{self.deadline.training_seconds_left:.1f}"
+        arguments = ["--config", str(self.config_file), "--folder", str(self.folder), "--seconds-left", seconds]
+        process = subprocess.Popen(
+            [*self.command, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=log_write,
+            stderr=log_write,
+            pass_fds=(channel_write,),
+            env=environment,
+        )
+        os.close(log_write)
+        os.close(channel_write)
+        governor = LogGovernor(log_end, log, _show, self._flooded)
+        trainer = Trainer(process, governor, beat_at=self.clock())
+        trainer.channel = channels.Reader(channel_end, lambda message: self._hear(trainer, message))
+        return trainer
+
+    def _hear(self, trainer: Trainer, message: dict[str, Any]) -> None:
+        trainer.beat_at = self.clock()
+        if "beat" in message:
+            trainer.num_timesteps, trainer.stepped = int(message["beat"]), True
+            return
+        if "ended" in message:
+            trainer.ended = message
+            return
+        name = message.pop("event")
+        if name == "checkpoint":
+            if message["num_timesteps"] > self._last_checkpoint:
+                self._last_checkpoint, self._crashes_here = message["num_timesteps"], 0
+            if self.publisher is not None:
+                self.publisher.notify()
+        elif name == "training":
+            self.total_timesteps = message["total_timesteps"]
+            self.exact = bool(message["exact"])
+        elif name == "inexact":
+            self.exact = False
+        self.events.event(name, **message)
+
+    def _flooded(self, verdict: dict[str, float | str]) -> None:
+        action = self.configuration.session.on_flood
+        self.events.event("flood", action=action, **verdict)
+        if action == "stop" and not self.stop_status:
+            self._stop("flood", f"The trainer printed {verdict['lines_per_s']} lines/s: {verdict['reason']}.")
+
+    def _stop(self, status: str, message: str) -> None:
+        self.stop_message, self.stop_status = message, status
+
+    def _watch(self, trainer: Trainer) -> int:
+        """Wait for the trainer's end, and bring it about when the time has come."""
+        memory = MemoryWatch(trainer.process.pid)
+        while (code := trainer.process.poll()) is None:
+            self._look_at_clock()
+            self._look_at_silence(trainer)
+            for finding in memory.fresh_findings(self.clock()):
+                self.events.event("health", action="warn", **vars(finding))
+            self._enforce(trainer)
+            self.events.pump()
+            self.sleep(TICK_SECONDS)
+        self._memory_said = memory.summary()
+        trainer.log.join(5.0)
+        assert trainer.channel is not None
+        trainer.channel.join(5.0)
+        self._log_lines += trainer.log.lines
+        self._hidden_lines += trainer.log.hidden
+        return code
+
+    def _look_at_clock(self) -> None:
+        if self._terminations and not self.stop_status:
+            self._stop("stopped", "The session was asked to end.")
+        if self.deadline.training_seconds_left <= 0 and not self.stop_status:
+            self._stop("deadline", "The session limit is near.")
+            self.events.event(
+                "deadline",
+                seconds_left=round(self.deadline.seconds_left, 1),
+                margin_seconds=round(self.deadline.margin, 1),
+            )
+
+    def _look_at_silence(self, trainer: Trainer) -> None:
+        limit = self.configuration.session.silence_seconds
+        if not trainer.stepped:
+            limit = max(limit, STARTUP_SECONDS)  # imports and compiling come before the first step
+        silent = self.clock() - trainer.beat_at
+        for finding in self._silence.fresh(health.silence_findings(silent, limit)):
+            self.events.event("health", action="restart", **vars(finding))
+            logger.warning("No step for %.0f s: ending the trainer, with the stacks of its threads.", silent)
+            trainer.process.send_signal(signal.SIGABRT)
+            self._kill_after(trainer, DUMP_SECONDS)
+
+    def _enforce(self, trainer: Trainer) -> None:
+        if not self.stop_status:
+            return
+        now = self.clock()
+        if trainer.stop_asked_at is None:
+            trainer.stop_asked_at = now
+            trainer.process.send_signal(signal.SIGTERM)
+        # A session whose time is nearly over cannot wait for the next consistent point for long.
+        patience = min(STOP_SECONDS, max(1.0, self.deadline.margin / 2))
+        if self._terminations > 1 or now - trainer.stop_asked_at > patience:
+            trainer.process.kill()
+
+    def _kill_after(self, trainer: Trainer, seconds: float) -> None:
+        try:
+            trainer.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            trainer.process.kill()
+
+    def _judge(self, trainer: Trainer, code: int) -> tuple[str, str, bool]:
+        """What the end of the trainer means: (status, message, whether it is the session's end too)."""
+        ended = trainer.ended or {}
+        if ended.get("ended") == "refused":
+            return "crashed", str(ended["message"]), True
+        if ended.get("ended") in ("finished", "unhealthy"):
+            return str(ended["ended"]), str(ended["message"]), True
+        if self.stop_status:
+            return self.stop_status, self.stop_message, True
+        reason = describe_exit(code, self._memory_said)
+        if trainer.log.last_error:
+            reason += f" ({trainer.log.last_error})"
+        self._crashes_here += 1
+        self.restarts += 1
+        if self._crashes_here > MAX_RESTARTS_AT_ONE_PLACE or self.restarts > MAX_RESTARTS:
+            return "crashed", f"{reason}; it did so {self._crashes_here} times without a new checkpoint.", True
+        found = staging.newest_verified(self.folder, self.configuration)
+        self.events.event(
+            "restart",
+            reason=reason,
+            restarts=self.restarts,
+            from_timesteps=found[1].num_timesteps if found else 0,
+            memory=self._memory_said,
+        )
+        self.sleep(min(30.0, 0.2 * 4 ** (self._crashes_here - 1)))
+        return "crashed", reason, False
+
+    def _result(self, status: str, message: str) -> Result:
+        found = staging.newest_verified(self.folder, self.configuration)
+        run, session = self.configuration.run, self.configuration.session
+        return Result(
+            status=status,
+            num_timesteps=found[1].num_timesteps if found else 0,
+            total_timesteps=self.total_timesteps,
+            published_timesteps=self.publisher.published if self.publisher else None,
+            restarts=self.restarts,
+            message=message,
+            run_id=run.run_id,
+            session=session.session,
+            seconds=round(self.clock() - self.deadline.began, 1),
+            exact=self.exact and (found is None or found[1].exact),
+            log_lines=self._log_lines,
+            hidden_lines=self._hidden_lines,
+        )
+
+
+def describe_exit(code: int, memory: dict[str, Any]) -> str:
+    """How a process ended that did not say so itself."""
+    if code >= 0:
+        return f"the trainer ended with exit code {code}"
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+    if -code == signal.SIGKILL and memory.get("oom_kills"):
+        return f"the trainer was killed by {name}: out of memory"
+    return f"the trainer was killed by {name}"
+
+
+def _show(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _widen(descriptor: int) -> None:
+    """A larger pipe: fewer switches between the trainer and the thread that reads."""
+    try:
+        import fcntl
+
+        fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    except (ImportError, AttributeError, OSError) as error:
+        logger.debug("The pipe stays as it is: %s", error)

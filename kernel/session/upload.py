@@ -1,0 +1,224 @@
+"""The only module that talks to the datasets service; it runs in a process of its own that can be killed.
+
+    python -m kernel.session.upload    requests in, one JSON a line; answers out, one line each
+
+The client has no timeout on any call, so the caller sets one and ends the process. kagglehub is imported here only, and
+lazily.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import queue
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from kernel import signals
+
+ANSWER = "@answer "
+
+
+@dataclass(frozen=True)
+class Remote:
+    """What the service says of the newest version of a dataset."""
+
+    exists: bool = False
+    ready: bool = False
+    version: int | None = None
+    session: int | None = None
+    """The session that wrote it, as its notes or its index.json say."""
+    sizes: dict[str, int] = field(default_factory=dict)
+
+
+class UploadFailed(ValueError):
+    """Raised when a request did not succeed: the HTTP status if there was one, and what Retry-After asked for."""
+
+    def __init__(self, message: str, status: int | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after = retry_after
+
+
+class Uploader(Protocol):
+    """How a publisher reaches the service."""
+
+    def upload(self, folder: Path, handle: str, notes: str, timeout: float) -> None:
+        """Make the files of `folder` the next version of dataset `handle`."""
+
+    def newest(self, handle: str, timeout: float) -> Remote:
+        """Look the newest version up."""
+
+
+class SubprocessUploader:
+    """A worker process answers requests one by one; when it is too late it is killed, and the next one gets another."""
+
+    def __init__(self) -> None:
+        self._worker: subprocess.Popen[str] | None = None
+        self._lines: queue.Queue[str | None] = queue.Queue()
+
+    def upload(self, folder: Path, handle: str, notes: str, timeout: float) -> None:
+        self._ask({"do": "upload", "folder": str(folder), "handle": handle, "notes": notes}, timeout)
+
+    def newest(self, handle: str, timeout: float) -> Remote:
+        return Remote(**self._ask({"do": "newest", "handle": handle}, timeout))
+
+    def close(self) -> None:
+        """End the worker."""
+        if self._worker is not None:
+            self._worker.kill()
+            self._worker.wait()
+            self._worker = None
+
+    def _ask(self, request: dict[str, Any], timeout: float) -> dict[str, Any]:
+        worker = self._started()
+        assert worker.stdin is not None
+        said: deque[str] = deque(maxlen=3)
+        try:
+            worker.stdin.write(json.dumps(request) + "\n")
+            worker.stdin.flush()
+            until = time.monotonic() + timeout
+            while (line := self._lines.get(timeout=max(0.0, until - time.monotonic()))) is not None:
+                if line.startswith(ANSWER):
+                    return _checked(json.loads(line[len(ANSWER) :]))
+                if line.strip():
+                    said.append(line.strip())
+        except queue.Empty:
+            self.close()
+            raise UploadFailed(f"no answer within {timeout:.0f} s") from None
+        except OSError as error:
+            said.append(str(error))
+        self.close()
+        raise UploadFailed(f"the upload process ended and said: {' / '.join(said)[:300] or 'nothing'}")
+
+    def _started(self) -> subprocess.Popen[str]:
+        if self._worker is not None and self._worker.poll() is None:
+            return self._worker
+        # DISABLE_KAGGLE_CACHE: in a notebook kagglehub would otherwise wait for a mount instead of asking the service.
+        environment = {**os.environ, "DISABLE_KAGGLE_CACHE": "1", "TQDM_DISABLE": "1"}
+        root = str(Path(__file__).resolve().parents[2])
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH", "")]))
+        self._worker = subprocess.Popen(
+            [sys.executable, "-m", "kernel.session.upload"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment,
+        )
+        self._lines = queue.Queue()
+        threading.Thread(target=_pump, args=(self._worker, self._lines), daemon=True).start()
+        return self._worker
+
+
+def _pump(worker: subprocess.Popen[str], lines: queue.Queue[str | None]) -> None:
+    assert worker.stdout is not None
+    for line in worker.stdout:
+        lines.put(line)
+    lines.put(None)
+
+
+def _checked(answer: dict[str, Any]) -> dict[str, Any]:
+    if "error" in answer:
+        raise UploadFailed(answer["error"], answer.get("status"), answer.get("retry_after"))
+    return answer
+
+
+def _upload(folder: str, handle: str, notes: str) -> dict[str, Any]:
+    import kagglehub
+
+    kagglehub.dataset_upload(handle, folder, version_notes=notes)
+    return {}
+
+
+def _newest(handle: str) -> dict[str, Any]:
+    from kagglehub.clients import build_kaggle_client
+
+    owner, slug = handle.split("/")
+    with build_kaggle_client() as client:
+        api = client.datasets.dataset_api_client
+        dataset = api.get_dataset(_request(api.get_dataset, owner, slug))
+        status = api.get_dataset_status(_request(api.get_dataset_status, owner, slug)).status
+        newest = max(dataset.versions or (), key=lambda v: v.version_number or 0, default=None)
+        request = _request(api.list_dataset_files, owner, slug)
+        request.page_size = 200
+        files = api.list_dataset_files(request).dataset_files or ()
+    notes = (newest.version_notes or "") if newest else ""
+    remote = Remote(
+        exists=True,
+        ready=str(getattr(status, "name", status)).upper() == "READY",
+        version=dataset.current_version_number,
+        session=_session_in(notes),
+        sizes={f.name: int(f.total_bytes) for f in files},
+    )
+    if remote.session is None and "index.json" in remote.sizes:
+        remote = dataclasses.replace(remote, session=_session_in_index(handle))
+    return dataclasses.asdict(remote)
+
+
+def _session_in(notes: str) -> int | None:
+    match = re.search(r"\bsession=(\d+)\b", notes)
+    return int(match[1]) if match else None
+
+
+def _session_in_index(handle: str) -> int | None:
+    import kagglehub
+
+    path = kagglehub.dataset_download(handle, path="index.json", force_download=True)
+    return int(json.loads(Path(path).read_text("utf-8"))["session"])
+
+
+def _request(method: Any, owner: str, slug: str) -> Any:
+    """The request object of a client method, found by its annotation: the SDK itself is not ours to import."""
+    annotation = method.__annotations__["request"]
+    kind = annotation if isinstance(annotation, type) else method.__globals__[annotation]
+    request = kind()
+    request.owner_slug, request.dataset_slug = owner, slug
+    return request
+
+
+def _failure(error: Exception) -> dict[str, Any]:
+    response = getattr(error, "response", None)
+    status = getattr(response, "status_code", None)
+    header = (getattr(response, "headers", None) or {}).get("Retry-After", "")
+    return {
+        "error": f"{type(error).__name__}: {error}"[:500],
+        "status": int(status) if status is not None else None,
+        "retry_after": float(header) if header.isdigit() else None,
+    }
+
+
+def answer_to(request: dict[str, Any]) -> dict[str, Any]:
+    """Do what `request` asks; a failure is an answer too."""
+    actions: dict[str, Callable[..., dict[str, Any]]] = {"upload": _upload, "newest": _newest}
+    do = actions[request.pop("do")]
+    try:
+        return do(**request)
+    except Exception as error:  # noqa: BLE001  whatever a client raises, the asking process must hear of it
+        failure = _failure(error)
+        if do is _newest and failure["status"] in (403, 404):
+            return dataclasses.asdict(Remote())  # the service does not tell missing from forbidden
+        return failure
+
+
+def main() -> int:
+    """Answer requests, one a line, until standard input ends."""
+    signals.die_with_parent()
+    for line in sys.stdin:
+        answer = answer_to(json.loads(line))
+        sys.stdout.write(f"\n{ANSWER}{json.dumps(answer)}\n")
+        sys.stdout.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

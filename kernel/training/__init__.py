@@ -1,0 +1,1 @@
+"""The trainer process: learn, restore, checkpoint."""

@@ -1,0 +1,59 @@
+"""Evaluate a policy on environments of its own, leaving no trace in the training."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.vec_env import VecEnv
+
+from kernel.contract.config import RunConfig
+from kernel.training.environments import is_batched, make_environments
+
+SEED_OFFSET = 1_000_000
+"""Evaluation episodes begin from seeds that training never uses."""
+
+
+def evaluate(model: Any, run: RunConfig, device: str) -> dict[str, float]:
+    """Mean and spread of the return over `eval_episodes` deterministic episodes, the same ones each time."""
+    generators = random.getstate(), np.random.get_state(), th.get_rng_state()
+    venv = make_environments(for_evaluation(run), device)
+    try:
+        episodes: list[tuple[float, int]] = []
+        while len(episodes) < run.eval_episodes:
+            episodes += _episodes(model, venv, run.seed + SEED_OFFSET + len(episodes))
+    finally:
+        venv.close()
+        random.setstate(generators[0])
+        np.random.set_state(generators[1])
+        th.set_rng_state(generators[2])
+    returns, lengths = [r for r, _ in episodes], [length for _, length in episodes]
+    return {
+        "eval/mean_reward": float(np.mean(returns)),
+        "eval/std_reward": float(np.std(returns)),
+        "eval/mean_ep_length": float(np.mean(lengths)),
+    }
+
+
+def for_evaluation(run: RunConfig) -> RunConfig:
+    """All episodes side by side where that is cheap, else one after the other; whole ones, with their own rewards."""
+    kwargs = {key: value for key, value in run.env_kwargs.items() if key != "random_start" or not is_batched(run)}
+    n_envs = run.eval_episodes if is_batched(run) else 1
+    return replace(run, n_envs=n_envs, env_kwargs=kwargs, normalize=False)
+
+
+def _episodes(model: Any, venv: VecEnv, seed: int) -> list[tuple[float, int]]:
+    """Return and length of one episode of each environment, from `seed` on."""
+    venv.seed(seed)
+    obs: Any = venv.reset()
+    found: list[tuple[float, int] | None] = [None] * venv.num_envs
+    while None in found:
+        actions, _ = model.policy.predict(obs, deterministic=True)
+        obs, _, over, infos = venv.step(actions)
+        for place in np.nonzero(over)[0]:
+            episode = infos[place]["episode"]
+            found[place] = found[place] or (float(episode["r"]), int(episode["l"]))
+    return [episode for episode in found if episode is not None]

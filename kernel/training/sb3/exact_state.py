@@ -1,0 +1,223 @@
+"""The whole state of a training at the consistent point, as one tree: what makes a resumed run the same run.
+
+The list, which `capture` reads top to bottom:
+
+- counters of the algorithm (SCALARS), the last observations and episode starts
+- weights, and the optimizer's moments
+- rows of the rollout buffer so far, or the replay buffer's place (its rows: `kernel.training.sb3.replay`)
+- steps and episodes already collected in this rollout: they live on the stack of `collect_rollouts` and nowhere else
+- every environment with all its wrappers, its generators and those of its spaces; reward normalisation with `returns`
+- the generators of python, numpy and torch, CUDA's included
+- what our own callbacks accumulate (`training`)
+
+Wall-clock times are no part of it, so that equal runs have equal states.
+"""
+
+from __future__ import annotations
+
+import random
+import weakref
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+
+from kernel.training import environments
+
+SCALARS = (
+    "num_timesteps",
+    "_total_timesteps",
+    "_episode_num",
+    "_n_updates",
+    "_current_progress_remaining",
+    "_n_calls",
+    "exploration_rate",
+)
+ARRAYS = ("_last_obs", "_last_episode_starts", "_last_original_obs")
+EPISODES = ("ep_info_buffer", "ep_success_buffer")
+ROLLOUT = ("actions", "rewards", "episode_starts", "values", "log_probs")
+
+
+class NotExact(ValueError):
+    """Raised when bit-identical continuation was required and cannot be promised."""
+
+
+def capture(model: Any, training: Any) -> dict[str, Any]:
+    """Copies of everything; `training` is what the callbacks want back."""
+    return {
+        "scalars": {name: getattr(model, name) for name in SCALARS if hasattr(model, name)},
+        "arrays": {name: _copied(getattr(model, name)) for name in ARRAYS},
+        "episodes": {name: [_plain(item) for item in getattr(model, name) or ()] for name in EPISODES},
+        **_capture_tensors(model.policy),
+        "rollout": _capture_rollout(model, model.collected_steps),
+        "collected": [model.collected_steps, model.collected_episodes],
+        "environments": environments.capture(model.env),
+        "random": _capture_random(model),
+        "training": training,
+    }
+
+
+def restore(model: Any, state: dict[str, Any]) -> None:
+    """Put everything back, generators last; what drew from them in between becomes harmless.
+
+    Called twice: before `learn`, so that it does not reset the environment, and at its first consistent point, after
+    whatever building and starting changed.
+    """
+    for name, value in state["scalars"].items():
+        setattr(model, name, value)
+    for name, value in state["arrays"].items():
+        setattr(model, name, _copied(value))
+    for name, items in state["episodes"].items():
+        setattr(model, name, deque((dict(i) if isinstance(i, dict) else i for i in items), model._stats_window_size))
+    model.policy.load_state_dict({name: th.from_numpy(array.copy()) for name, array in state["policy"].items()})
+    model.policy.optimizer.load_state_dict(to_tensors(state["optimizer"]))
+    model.collected_steps, model.collected_episodes = state["collected"]
+    _restore_rollout(model, state["rollout"])
+    if state["environments"] is not None:
+        environments.restore(model.env, state["environments"])
+    _restore_random(model, state["random"])
+
+
+def with_new_episodes(model: Any, state: dict[str, Any]) -> dict[str, Any]:
+    """`state` for environments that were just reset, to be left as they are: theirs cannot be put back."""
+    environments.restore_normalisation(model.env, state["environments"])
+    obs = model.env.reset()
+    original = getattr(model.env, "get_original_obs", lambda: obs)()
+    arrays = {
+        "_last_obs": obs,
+        "_last_episode_starts": np.ones(model.n_envs, bool),
+        "_last_original_obs": None if state["arrays"]["_last_original_obs"] is None else original,
+    }
+    return {**state, "arrays": arrays, "environments": None}
+
+
+def to_tensors(tree: Any) -> Any:
+    """`tree` with each array as a tensor over the same memory."""
+    if isinstance(tree, np.ndarray):
+        return th.from_numpy(tree)
+    if isinstance(tree, dict):
+        return {k: to_tensors(v) for k, v in tree.items()}
+    if type(tree) in (list, tuple):
+        return type(tree)(to_tensors(v) for v in tree)
+    return tree
+
+
+_named: weakref.WeakKeyDictionary[Any, Mapping[str, th.Tensor]] = weakref.WeakKeyDictionary()
+"""The parameters and buffers of each policy by name: they stay the same objects, and walking its modules is slow."""
+
+
+def _capture_tensors(policy: Any) -> dict[str, Any]:
+    """Copies of weights and of the optimizer's state, which must not share memory with what training goes on with."""
+    if policy not in _named:
+        _named[policy] = dict(policy.state_dict(keep_vars=True))
+    weights, optimizer = _named[policy], policy.optimizer.state_dict()
+    tensors = [*weights.values(), *_tensors_in(optimizer)]
+    copies = iter(_copies(tensors))
+    return {"policy": {name: next(copies) for name in weights}, "optimizer": _filled(optimizer, copies)}
+
+
+def _copies(tensors: list[th.Tensor]) -> list[np.ndarray]:
+    """A copy of each; one call for all of a type, because dozens of small ones cost more than their bytes."""
+    groups: dict[Any, list[int]] = {}
+    for index, tensor in enumerate(tensors):
+        groups.setdefault((tensor.dtype, tensor.device), []).append(index)
+    found: dict[int, np.ndarray] = {}
+    with th.no_grad():
+        for indices in groups.values():
+            flat = th.cat([tensors[i].reshape(-1) for i in indices]).cpu().numpy()
+            at = 0
+            for i in indices:
+                count = tensors[i].numel()
+                found[i] = flat[at : at + count].reshape(tensors[i].shape)
+                at += count
+    return [found[i] for i in range(len(tensors))]
+
+
+def _tensors_in(tree: Any) -> Iterator[th.Tensor]:
+    if isinstance(tree, th.Tensor):
+        yield tree
+    elif isinstance(tree, dict):
+        for value in tree.values():
+            yield from _tensors_in(value)
+    elif type(tree) in (list, tuple):
+        for value in tree:
+            yield from _tensors_in(value)
+
+
+def _filled(tree: Any, copies: Iterator[np.ndarray]) -> Any:
+    """`tree` with the next of `copies` in the place of each tensor."""
+    if isinstance(tree, th.Tensor):
+        return next(copies)
+    if isinstance(tree, dict):
+        return {k: _filled(v, copies) for k, v in tree.items()}
+    if type(tree) in (list, tuple):
+        return type(tree)(_filled(v, copies) for v in tree)
+    return tree
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _copied(v) for k, v in value.items()}
+    return value.copy() if isinstance(value, np.ndarray) else value
+
+
+def _plain(item: Any) -> Any:
+    """An episode's record without its wall-clock time."""
+    return {k: v for k, v in item.items() if k != "t"} if isinstance(item, dict) else item
+
+
+def _capture_rollout(model: Any, collected_steps: int) -> Any:
+    if not isinstance(model, OnPolicyAlgorithm):
+        return None
+    buffer: Any = model.rollout_buffer
+    if not collected_steps:
+        return {"pos": 0, "rows": None}  # between rollouts the buffer holds nothing that is read again
+    at = buffer.pos
+    rows: dict[str, Any] = {name: getattr(buffer, name)[:at].copy() for name in ROLLOUT}
+    obs = buffer.observations
+    rows["observations"] = {k: v[:at].copy() for k, v in obs.items()} if isinstance(obs, dict) else obs[:at].copy()
+    return {"pos": at, "rows": rows}
+
+
+def _restore_rollout(model: Any, saved: Any) -> None:
+    if saved is None:
+        return
+    buffer, at, rows = model.rollout_buffer, saved["pos"], saved["rows"]
+    if rows is None:
+        return
+    for name in ROLLOUT:
+        getattr(buffer, name)[:at] = rows[name]
+    if isinstance(buffer.observations, dict):
+        for key, values in rows["observations"].items():
+            buffer.observations[key][:at] = values
+    else:
+        buffer.observations[:at] = rows["observations"]
+    buffer.pos = at
+
+
+def _capture_random(model: Any) -> dict[str, Any]:
+    version, numbers, gauss = random.getstate()
+    legacy = np.random.get_state(legacy=False)
+    return {
+        "python": {"version": version, "numbers": np.array(numbers, np.uint32), "gauss": gauss},
+        "numpy": {
+            "key": legacy["state"]["key"],  # numpy hands out a copy, and so does torch
+            "pos": int(legacy["state"]["pos"]),
+            "has_gauss": int(legacy["has_gauss"]),
+            "gauss": float(legacy["gauss"]),
+        },
+        "torch": th.get_rng_state().numpy(),
+        "cuda": [s.numpy() for s in th.cuda.get_rng_state_all()] if model.device.type == "cuda" else None,
+    }
+
+
+def _restore_random(model: Any, saved: dict[str, Any]) -> None:
+    python, legacy = saved["python"], saved["numpy"]
+    random.setstate((python["version"], tuple(python["numbers"].tolist()), python["gauss"]))
+    np.random.set_state(("MT19937", legacy["key"], legacy["pos"], legacy["has_gauss"], legacy["gauss"]))
+    th.set_rng_state(th.from_numpy(saved["torch"].copy()))
+    if saved["cuda"] is not None and model.device.type == "cuda":
+        th.cuda.set_rng_state_all([th.from_numpy(s.copy()) for s in saved["cuda"]])

@@ -1,0 +1,198 @@
+"""Writes captured states in the background: the trainer waits for the disk only when two are already in flight."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kernel.checkpoints import checkpoint, digests, retention
+from kernel.contract.config import RunConfig, SessionConfig
+from kernel.contract.manifest import CheckpointInvalid, Manifest, checkpoint_name, verify
+from kernel.training import codec
+from kernel.training.metrics import MetricsFile, Row
+from kernel.training.sb3 import members as sb3_members
+from kernel.training.sb3.replay import SegmentStore
+
+logger = logging.getLogger(__name__)
+
+IN_FLIGHT = 2
+Report = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A captured state on its way to the disk."""
+
+    num_timesteps: int
+    state: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    recent_rows: list[Row]
+    finished: bool = False
+    replay_rows: Mapping[str, Any] | None = None
+    """Rows that the replay buffer took in since the snapshot before; None without a replay buffer."""
+
+
+@dataclass
+class Lineage:
+    """What every manifest of this session says besides the state."""
+
+    run: RunConfig
+    session: SessionConfig
+    total_timesteps: int
+    fingerprint: Mapping[str, Any]
+    details: Mapping[str, Any]
+    parent: str = ""
+    exact: bool = True
+    known_digests: dict[int, str] = field(default_factory=dict)
+    """State digests by timestep, of this run's earlier sessions too: executed again, a step must give them again."""
+
+
+class CheckpointWriter:
+    """One thread; `put` hands over a snapshot, `close` waits for the last."""
+
+    def __init__(
+        self,
+        folder: Path,
+        lineage: Lineage,
+        constant_data: Mapping[str, Any],
+        metrics: MetricsFile,
+        report: Report,
+        replay: SegmentStore | None = None,
+        write: Callable[[Path, bytes], None] = checkpoint.write_new,
+    ) -> None:
+        self.folder = folder
+        self.lineage = lineage
+        self.cpu_seconds = 0.0
+        """Processor time of the writing so far: it competes with the training."""
+        self._constant_data = constant_data
+        self._metrics = metrics
+        self._report = report
+        self._write = write
+        self._replay = replay
+        self._scores = retention.Scores()
+        self._run_values = dataclasses.asdict(lineage.run)
+        self._config_digest = lineage.run.digest
+        self._queue: queue.Queue[Snapshot | None] = queue.Queue(IN_FLIGHT - 1)
+        self._thread = threading.Thread(target=self._run, name="checkpoint writer", daemon=True)
+        self._thread.start()
+
+    def put(self, snapshot: Snapshot) -> None:
+        """Hand over `snapshot`; waits while one is being written and another waits."""
+        self._hand_over(snapshot)
+
+    def close(self) -> None:
+        """Write what is in flight and end."""
+        if self._thread.is_alive():
+            self._hand_over(None)
+            self._thread.join()
+
+    def _hand_over(self, item: Snapshot | None) -> None:
+        while self._thread.is_alive():
+            try:
+                self._queue.put(item, timeout=1.0)
+                return
+            except queue.Full:
+                continue
+        raise RuntimeError("The checkpoint writer has failed; its traceback is above.")
+
+    def flush(self) -> None:
+        """Wait until everything handed over was written or failed."""
+        self._queue.join()
+
+    def _run(self) -> None:
+        while (snapshot := self._queue.get()) is not None:
+            began = time.thread_time()
+            try:
+                self._write_checkpoint(snapshot)
+            except (OSError, CheckpointInvalid, codec.NotEncodable) as error:
+                logger.warning("Checkpoint at %d could not be written: %s", snapshot.num_timesteps, error)
+                self._report("checkpoint_failed", num_timesteps=snapshot.num_timesteps, reason=str(error))
+            finally:
+                self.cpu_seconds += time.thread_time() - began
+                self._queue.task_done()
+        self._queue.task_done()
+
+    def _write_checkpoint(self, snapshot: Snapshot) -> None:
+        began = time.monotonic()
+        t = snapshot.num_timesteps
+        tree, details = dict(snapshot.state), {}
+        if self._replay is not None and snapshot.replay_rows is not None:
+            self._replay.add(dict(snapshot.replay_rows))
+            tree["replay"] = self._replay.state()
+            details["segments"] = self._replay.commit()
+        state = codec.encode(tree)
+        digest = hashlib.sha256(state).hexdigest()
+        self._compare_with_known(t, digest)
+        members = {
+            **sb3_members.members(self._constant_data, snapshot.state),
+            checkpoint.STATE: state,
+            checkpoint.METRICS: "".join(text for _, text in snapshot.recent_rows).encode(),
+        }
+        manifest = self._manifest(snapshot, digest, details)
+        data = checkpoint.to_bytes(manifest, members)
+        path = self.folder / checkpoint_name(t)
+        self._create(path, data, digest)
+        self._scores.add(path, manifest)
+        self.lineage.known_digests[t] = digest
+        digests.append_digest(self.folder, t, digest)
+        self._metrics.append(snapshot.recent_rows)
+        retention.prune(self.folder, self.lineage.session.keep_checkpoints, self._scores)
+        seconds = round(time.monotonic() - began, 4)
+        self._report("checkpoint", num_timesteps=t, bytes=len(data), seconds=seconds, state_digest=digest)
+
+    def _create(self, path: Path, data: bytes, digest: str) -> None:
+        try:
+            self._write(path, data)
+        except FileExistsError:
+            if _state_digest_of(path) == digest:
+                return  # executed again, and the same came out
+            checkpoint.refuse(path)
+            self._write(path, data)
+        # Older ones are deleted after this, so it must be there and not only be said to be.
+        if path.read_bytes() != data:
+            checkpoint.refuse(path)
+            raise OSError(f"{path.name} does not read back as it was written")
+
+    def _manifest(self, snapshot: Snapshot, digest: str, details: Mapping[str, Any]) -> Manifest:
+        lineage = self.lineage
+        return Manifest(
+            run_id=lineage.run.run_id,
+            session=lineage.session.session,
+            num_timesteps=snapshot.num_timesteps,
+            total_timesteps=lineage.total_timesteps,
+            config_digest=self._config_digest,
+            members={},
+            metrics=snapshot.metrics,
+            state_digest=digest,
+            exact=lineage.exact,
+            fingerprint=lineage.fingerprint,
+            parent=lineage.parent,
+            details={
+                **lineage.details,
+                **details,
+                "finished": snapshot.finished,
+                "run": self._run_values,
+            },
+        )
+
+    def _compare_with_known(self, t: int, digest: str) -> None:
+        known = self.lineage.known_digests.get(t)
+        if known is not None and known != digest and self.lineage.exact:
+            self.lineage.exact = False
+            reason = f"timestep {t} was executed again and gave state {digest[:12]} where it had given {known[:12]}"
+            self._report("inexact", num_timesteps=t, reason=reason)
+
+
+def _state_digest_of(path: Path) -> str | None:
+    try:
+        return verify(path).state_digest
+    except (CheckpointInvalid, OSError):
+        return None
