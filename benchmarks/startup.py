@@ -14,11 +14,11 @@ import time
 from pathlib import Path
 
 from kernel.contract.config import RunConfig
-from launcher.backends.base import Kernel
-from launcher.backends.kaggle import KaggleBackend
-from launcher.credentials import Credentials
-from launcher.ledger import Ledger, new_run
 from launcher.local_kaggle.service import LocalKaggle
+from launcher.runs.ledger import Ledger, new_run
+from launcher.targets.base import Kernel
+from launcher.targets.credentials import Credentials
+from launcher.targets.kaggle import KaggleBackend
 
 ROUNDS = 15
 LIMIT = 2.2

@@ -13,9 +13,9 @@ from typing import Any
 
 import typer
 
-from launcher.backends.base import LogLine
-from launcher.ledger import Ledger
-from launcher.target import TargetName
+from launcher.runs.ledger import Ledger
+from launcher.targets.base import LogLine
+from launcher.targets.target import TargetName
 
 
 class Kaglaunch:
@@ -50,8 +50,9 @@ class Kaglaunch:
 
     def preflight(self, *, quick: bool = False, waive: Sequence[str] = (), **settings: Any) -> dict[str, Any]:
         """The checklist of a push with the same arguments, as `preflight --json` has it; a failure raises nothing."""
-        from launcher import config, target
+        from launcher import config
         from launcher.commands import push
+        from launcher.targets import target
 
         effective = config.resolve(_flags(**settings), quick=quick)
         proposal = push.propose(effective, target.choose(self._forced), quick=quick, waive=waive)
@@ -129,7 +130,7 @@ class Kaglaunch:
 
     def report(self, run: str | None = None) -> dict[str, Any]:
         """What a run has done, what is safe and what a kill has cost, as `report --json` has it."""
-        from launcher import reporting
+        from launcher.runs import report as reporting
 
         book = Ledger()
         found = book.run(run)
@@ -155,8 +156,8 @@ class Kaglaunch:
 
     def quota(self) -> dict[str, Any]:
         """GPU hours used, reserved and left this week, as `quota --json` has it."""
-        from launcher import target
         from launcher.commands import quota
+        from launcher.targets import target
 
         chosen = target.choose(self._forced)
         return quota.plain(chosen, quota.left(chosen))

@@ -493,7 +493,7 @@ def _reported(run: str | None, as_json: bool, *, is_new: bool = False) -> Iterat
         yield
         return
     from launcher.commands.report import report
-    from launcher.ledger import Ledger
+    from launcher.runs.ledger import Ledger
 
     run_id = run if is_new else Ledger().run(run).run_id
     known = not is_new

@@ -27,7 +27,7 @@ class TargetChoice(enum.StrEnum):
 
 def _known_runs(incomplete: str) -> list[str]:
     """Names of runs that the shell may complete to; a ledger that cannot be read completes to none."""
-    from launcher.ledger import Ledger
+    from launcher.runs.ledger import Ledger
 
     try:
         return [run.run_id for run in Ledger().runs() if run.run_id.startswith(incomplete)]
@@ -71,8 +71,8 @@ Waive = Annotated[
 
 
 def target_of(choice: TargetChoice | None) -> Any:
-    """The target's name as `launcher.target` has it."""
-    from launcher.target import TargetName
+    """The target's name as `launcher.targets.target` has it."""
+    from launcher.targets.target import TargetName
 
     return None if choice is None else TargetName(choice.value)
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TextIO
 
 from launcher import documents
-from launcher.alerts import Alert, Level
-from launcher.backends.base import LogLine, SessionState
-from launcher.ledger import Run, Session
-from launcher.progress import Progress
-from launcher.reporting import duration
+from launcher.runs.alerts import Alert, Level
+from launcher.runs.ledger import Run, Session
+from launcher.runs.progress import Progress
+from launcher.runs.report import duration
+from launcher.targets.base import LogLine, SessionState
 
 SPARKS = "▁▂▃▄▅▆▇█"
 DRAW_S = 0.1

@@ -1,0 +1,1 @@
+"""What a push must know before anything is spent."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from launcher.backends.base import ActiveSession, Backend
 from launcher.checks.check import Check, failed, passed, warned
 from launcher.errors import BackendError, CredentialsError
+from launcher.targets.base import ActiveSession, Backend
 
 SESSIONS = {True: 2, False: 5}
 """Batch sessions that Kaggle runs at once, on a GPU and on the CPU."""

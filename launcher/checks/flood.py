@@ -13,9 +13,9 @@ _SHOWN = 3
 
 def check(folder: Path, lines_per_timestep: float | None, steps_per_s: float | None) -> Check:
     """Judge the sources below `folder`, and the trial's output where there was one."""
-    from launcher.checks import debug_prints
+    from launcher.debug_prints import scan
 
-    found = debug_prints.scan(folder)
+    found = scan.scan(folder)
     steady = [finding for finding in found.findings if finding.rule != "loop"]
     shown = "; ".join(
         f"{finding.path.relative_to(folder)}:{finding.line} {finding.text} ({finding.estimate})"

@@ -19,10 +19,11 @@ from pathlib import Path
 
 import requests
 
-from launcher import paths, target
+from launcher import paths
 from launcher.errors import CredentialsError, LauncherError
-from launcher.pushing import TRAINING_PACKAGES
-from launcher.target import KAGGLE_URL, Target, TargetName
+from launcher.runs.submission import TRAINING_PACKAGES
+from launcher.targets import target
+from launcher.targets.target import KAGGLE_URL, Target, TargetName
 
 PACKAGES = {"kaggle": (2, 2, 4), "kagglesdk": (0, 1, 37), "typer": (0, 29), "rich": (13,), "six": (1, 16)}
 """What must be there to launch, and from which version on."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import math
 
-from launcher.backends.base import Backend, Quota
 from launcher.checks.check import Check, Verdict, failed, passed, warned
 from launcher.errors import BackendError, QuotaError
+from launcher.targets.base import Backend, Quota
 
 logger = logging.getLogger(__name__)
 

@@ -26,9 +26,9 @@ from typing import Any
 from kernel.contract import events
 from kernel.contract.config import Configuration, canonical_json
 from launcher import paths
-from launcher.bundle import CONFIGURATION
 from launcher.checks.check import Check, Verdict, failed, warned
 from launcher.files import write_aside
+from launcher.packing.bundle import CONFIGURATION
 
 NAMES = ("checkpointing", "signals", "environment", "speed")
 PACKAGES = ("torch", "stable_baselines3", "gymnasium", "numba")

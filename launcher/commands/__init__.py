@@ -1,0 +1,1 @@
+"""One file a verb: words and tables around `launcher.runs`."""

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import typer
 
-from launcher import adopting, reporting, target
-from launcher.ledger import Ledger
-from launcher.target import TargetName
+from launcher.runs import adoption, report
+from launcher.runs.ledger import Ledger
+from launcher.targets import target
+from launcher.targets.target import TargetName
 
 
 def adopt(run_id: str, forced: TargetName | None) -> None:
@@ -22,7 +23,7 @@ def adopt(run_id: str, forced: TargetName | None) -> None:
     chosen = target.choose(forced)
     typer.echo(str(chosen))
     book = Ledger()
-    run = adopting.adopt(run_id, chosen.connect(), book, chosen.name.value, Path.cwd(), typer.echo)
+    run = adoption.adopt(run_id, chosen.connect(), book, chosen.name.value, Path.cwd(), typer.echo)
     typer.echo(f"Run {run_id} is known here now; what is fetched of it goes to {run.checkpoints}.")
-    typer.echo(reporting.as_table(run, reporting.report(run, book)))
+    typer.echo(report.as_table(run, report.report(run, book)))
     typer.echo(f"Next: kaglaunch watch {run_id}, kaglaunch fetch-checkpoints {run_id}, or kaglaunch resume {run_id}")

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import typer
 
-from launcher import cancelling, continuing, pushing, target
-from launcher.backends.base import Status
-from launcher.cancelling import DELETED
 from launcher.errors import BackendError, NotFound
-from launcher.ledger import Ledger, Run, Session
+from launcher.runs import cancellation, continuation, submission
+from launcher.runs.cancellation import DELETED
+from launcher.runs.ledger import Ledger, Run, Session
+from launcher.targets import target
+from launcher.targets.base import Status
 
 
 def cancel(run_id: str | None) -> None:
@@ -32,13 +33,13 @@ def cancel(run_id: str | None) -> None:
     log: Path | None = None
     session_id = session.session_id
     if not session.here and state.status is not Status.QUEUED:
-        log, session_id = cancelling.save_log(backend, run, session)
-    done = cancelling.cancel_session(backend, run, session, session_id)
+        log, session_id = cancellation.save_log(backend, run, session)
+    done = cancellation.cancel_session(backend, run, session, session_id)
     typer.echo(str(done))
     message = "deleted from here" if done.status == DELETED else "cancelled from here"
     book.update_session(run.run_id, session.number, status=done.status, message=message)
     if session.here:
-        continuing.here(run, book)
+        continuation.here(run, book)
     typer.echo("\n".join(["Kept:", *(f"  {line}" for line in kept(run, book, session, log))]))
     typer.echo(f"Go on with `kaglaunch resume {run.run_id}`.")
 
@@ -56,7 +57,7 @@ def kept(run: Run, book: Ledger, session: Session, log: Path | None) -> list[str
         except BackendError as error:
             lines.append(f"published  {run.dataset}, which cannot be listed now ({str(error).splitlines()[0]})")
     else:
-        safe = pushing.session_of(book, run, session.number).published_timesteps or 0
+        safe = submission.session_of(book, run, session.number).published_timesteps or 0
         lines.append(f"safe here  up to t{safe:,}")
     lines.append(f"here       {len(here)} checkpoints in {run.checkpoints}")
     if log is not None:

@@ -9,8 +9,8 @@ from typing import Any
 import typer
 
 from launcher import documents
-from launcher.checks import debug_prints as check
-from launcher.checks.debug_prints import Finding, Scan, Skipped
+from launcher.debug_prints import scan
+from launcher.debug_prints.scan import Finding, Scan, Skipped
 from launcher.errors import Refused
 
 
@@ -33,7 +33,7 @@ def debug_prints(path: Path, *, fix: bool, restore: bool, fail: bool, as_json: b
 
 
 def _list(path: Path, fail: bool, as_json: bool) -> None:
-    found = check.scan(path)
+    found = scan.scan(path)
     if as_json:
         typer.echo(documents.text({"files": found.files, **_plain(found)}))
     else:
@@ -64,7 +64,7 @@ def summary(path: Path, found: Scan) -> str:
 
 
 def _fix(path: Path, as_json: bool) -> None:
-    from launcher.checks import debug_prints_store as store
+    from launcher.debug_prints import store
 
     done = store.fix(path)
     if as_json:
@@ -92,7 +92,7 @@ def _fix(path: Path, as_json: bool) -> None:
 
 
 def _restore(path: Path, as_json: bool) -> None:
-    from launcher.checks import debug_prints_store as store
+    from launcher.debug_prints import store
 
     done = store.restore(path)
     if as_json:

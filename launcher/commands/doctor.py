@@ -10,7 +10,7 @@ from launcher import documents
 from launcher.checks import machine
 from launcher.checks.machine import Check, Verdict
 from launcher.errors import LauncherError
-from launcher.target import TargetName
+from launcher.targets.target import TargetName
 
 
 class Unhealthy(LauncherError):

@@ -14,7 +14,7 @@ import typer
 
 from kernel.contract.manifest import checkpoints_in
 from launcher.errors import NotCompared, NotFound, TrainingMissing
-from launcher.ledger import Ledger
+from launcher.runs.ledger import Ledger
 
 PACKAGES = ("stable_baselines3", "torch", "numba")
 

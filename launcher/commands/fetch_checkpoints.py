@@ -6,10 +6,12 @@ from typing import Any
 
 import typer
 
-from launcher import documents, fetching, reporting, target, transfers
+from launcher import documents, transfers
 from launcher.errors import CheckpointError
-from launcher.fetching import Fetched
-from launcher.ledger import Ledger, Run
+from launcher.runs import checkpoints, report
+from launcher.runs.checkpoints import Fetched
+from launcher.runs.ledger import Ledger, Run
+from launcher.targets import target
 from launcher.transfers import Transfers
 
 
@@ -43,7 +45,7 @@ def fetched(
     book = Ledger()
     run = book.run(run_id)
     backend = target.of_run(run).connect()
-    results = fetching.fetch(run, backend, book, everything=everything, step=step, transfers=shown)
+    results = checkpoints.fetch(run, backend, book, everything=everything, step=step, transfers=shown)
     if require:
         _require(run, results, step)
     return run, results
@@ -71,7 +73,7 @@ def table(run: Run, results: list[Fetched]) -> str:
     header = ["step", "version", "bytes", "verified", "metrics"]
     body = [[f"t{r.num_timesteps:,}", r.origin, f"{r.size:,}", _verdict(r), _metrics(r)] for r in results]
     lines = [f"Checkpoints of run {run.run_id}, in {run.checkpoints}:"] if results else []
-    return "\n".join([*lines, *(reporting.columns(header, body) if body else [])])
+    return "\n".join([*lines, *(report.columns(header, body) if body else [])])
 
 
 def _to_stderr(text: str) -> None:

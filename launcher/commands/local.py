@@ -7,9 +7,10 @@ from typing import Any
 
 import typer
 
-from launcher import documents, target
+from launcher import documents
 from launcher.errors import BackendUnavailable, ConfigError
 from launcher.local_kaggle.service import ServiceError
+from launcher.targets import target
 
 
 def start(port: int | None) -> None:

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 import typer
 
-from launcher import documents, target
-from launcher.backends.base import LogLine
+from launcher import documents
 from launcher.errors import UnknownRun
-from launcher.ledger import Ledger
+from launcher.runs.ledger import Ledger
+from launcher.targets import target
+from launcher.targets.base import LogLine
 
 _KEPT = re.compile(r"(\d+\.\d{3}) (\S+) (.*)", re.DOTALL)
 

@@ -7,10 +7,12 @@ from typing import Any
 
 import typer
 
-from launcher import config, documents, preflight, target
+from launcher import config, documents
+from launcher.checks import preflight
+from launcher.checks.preflight import Report
 from launcher.commands import push
 from launcher.errors import BundleError, SecretFound
-from launcher.preflight import Report
+from launcher.targets import target
 
 
 def run(

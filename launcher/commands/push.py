@@ -11,15 +11,19 @@ from typing import Any
 
 import typer
 
-from launcher import config, documents, ledger, preflight, project, pushing, target
-from launcher.backends.base import Backend
+from launcher import config, documents
+from launcher.checks import preflight
+from launcher.checks.preflight import Report
 from launcher.commands import relay, watch
 from launcher.config import Effective
-from launcher.ledger import Ledger, Run
-from launcher.preflight import Report
-from launcher.project import Project
-from launcher.pushing import Prepared
-from launcher.target import Target
+from launcher.packing import project
+from launcher.packing.project import Project
+from launcher.runs import ledger, submission
+from launcher.runs.ledger import Ledger, Run
+from launcher.runs.submission import Prepared
+from launcher.targets import target
+from launcher.targets.base import Backend
+from launcher.targets.target import Target
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ def propose(effective: Effective, chosen: Target, *, quick: bool, waive: Sequenc
     run_id = config.new_run_id("quick" if quick else "run")
     run_config = settings.run_config(run_id)
     run = ledger.new_run(run_id, chosen.name.value, backend.username, run_config, Path.cwd())
-    prepared = pushing.prepare(run, run_config, 1, settings, chosen, resumes=False, project=own, waived=waived)
+    prepared = submission.prepare(run, run_config, 1, settings, chosen, resumes=False, project=own, waived=waived)
     return Proposal(effective, chosen, backend, run, own, prepared, waived)
 
 
@@ -91,7 +95,7 @@ def push(
     note = _stderr if as_json else typer.echo
     note(str(chosen))
     if not dry_run:
-        pushing.require_training(chosen)
+        submission.require_training(chosen)
     proposal = propose(effective, chosen, quick=quick, waive=waive)
     report = proposal.examine(note, relay=relay_it)
     if dry_run:
@@ -104,7 +108,7 @@ def push(
     run, settings = proposal.run, effective.settings
     prepared = dataclasses.replace(proposal.prepared, record=plain(proposal, report))
     book = Ledger()
-    address = pushing.start(run, prepared, settings, proposal.backend, book, after=0)
+    address = submission.start(run, prepared, settings, proposal.backend, book, after=0)
     if as_json:
         typer.echo(documents.line({"run_id": run.run_id, "session": 1, "page": address, **plain(proposal, report)}))
     else:

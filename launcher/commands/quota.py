@@ -6,10 +6,11 @@ from typing import Any
 
 import typer
 
-from launcher import documents, target
-from launcher.backends.base import Quota
+from launcher import documents
 from launcher.errors import BackendError
-from launcher.target import Target, TargetName
+from launcher.targets import target
+from launcher.targets.base import Quota
+from launcher.targets.target import Target, TargetName
 
 
 def left(chosen: Target) -> Quota:

@@ -7,14 +7,17 @@ from typing import Any
 
 import typer
 
-from launcher import config, continuing, locks, pushing, relaying, reporting, screen, target, transfers
-from launcher.backends.base import Backend, SessionState
+from launcher import config, locks, screen, transfers
 from launcher.config import WatchSettings
 from launcher.errors import BackendUnavailable, Interrupted, LauncherError
-from launcher.ledger import Ledger, Relay, Run, Session
-from launcher.relaying import Clock, Relaying, RelayRuns, WallClock
-from launcher.target import Target, TargetName
-from launcher.watching import Watch
+from launcher.runs import continuation, report, submission
+from launcher.runs import relay as relaying
+from launcher.runs.ledger import Ledger, Relay, Run, Session
+from launcher.runs.relay import Clock, Relaying, RelayRuns, WallClock
+from launcher.runs.watch import Watch
+from launcher.targets import target
+from launcher.targets.base import Backend, SessionState
+from launcher.targets.target import Target, TargetName
 
 POLL_S = {TargetName.kaggle: 600.0, TargetName.local: 1.0}
 """The clock of the embedded Kaggle can be put forward at any time."""
@@ -26,7 +29,7 @@ def relay(run_id: str | None, *, flags: Mapping[str, Any]) -> None:
     run = book.run(run_id)
     chosen = target.of_run(run)
     typer.echo(str(chosen))
-    pushing.require_training(chosen)
+    submission.require_training(chosen)
     relay_run(run, chosen, book, flags=flags)
 
 
@@ -63,7 +66,7 @@ def relay_run(run: Run, chosen: Target, book: Ledger, *, flags: Mapping[str, Any
             raise
         book.update_relay(run.run_id, state="finished", note=f"all {start.num_timesteps:,} timesteps are done")
     typer.echo(f"Run {run.run_id} is finished: {start.num_timesteps:,} timesteps, in {run.checkpoints}.")
-    typer.echo(reporting.as_table(run, reporting.report(run, book)))
+    typer.echo(report.as_table(run, report.report(run, book)))
 
 
 def _wish(run: Run, book: Ledger, flags: Mapping[str, Any]) -> Relay:
@@ -71,7 +74,7 @@ def _wish(run: Run, book: Ledger, flags: Mapping[str, Any]) -> Relay:
     last = book.sessions(run.run_id)[-1]
     before = book.relay(run.run_id)
     asked = flags.get("session", {})
-    session = continuing.next_settings(flags, last).session
+    session = continuation.next_settings(flags, last).session
     interrupted = before is not None and before.state == "on"
     if before is not None and interrupted:
         kept = {"device": before.device, "accelerator": before.accelerator, "max_hours": before.max_hours}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from launcher import documents, reporting
-from launcher.ledger import Ledger
+from launcher import documents
+from launcher.runs import report as reporting
+from launcher.runs.ledger import Ledger
 
 
 def report(run_id: str | None, *, as_json: bool) -> None:

@@ -7,10 +7,12 @@ from typing import Any
 
 import typer
 
-from launcher import continuing, pushing, reporting, target, transfers
+from launcher import transfers
 from launcher.commands import push, watch
-from launcher.continuing import Start
-from launcher.ledger import Ledger, Run
+from launcher.runs import continuation, report, submission
+from launcher.runs.continuation import Start
+from launcher.runs.ledger import Ledger, Run
+from launcher.targets import target
 
 
 def resume(run_id: str | None, *, flags: Mapping[str, Any], watch_it: bool, here: bool = False) -> None:
@@ -24,15 +26,15 @@ def resume(run_id: str | None, *, flags: Mapping[str, Any], watch_it: bool, here
     run = book.run(run_id)
     chosen = target.of_run(run)
     typer.echo(str(chosen))
-    pushing.require_training(chosen)
+    submission.require_training(chosen)
     backend = chosen.connect()
-    last = continuing.settled(run, backend, book)
-    settings = continuing.next_settings(flags, last)
-    start = continuing.starting_point(run, backend, book, transfers.for_terminal(typer.echo))
+    last = continuation.settled(run, backend, book)
+    settings = continuation.next_settings(flags, last)
+    start = continuation.starting_point(run, backend, book, transfers.for_terminal(typer.echo))
     if said_finished(run, start, book):
         return
     say_start(run, start, last.number + 1)
-    prepared, address = continuing.push_next(run, last, start, settings, chosen, backend, book, typer.echo)
+    prepared, address = continuation.push_next(run, last, start, settings, chosen, backend, book, typer.echo)
     push.say_started(run, last.number + 1, prepared, address)
     if watch_it:
         watch.watch_session(run, chosen, backend, book, settings.watch, json_lines=False)
@@ -44,7 +46,7 @@ def said_finished(run: Run, start: Start, book: Ledger) -> bool:
     if start.newest is None or start.num_timesteps < total:
         return False
     typer.echo(f"Run {run.run_id} is finished: {total:,} of {total:,} timesteps, in {start.newest.path}.")
-    typer.echo(reporting.as_table(run, reporting.report(run, book)))
+    typer.echo(report.as_table(run, report.report(run, book)))
     return True
 
 

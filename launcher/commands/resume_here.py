@@ -13,18 +13,21 @@ from typing import Any
 import typer
 
 from kernel.contract.config import Configuration, SessionConfig
-from launcher import bundle, continuing, pushing, reporting, screen, target, transfers
-from launcher.backends.here import HereBackend, environment
-from launcher.bundle import Bundle
+from launcher import screen, transfers
 from launcher.commands import resume
 from launcher.config import Settings
-from launcher.continuing import Start
 from launcher.errors import BackendUnavailable, CredentialsError, Interrupted, TrainingMissing
 from launcher.files import write_aside
-from launcher.ledger import HERE, Ledger, Run, Session
-from launcher.project import Project
-from launcher.target import Target
-from launcher.watching import Watch, outcome
+from launcher.packing import bundle
+from launcher.packing.bundle import Bundle
+from launcher.packing.project import Project
+from launcher.runs import continuation, report, submission
+from launcher.runs.continuation import Start
+from launcher.runs.ledger import HERE, Ledger, Run, Session
+from launcher.runs.watch import Watch, outcome
+from launcher.targets import target
+from launcher.targets.here import HereBackend, environment
+from launcher.targets.target import Target
 
 PACKAGES = ("torch", "gymnasium", "numba", "numpy")
 """What training needs besides what travels in the bundle."""
@@ -48,7 +51,7 @@ def resume_here(run_id: str | None, *, flags: Mapping[str, Any], watch_it: bool)
     chosen, last, start = _where_it_stands(run, book)
     if resume.said_finished(run, start, book):
         return
-    settings = continuing.next_settings(flags, last)
+    settings = continuation.next_settings(flags, last)
     asked_h = flags.get("session", {}).get("max_hours")
     session = _session_config(settings, last.number + 1, asked_h * 3600 if asked_h else NO_LIMIT_S)
     secrets = chosen.credentials.secrets if chosen is not None and chosen.credentials else ()
@@ -83,10 +86,10 @@ def _where_it_stands(run: Run, book: Ledger) -> tuple[Target | None, Session, St
         chosen = target.of_run(run)
         typer.echo(str(chosen))
         backend = chosen.connect()
-        last = continuing.settled(run, backend, book)
-        return chosen, last, continuing.starting_point(run, backend, book, transfers.for_terminal(typer.echo))
+        last = continuation.settled(run, backend, book)
+        return chosen, last, continuation.starting_point(run, backend, book, transfers.for_terminal(typer.echo))
     except (BackendUnavailable, CredentialsError) as error:
-        newest = continuing.here(run, book)
+        newest = continuation.here(run, book)
         if newest is None:
             raise
         reason = str(error).split("\n", 1)[0]
@@ -143,15 +146,15 @@ def _watch(run: Run, book: Ledger, number: int, settings: Settings) -> None:
             last = "Ctrl-C again: ending now." if interrupts > 1 else _CTRL_C
             here.say(number, last)
 
-    session = pushing.session_of(book, run, number)
+    session = submission.session_of(book, run, number)
     before = signal.signal(signal.SIGINT, interrupted)
     try:
         state = Watch(run, session, here, book, screen.for_terminal(False), settings.watch).to_the_end()
     finally:
         signal.signal(signal.SIGINT, before)
     shutil.rmtree(run.temporary, ignore_errors=True)
-    continuing.here(run, book)
-    session = pushing.session_of(book, run, number)
+    continuation.here(run, book)
+    session = submission.session_of(book, run, number)
     if interrupts:
         raise Interrupted(
             f"Session {number} of run {run.run_id} was ended by Ctrl-C; t{session.published_timesteps or 0:,} is safe "
@@ -159,7 +162,7 @@ def _watch(run: Run, book: Ledger, number: int, settings: Settings) -> None:
             "`--here`."
         )
     typer.echo(outcome(run, session, state))
-    typer.echo(reporting.as_table(run, reporting.report(run, book)))
+    typer.echo(report.as_table(run, report.report(run, book)))
 
 
 _CTRL_C = "Ctrl-C: writing a last checkpoint, then ending. Once more ends it now."

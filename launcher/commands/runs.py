@@ -7,10 +7,11 @@ from typing import Any
 
 import typer
 
-from launcher import documents, reporting
-from launcher.ledger import Ledger
-from launcher.reporting import duration
-from launcher.target import TargetName
+from launcher import documents
+from launcher.runs import report as reporting
+from launcher.runs.ledger import Ledger
+from launcher.runs.report import duration
+from launcher.targets.target import TargetName
 
 
 def listing() -> list[dict[str, Any]]:
@@ -66,10 +67,11 @@ def runs(*, as_json: bool, remote: bool = False, forced: TargetName | None = Non
 
 
 def _remote(book: Ledger, forced: TargetName | None, as_json: bool) -> None:
-    from launcher import adopting, target
+    from launcher.runs import adoption
+    from launcher.targets import target
 
     chosen = target.choose(forced)
-    found = adopting.unknown_runs(chosen.connect(), book)
+    found = adoption.unknown_runs(chosen.connect(), book)
     if as_json:
         rows = [{"run_id": f.run_id, "sessions": f.sessions, "dataset": f.dataset, "known": False} for f in found]
         typer.echo(documents.text(rows))

@@ -6,9 +6,10 @@ from typing import Any
 
 import typer
 
-from launcher import documents, locks, target
+from launcher import documents, locks
 from launcher.errors import NotFound
-from launcher.ledger import Ledger
+from launcher.runs.ledger import Ledger
+from launcher.targets import target
 
 
 def standing(run_id: str | None) -> dict[str, Any]:

@@ -7,13 +7,15 @@ from collections.abc import Callable
 
 import typer
 
-from launcher import config, locks, pushing, reporting, screen, target
-from launcher.backends.base import Backend
+from launcher import config, locks, screen
 from launcher.config import WatchSettings
 from launcher.errors import Interrupted, KernelFailed, NotFound, SessionCut, UnknownRun
-from launcher.ledger import Ledger, Run
-from launcher.target import Target
-from launcher.watching import Watch, outcome
+from launcher.runs import report, submission
+from launcher.runs.ledger import Ledger, Run
+from launcher.runs.watch import Watch, outcome
+from launcher.targets import target
+from launcher.targets.base import Backend
+from launcher.targets.target import Target
 
 RELAY_POLL_S = 2.0
 
@@ -102,9 +104,9 @@ def watch_session(
             f"Its published checkpoints are: `kaglaunch fetch-checkpoints {run.run_id}`."
         ) from error
     book.update_session(run.run_id, session.number, submission="pushed")
-    session = pushing.session_of(book, run, session.number)
+    session = submission.session_of(book, run, session.number)
     said = outcome(run, session, state)
     if not json_lines:
         typer.echo(said)
-        typer.echo(reporting.as_table(run, reporting.report(run, book)))
+        typer.echo(report.as_table(run, report.report(run, book)))
         typer.echo(f"Next: kaglaunch fetch-checkpoints {run.run_id}")

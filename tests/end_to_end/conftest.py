@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher import credentials
 from launcher.local_kaggle.service import LocalKaggle
+from launcher.targets import credentials
 
 LIVE_TIMEOUT_S = 3600.0
 

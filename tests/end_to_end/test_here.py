@@ -16,7 +16,7 @@ import pytest
 
 from kernel.contract.config import Configuration, SessionConfig
 from kernel.contract.manifest import verify
-from launcher.ledger import Ledger, Run, Session
+from launcher.runs.ledger import Ledger, Run, Session
 
 from .conftest import User
 

@@ -16,8 +16,9 @@ from typing import Any
 
 from kernel.contract.config import Configuration, RunConfig
 from kernel.contract.manifest import MANIFEST, Manifest, Member
-from launcher import bundle, continuing
-from launcher.bundle import Bundle
+from launcher.packing import bundle
+from launcher.packing.bundle import Bundle
+from launcher.runs import continuation
 
 RUN_ID = "quick-relays"
 CONFIG = RunConfig(RUN_ID, 100, 25)
@@ -68,7 +69,7 @@ class Sessions:
     def put_in_place(self, monkeypatch: Any) -> None:
         """Replace what packs and what uploads."""
         monkeypatch.setattr(bundle, "build", self.build)
-        monkeypatch.setattr(continuing.handing_over, "hand_over", lambda *_, **__: None)
+        monkeypatch.setattr(continuation.hand_over, "hand_over", lambda *_, **__: None)
 
 
 class _Replaced:

@@ -13,17 +13,18 @@ import pytest
 
 from kernel.contract.config import Configuration, RunConfig, SessionConfig
 from kernel.contract.manifest import verify
-from launcher import pushing, target
-from launcher.backends.base import Kernel
-from launcher.backends.kaggle import KaggleBackend
-from launcher.bundle import Bundle
 from launcher.config import Settings
-from launcher.ledger import Ledger, Run, new_run
 from launcher.local_kaggle.service import LocalKaggle
-from launcher.pushing import Prepared
+from launcher.packing.bundle import Bundle
+from launcher.runs import submission
+from launcher.runs.ledger import Ledger, Run, new_run
+from launcher.runs.submission import Prepared
+from launcher.targets import target
+from launcher.targets.base import Kernel
+from launcher.targets.kaggle import KaggleBackend
 
 from .local_kaggle.callers import DATASETS, FAST, Caller, until
-from .test_fetching import checkpoint_members, zipped
+from .test_checkpoints import checkpoint_members, zipped
 
 SAY = """
 import json, os, sys, time
@@ -80,7 +81,7 @@ class Stage:
         config = Configuration(run.config, SessionConfig(session=number, dataset=run.dataset, device="cpu"))
         values = {"slug": run.slug(number), "script": source, "accelerator": None, "timeout_s": 43_200} | kernel
         prepared = Prepared(config, Bundle(source, {}), Kernel(**values))  # type: ignore[arg-type]
-        return pushing.start(run, prepared, Settings(), self.backend(), self.book, after=number - 1)
+        return submission.start(run, prepared, Settings(), self.backend(), self.book, after=number - 1)
 
     def begins(self, script: str, **kernel: object) -> Run:
         """A new run whose first session plays `script`."""

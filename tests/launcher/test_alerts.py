@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from launcher.alerts import Alert, Alerts, Level
-from launcher.backends.base import LogLine
 from launcher.config import WatchSettings
-from launcher.progress import Progress
+from launcher.runs.alerts import Alert, Alerts, Level
+from launcher.runs.progress import Progress
+from launcher.targets.base import LogLine
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the recorded logs in ../shared/data are not here")

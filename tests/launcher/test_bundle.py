@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from kernel.contract.config import Configuration, RunConfig, SessionConfig
-from launcher import bundle
-from launcher.checks import secrets
 from launcher.errors import BundleError, SecretFound
+from launcher.packing import bundle, secrets
 
 CONFIG = Configuration(RunConfig("quick-abcdef", 100, 10), SessionConfig())
 

@@ -10,7 +10,7 @@ import pytest
 
 from kernel.contract.config import RunConfig
 from launcher.cli import main
-from launcher.ledger import Ledger, new_run
+from launcher.runs.ledger import Ledger, new_run
 
 
 def _fails(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher import credentials, target
 from launcher.errors import CredentialsError
+from launcher.targets import credentials, target
 
 
 def _kaggle_json(home: Path, text: str) -> None:

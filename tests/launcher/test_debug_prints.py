@@ -21,10 +21,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from launcher import cli, documents
-from launcher.checks import debug_prints, debug_prints_store
-from launcher.checks.debug_prints import Finding, find
+from launcher.debug_prints import scan, store
+from launcher.debug_prints.scan import Finding, find
 
-STORE = debug_prints_store.FOLDER
+STORE = store.FOLDER
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -418,7 +418,7 @@ def test_a_file_that_cannot_be_read_is_named_and_the_others_are_done(
 def test_a_file_without_permission_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text(TAGGED)
     (tmp_path / "a.py").chmod(0)
-    assert "cannot be read" in debug_prints.scan(tmp_path).skipped[0].reason
+    assert "cannot be read" in scan.scan(tmp_path).skipped[0].reason
 
 
 # --- what a fix makes of them -----------------------------------------------------------------------------------------
@@ -450,7 +450,7 @@ def fixed(folder: Path, raw: bytes) -> bytes:
     """What `fix` makes of a file of these bytes."""
     folder.mkdir(exist_ok=True)
     (folder / "module.py").write_bytes(raw)
-    debug_prints_store.fix(folder)
+    store.fix(folder)
     return (folder / "module.py").read_bytes()
 
 
@@ -634,7 +634,7 @@ def test_a_fixed_module_does_the_same_and_says_the_same_to_the_logger_and_is_res
         assert changed.startswith(b"\xef\xbb\xbf") == raw.startswith(b"\xef\xbb\xbf")
         assert changed.endswith(b"\n") == raw.endswith(b"\n")
         assert changed.count(b"# ") == raw.count(b"# ")
-        debug_prints_store.restore(folder)
+        store.restore(folder)
         assert {file.name: file.read_bytes() for file in folder.rglob("*")} == {"module.py": raw}
 
 
@@ -663,7 +663,7 @@ def act(x):
 
 def test_prints_go_from_jitted_code_and_it_still_compiles(tmp_path: Path) -> None:
     (tmp_path / "module.py").write_text(JITTED)
-    done = debug_prints_store.fix(tmp_path)
+    done = store.fix(tmp_path)
     assert {outcome.done for outcome in done.outcomes} == {"removed"}
     text = (tmp_path / "module.py").read_text()
     expected = (
@@ -678,7 +678,7 @@ def test_prints_go_from_jitted_code_and_it_still_compiles(tmp_path: Path) -> Non
 
 def test_a_print_within_an_expression_of_jitted_code_stays_and_that_is_said(tmp_path: Path) -> None:
     (tmp_path / "module.py").write_text("import numba\n@numba.njit\ndef f(x):\n    y = print(x)\n    return y\n")
-    done = debug_prints_store.fix(tmp_path)
+    done = store.fix(tmp_path)
     assert done.written == []
     assert "compiled code" in done.outcomes[0].left
 
@@ -717,7 +717,7 @@ def tree(tmp_path: Path) -> Path:
 
 def test_a_tree_is_fixed_with_modes_kept_and_restored_byte_for_byte(tree: Path) -> None:
     before = snapshot(tree)
-    done = debug_prints_store.fix(tree)
+    done = store.fix(tree)
     assert [outcome.done for outcome in done.outcomes] == ["rewritten"] * 5
     assert find(tree) == []
     after = snapshot(tree)
@@ -726,32 +726,32 @@ def test_a_tree_is_fixed_with_modes_kept_and_restored_byte_for_byte(tree: Path) 
     }
     assert b"\t\tlogger.debug('[DEBUG_BC_GPU] %s', cell)\r\n\t\tlogger.debug(f'[DEBUG_BC" in after["arz/bc.py"][0]
     assert after["README.md"] == before["README.md"]
-    debug_prints_store.restore(tree)
+    store.restore(tree)
     assert snapshot(tree) == before
     assert not (tree / ".kaglaunch").exists()
 
 
 def test_a_second_fix_keeps_the_first_original(tree: Path) -> None:
     before = snapshot(tree)
-    debug_prints_store.fix(tree)
+    store.fix(tree)
     kept = snapshot(tree / STORE)
-    assert debug_prints_store.fix(tree).written == []
+    assert store.fix(tree).written == []
     train = tree / "train.py"
     train.write_bytes(train.read_bytes() + b"def step():\n    print(1)\n")
-    again = debug_prints_store.fix(tree)
+    again = store.fix(tree)
     assert again.written == []
     assert "changed after an earlier fix" in again.outcomes[0].left
     (tree / "new.py").write_text(TAGGED)
-    debug_prints_store.fix(tree)
+    store.fix(tree)
     assert kept.items() - snapshot(tree / STORE).items() == {("manifest.json", kept["manifest.json"])}
-    assert debug_prints_store.restore(tree).refused[0].path == train
+    assert store.restore(tree).refused[0].path == train
     assert {**snapshot(tree), "train.py": before["train.py"]}.items() >= before.items()
 
 
 def test_a_file_changed_after_the_fix_is_refused_by_name_and_both_versions_stay(
     tree: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    debug_prints_store.fix(tree)
+    store.fix(tree)
     edited = (tree / "train.py").read_bytes() + b"# edited\n"
     (tree / "train.py").write_bytes(edited)
     assert cli.main(["debug-prints", str(tree), "--restore"]) == 3
@@ -769,23 +769,23 @@ def test_a_file_changed_after_the_fix_is_refused_by_name_and_both_versions_stay(
 
 def test_one_file_is_fixed_and_restored_in_the_store_of_its_tree(tree: Path) -> None:
     before = snapshot(tree)
-    debug_prints_store.fix(tree)
-    debug_prints_store.restore(tree / "arz" / "bc.py")
+    store.fix(tree)
+    store.restore(tree / "arz" / "bc.py")
     assert (tree / "arz" / "bc.py").read_bytes() == PREDECESSOR["arz/bc.py"]
     assert (tree / "train.py").read_bytes() != PREDECESSOR["train.py"]
-    debug_prints_store.fix(tree / "arz" / "bc.py")
+    store.fix(tree / "arz" / "bc.py")
     assert not (tree / "arz" / ".kaglaunch").exists()
-    debug_prints_store.restore(tree)
+    store.restore(tree)
     assert snapshot(tree) == before
 
 
 def test_a_link_in_the_place_of_a_fixed_file_is_not_written_through(tree: Path) -> None:
-    debug_prints_store.fix(tree)
+    store.fix(tree)
     outside = tree.parent / "outside.py"
     (tree / "train.py").rename(outside)
     fixed_bytes = outside.read_bytes()
     (tree / "train.py").symlink_to(outside)
-    (refused,) = debug_prints_store.restore(tree).refused
+    (refused,) = store.restore(tree).refused
     assert "symbolic link" in refused.reason
     assert outside.read_bytes() == fixed_bytes
 
@@ -793,11 +793,11 @@ def test_a_link_in_the_place_of_a_fixed_file_is_not_written_through(tree: Path) 
 def test_bytecode_of_the_fixed_file_goes_with_it_and_other_bytecode_stays(tree: Path) -> None:
     import py_compile
 
-    debug_prints_store.fix(tree)
+    store.fix(tree)
     py_compile.compile(str(tree / "train.py"))
     other = py_compile.compile(str(tree / "arz" / "quiet.py"))
     py_compile.compile(str(tree / "arz" / "env.py"), invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH)
-    debug_prints_store.restore(tree)
+    store.restore(tree)
     assert not (tree / "__pycache__").exists()
     assert [str(file) for file in (tree / "arz" / "__pycache__").iterdir()] == [other]
 
@@ -806,7 +806,7 @@ def test_bytecode_of_the_fixed_file_goes_with_it_and_other_bytecode_stays(tree: 
 def test_a_damaged_manifest_is_refused_and_nothing_is_changed(
     tree: Path, home: Path, capsys: pytest.CaptureFixture[str], content: str
 ) -> None:
-    debug_prints_store.fix(tree)
+    store.fix(tree)
     (tree / STORE / "manifest.json").write_text(content)
     before = snapshot(tree)
     assert cli.main(["debug-prints", str(tree), "--restore"]) == 1
@@ -840,12 +840,12 @@ def killed(act: Callable[[Path], object], tree: Path, at: int) -> bool:
 def test_a_fix_killed_anywhere_is_taken_back_by_a_restore(tree: Path) -> None:
     before = snapshot(tree)
     at = half_done = 0
-    while killed(debug_prints_store.fix, tree, at := at + 1):
+    while killed(store.fix, tree, at := at + 1):
         now = snapshot(tree)
         changed = [name for name in before if now[name] != before[name]]
         assert all(b"logger.debug" in now[name][0] and now[name][1] == before[name][1] for name in changed)
         half_done += 0 < len(changed) < 4
-        debug_prints_store.restore(tree)
+        store.restore(tree)
         assert snapshot(tree) == before
         assert not (tree / ".kaglaunch").exists()
     assert at > 30
@@ -857,9 +857,9 @@ def test_a_restore_killed_anywhere_is_finished_by_the_next(tree: Path) -> None:
     before = snapshot(tree)
     at, cut = 0, True
     while cut:
-        debug_prints_store.fix(tree)
-        cut = killed(debug_prints_store.restore, tree, at := at + 1)
-        debug_prints_store.restore(tree)
+        store.fix(tree)
+        cut = killed(store.restore, tree, at := at + 1)
+        store.restore(tree)
         assert snapshot(tree) == before
     assert at > 20
 
@@ -871,7 +871,7 @@ def test_every_file_is_synchronised_before_it_is_renamed_and_originals_come_firs
     replace = os.replace
     monkeypatch.setattr(os, "fsync", lambda descriptor: events.append("fsync"))
     monkeypatch.setattr(os, "replace", lambda a, b: (events.append(Path(b).name), replace(a, b)))
-    debug_prints_store.fix(tree)
+    store.fix(tree)
     names = [event for event in events if event != "fsync"]
     assert events == [event for name in names for event in ("fsync", name, "fsync")]
     assert names[-5:] == ["manifest.json", "train.py", "bc.py", "env.py", "old.py"]

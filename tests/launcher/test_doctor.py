@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 import pytest
 
-from launcher import paths, target
+from launcher import paths
 from launcher.checks import machine
 from launcher.checks.machine import Verdict, clock_skew
 from launcher.cli import main
-from launcher.ledger import Ledger
+from launcher.runs.ledger import Ledger
+from launcher.targets import target
 
 from .stage import Stage
 

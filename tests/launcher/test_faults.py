@@ -13,15 +13,16 @@ from typing import Any
 
 import pytest
 
-from launcher import cancelling, follow, paths
-from launcher.backends import kaggle as backend_module
-from launcher.backends import storage
-from launcher.backends.kaggle import KaggleBackend
+from launcher import paths
 from launcher.checks import trial
 from launcher.cli import main
 from launcher.commands import watch as watch_command
-from launcher.ledger import Run
-from launcher.watching import Watch
+from launcher.runs import cancellation, follower
+from launcher.runs.ledger import Run
+from launcher.runs.watch import Watch
+from launcher.targets import kaggle as backend_module
+from launcher.targets import storage
+from launcher.targets.kaggle import KaggleBackend
 
 from .faults import FETCH, FINISHED, PUSH, SECTIONS, UNKNOWN, WATCH, Fault
 from .local_kaggle.callers import until
@@ -64,12 +65,12 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 def impatient(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every wait is short, no trial is run, and nothing of one row is left for the next."""
     monkeypatch.setattr(trial, "_run", lambda folder, note: dict(GOOD))
-    monkeypatch.setattr(follow, "FIRST_WAIT_S", 0.02)
+    monkeypatch.setattr(follower, "FIRST_WAIT_S", 0.02)
     monkeypatch.setattr(storage, "READ_TIMEOUT_S", 2.0)
     monkeypatch.setattr(backend_module, "wait_s_of", _short_wait_s)
     monkeypatch.setattr(backend_module, "STREAM_SILENCE_S", 1.0)
     monkeypatch.setattr(backend_module, "LOOKS_AFTER_S", (0.05, 0.1))
-    monkeypatch.setattr(cancelling, "LOST_ANSWER_S", 0.3)
+    monkeypatch.setattr(cancellation, "LOST_ANSWER_S", 0.3)
     monkeypatch.setitem(KaggleBackend.__init__.__kwdefaults__, "patience_s", 3.0)  # type: ignore[index]
     stage.kaggle.change_settings(queue_s=0.0)
     (stage.folder / GO).unlink(missing_ok=True)

@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 
 from launcher import screen
-from launcher.alerts import Alert, Level
-from launcher.backends.base import LogLine, SessionState, Status
 from launcher.cli import main
 from launcher.config import WatchSettings
 from launcher.errors import AlertStop
-from launcher.progress import Progress
-from launcher.watching import Watch
+from launcher.runs.alerts import Alert, Level
+from launcher.runs.progress import Progress
+from launcher.runs.watch import Watch
+from launcher.targets.base import LogLine, SessionState, Status
 
 from .local_kaggle.callers import until
 from .stage import FINISHED, Stage

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from kernel.contract.config import RunConfig
-from launcher import ledger
 from launcher.errors import LauncherError, UnknownRun
-from launcher.ledger import Ledger, Relay, Run, SessionTaken, new_run
+from launcher.runs import ledger
+from launcher.runs.ledger import Ledger, Relay, Run, SessionTaken, new_run
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from kernel.contract.config import RunConfig
-from launcher.ledger import Ledger, new_run
+from launcher.runs.ledger import Ledger, new_run
 folder, writer = Path(sys.argv[1]), sys.argv[2]
 for number in range(10_000):
     book = Ledger(folder / "ledger.sqlite")

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel.contract.config import RunConfig
-from launcher import plan
-from launcher.backends.base import Quota
+from launcher.checks import plan
 from launcher.checks.check import Verdict
-from launcher.plan import Speed
+from launcher.checks.plan import Speed
+from launcher.targets.base import Quota
 
 GPU = "NvidiaTeslaT4"
 

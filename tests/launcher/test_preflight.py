@@ -14,15 +14,15 @@ import jsonschema
 import pytest
 
 from kernel.contract.config import Configuration, RunConfig, SessionConfig
-from launcher import documents, paths, preflight
-from launcher.backends.base import ActiveSession, Kernel, Quota
-from launcher.backends.kaggle import KaggleBackend
-from launcher.checks import account, quota, trial
+from launcher import documents, paths
+from launcher.checks import account, preflight, quota, trial
 from launcher.checks.check import Verdict
 from launcher.cli import main
-from launcher.credentials import Credentials
 from launcher.errors import NotFound
 from launcher.local_kaggle.service import LocalKaggle
+from launcher.targets.base import ActiveSession, Kernel, Quota
+from launcher.targets.credentials import Credentials
+from launcher.targets.kaggle import KaggleBackend
 
 FACTORY = """
 import gymnasium

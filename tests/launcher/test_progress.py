@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from kernel.contract import events
 from kernel.contract.config import RunConfig
-from launcher import reporting, screen
-from launcher.backends.base import LogLine
-from launcher.ledger import Ledger, new_run
-from launcher.progress import Progress
+from launcher import screen
+from launcher.runs import report
+from launcher.runs.ledger import Ledger, new_run
+from launcher.runs.progress import Progress
+from launcher.targets.base import LogLine
 
 
 def _line(time: float, **event: Any) -> LogLine:
@@ -111,8 +112,8 @@ def test_the_report_counts_what_a_kill_has_cost_and_its_bound(tmp_path: Path) ->
         published_timesteps=30,
         status="CANCEL_ACKNOWLEDGED",
     )
-    (row,) = reporting.report(run, book)
+    (row,) = report.report(run, book)
     assert (row.reached, row.published, row.lost, row.bound) == (50, 30, 20, "20 timesteps")
     assert "killed" in row.ended
-    text = reporting.as_table(run, [row])
+    text = report.as_table(run, [row])
     assert "30 of 100 timesteps safe, not finished yet" in text

@@ -16,11 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernel.contract.config import Configuration, RunConfig, SessionConfig
-from launcher import bundle, project
-from launcher.checks import secrets
 from launcher.cli import main
 from launcher.config import RunSettings
 from launcher.errors import BundleError, ConfigError, SecretFound
+from launcher.packing import bundle, project, secrets
 
 CONFIG = Configuration(RunConfig("quick-abcdef", 100, 10, env="signals:make"), SessionConfig())
 KEY = "KGAT_" + "0123456789abcdef" * 2

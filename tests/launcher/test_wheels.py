@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from launcher import wheels
 from launcher.errors import BundleError
-from launcher.wheels import Wheel
+from launcher.packing import wheels
+from launcher.packing.wheels import Wheel
 
 CONTENT = b"a wheel"
 WHEEL = Wheel("some-project", "1.0", "some_project-1.0-py3-none-any.whl", hashlib.sha256(CONTENT).hexdigest())

@@ -1,0 +1,186 @@
+"""The checklist before a push: every check with its evidence and its fix; one FAIL that nobody waived blocks it."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from launcher.checks import account, flood, plan, quota, trial
+from launcher.checks.check import Check, Verdict, failed, passed, warned
+from launcher.config import RETIRED_ACCELERATORS, Settings
+from launcher.errors import BundleError, ConfigError, Refused, SecretFound
+from launcher.packing.project import Project
+from launcher.runs.submission import Prepared
+from launcher.targets.base import Backend
+from launcher.targets.target import Target, TargetName
+
+FIXED = ("credentials", "bundle", "secrets")
+"""What no name waives: without them nothing can be pushed, or something would be given away."""
+WAIVABLE = (flood.NAME, *trial.NAMES, plan.NAME, quota.NAME, "session-slot", "dataset", "accelerator")
+LIBRARY = "stable_baselines3"
+
+
+class PreflightFailed(Refused):
+    """Raised when a check failed that was not waived."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """All checks, in their order."""
+
+    checks: tuple[Check, ...]
+    waived: tuple[str, ...] = ()
+    plan: plan.Plan | None = None
+    measured: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def blocking(self) -> list[Check]:
+        """What keeps it from being pushed."""
+        return [check for check in self.checks if check.verdict is Verdict.FAIL and check.name not in self.waived]
+
+    def refuse(self) -> None:
+        """Raise PreflightFailed, which names what blocks, when anything does."""
+        if not self.blocking:
+            return
+        names = ", ".join(check.name for check in self.blocking)
+        waivers = " ".join(f"--waive {check.name}" for check in self.blocking if check.name in WAIVABLE)
+        anyway = f"\nTo push all the same: `{waivers}`." if waivers else ""
+        raise PreflightFailed(f"Preflight refuses ({names}): nothing was pushed and nothing was spent.{anyway}")
+
+    def lines(self, *, everything: bool) -> list[str]:
+        """The table, or only what is not PASS, with one line of counts."""
+        shown = [check for check in self.checks if everything or check.verdict is not Verdict.PASS]
+        lines = [_told(check, waived=check.name in self.waived) for check in shown]
+        count = {verdict: sum(check.verdict is verdict for check in self.checks) for verdict in Verdict}
+        told = ", ".join(f"{number} {verdict.value}" for verdict, number in count.items() if number)
+        return [*lines, f"Preflight: {told}."]
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "blocked": bool(self.blocking),
+            "checks": [dataclasses.asdict(check) for check in self.checks],
+            "waived": list(self.waived),
+            "plan": self.plan.plain() if self.plan else None,
+            "measured": self.measured,
+        }
+
+
+def require_names(waived: Iterable[str]) -> tuple[str, ...]:
+    """`waived`, each a check that can be.
+
+    Raises
+    ------
+    ConfigError
+        One is not; the message lists those that are.
+    """
+    names = tuple(dict.fromkeys(waived))
+    for name in names:
+        if name in FIXED:
+            raise ConfigError(f"The check {name!r} cannot be waived. Those that can: {', '.join(WAIVABLE)}.")
+        if name not in WAIVABLE:
+            raise ConfigError(f"There is no check {name!r} to waive. The valid names: {', '.join(WAIVABLE)}.")
+    return names
+
+
+def run(
+    prepared: Prepared,
+    project: Project,
+    settings: Settings,
+    target: Target,
+    backend: Backend,
+    *,
+    waived: Sequence[str] = (),
+    note: Callable[[str], None],
+    relay: bool = False,
+    again: bool = False,
+) -> Report:
+    """Every check on what a push would send.
+
+    With `relay` the plan may take more than one session; `again` repeats a trial that passed before.
+    """
+    kernel, built = prepared.kernel, prepared.bundle
+    running, credentials = account.active(backend)
+    left, unreadable = quota.read(backend) if kernel.accelerator else (None, "")
+    with tempfile.TemporaryDirectory(prefix="kaglaunch-bundle-") as temporary:
+        folder = Path(temporary).resolve()
+        built.unpack(folder / "bundle")
+        tried = trial.run(prepared.configuration, built.code_digest, folder / "bundle", note=note, again=again)
+        for name, content in built.members.items():
+            if name.endswith(".py") and not name.startswith(LIBRARY):
+                path = folder / "sources" / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+        measured = tried.measured
+        prints = flood.check(folder / "sources", measured.get("lines_per_timestep"), measured.get("steps_per_s"))
+    planned = None
+    if measured.get("steps_per_s"):
+        speed = plan.Speed(
+            measured["steps_per_s"],
+            measured["evaluation_s"],
+            measured["evaluation_over"],
+            measured["startup_s"],
+            f"this machine ({measured['device']})",
+        )
+        asked = settings.session
+        planned = plan.make(
+            prepared.configuration.run, speed, asked.max_hours, kernel.accelerator, asked.max_timesteps_at_risk
+        )
+    checks = (
+        credentials,
+        _accelerator(kernel.accelerator),
+        quota.judge(left, unreadable, kernel.accelerator, settings.session.max_hours),
+        account.free_slot(running, kernel.accelerator is not None),
+        account.dataset(backend, prepared.configuration.session.dataset),
+        passed("bundle", f"{len(kernel.script):,} bytes of script, {len(built.members)} files."),
+        _secrets(project, len(built.members), target),
+        prints,
+        *tried.checks,
+        plan.judge(planned, left, relay=relay),
+    )
+    return Report(checks, tuple(waived), planned, measured)
+
+
+def not_packed(error: Refused) -> Check:
+    """The check that a bundle fails which cannot be made."""
+    evidence, _, fix = str(error).partition("\n")
+    if isinstance(error, SecretFound):
+        return failed("secrets", str(error).rpartition("\n")[0], fix.rpartition("\n")[2])
+    assert isinstance(error, BundleError)
+    return failed("bundle", evidence, fix)
+
+
+def _accelerator(name: str | None) -> Check:
+    if name is None:
+        return passed("accelerator", "None: a CPU session.")
+    assert name not in RETIRED_ACCELERATORS, "the configuration refuses those"
+    return passed("accelerator", f"{name} is offered.")
+
+
+def _secrets(project: Project, files: int, target: Target) -> Check:
+    if project.left_out:
+        return warned(
+            "secrets",
+            f"Left out because their names say credentials: {', '.join(project.left_out)}. "
+            f"Nothing like one is in the {files} files that go.",
+            "Name them in .kaglaunchignore to hear no more of them.",
+        )
+    own = ", nor this machine's own" if target.name is TargetName.kaggle else ""
+    return passed("secrets", f"Nothing like a credential in {files} files{own}.")
+
+
+LONG_EVIDENCE = 200
+
+
+def _told(check: Check, *, waived: bool = False) -> str:
+    mark = " (waived)" if waived and check.verdict is Verdict.FAIL else ""
+    margin = "\n" + " " * 24
+    fix = "".join(f"{margin}{line}" for line in check.fix.splitlines() if line.strip())
+    # A long list of findings is read one a line.
+    evidence = check.evidence.replace("; ", ";\n") if len(check.evidence) > LONG_EVIDENCE else check.evidence
+    evidence = evidence.replace("\n", margin)
+    return f"  {check.verdict.value}  {check.name:<15}{mark} {evidence}{fix}"

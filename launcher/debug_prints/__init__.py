@@ -1,0 +1,1 @@
+"""Output that would flood a log: found, rewritten, put back."""

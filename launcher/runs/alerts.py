@@ -1,0 +1,154 @@
+"""When a session goes wrong: rules over log lines and time, pure but for what they remember; clocks are passed in.
+
+STOP ends the session; WARN says so once and again only after it was well in between.
+"""
+
+from __future__ import annotations
+
+import collections
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from launcher.config import WatchSettings
+from launcher.runs.progress import Progress
+from launcher.targets.base import LogLine
+
+DEBUG_TAG = "[DEBUG"
+BURST_S = 1.0
+SUSTAINED_S = 60.0
+"""A healthy run may print a screenful at once; only what goes on for this long is a flood by its rate alone."""
+WARM_UP_S = 60.0
+"""The first steps pay for compilation; their speed says nothing."""
+
+
+class Level(Enum):
+    """What an alert asks for."""
+
+    WARN = "WARN"
+    STOP = "STOP"
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One finding with its figure."""
+
+    level: Level
+    rule: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.level.value} {self.rule}: {self.message}"
+
+
+@dataclass
+class Alerts:
+    """The rules of one watched session."""
+
+    limits: WatchSettings = field(default_factory=WatchSettings)
+    _debug: collections.deque[float] = field(default_factory=collections.deque)
+    _burst: collections.deque[float] = field(default_factory=collections.deque)
+    _sustained: collections.deque[float] = field(default_factory=collections.deque)
+    _raised: set[str] = field(default_factory=set)
+    _findings: collections.Counter[str] = field(default_factory=collections.Counter)
+    _began: float = 0.0
+
+    def on_line(self, line: LogLine, event: dict[str, Any] | None) -> list[Alert]:
+        """Alerts that this line raises; its own time counts, so a replayed log is judged as it happened."""
+        found: list[Alert] = []
+        if event is None:
+            found += self._flood(line)
+        elif event["event"] == "flood":
+            found += self._raise(Level.STOP, "flood", str(event.get("message", "the kernel saw a log flood")))
+        elif event["event"] == "health":
+            found += self._unhealthy(event)
+        elif event["event"] in ("publish_failed", "write_failed", "checkpoint_failed", "restart"):
+            message = event.get("message") or event.get("reason") or "no message"
+            found.append(Alert(Level.WARN, event["event"].replace("_", " "), str(message)))
+        elif event["event"] == "training":
+            self._began = line.time
+        elif event["event"] == "progress" and line.time - self._began >= WARM_UP_S:
+            speed = event.get("steps_per_s")
+            found += self._slow(float(speed)) if isinstance(speed, (int, float)) else []
+        return found
+
+    def on_time(self, *, silent_s: float, progress: Progress, now_s: float, limit_s: float = 0.0) -> list[Alert]:
+        """Alerts that time alone raises.
+
+        `silent_s` since the last line, `now_s` since the session began, `limit_s` of the session (0: none known) [s].
+        """
+        found = self._held(
+            "silent",
+            silent_s > self.limits.silence_s,
+            f"no log line for {silent_s:.0f} s (limit {self.limits.silence_s:.0f} s)",
+        )
+        since = progress.published_time if progress.published_time is not None else progress.training_time
+        unpublished_s = now_s - since if since is not None else 0.0
+        found += self._held(
+            "not publishing",
+            progress.at_risk > 0 and unpublished_s > self.limits.publish_silence_s,
+            f"{progress.at_risk:,} timesteps at risk; nothing was published for {unpublished_s:.0f} s",
+        )
+        return found + self._clock(progress, now_s, limit_s) + self._quota(progress, now_s)
+
+    def _clock(self, progress: Progress, now_s: float, limit_s: float) -> list[Alert]:
+        left_s, to_go_s = limit_s - now_s, progress.seconds_to_go(now_s)
+        late = now_s > limit_s / 2 if to_go_s is None else to_go_s > left_s
+        return self._held(
+            "clock",
+            limit_s > 0 and left_s < self.limits.min_session_left_s and late and progress.result is None,
+            f"{max(0.0, left_s):.0f} s of the session are left (limit {self.limits.min_session_left_s:.0f} s) and the "
+            f"run needs {'more' if to_go_s is None else f'{to_go_s:.0f} s'}; `kaglaunch resume` goes on after it",
+        )
+
+    def _quota(self, progress: Progress, now_s: float) -> list[Alert]:
+        left_h, to_go_s = progress.quota_left_h, progress.seconds_to_go(now_s)
+        if left_h is None or progress.result is not None:
+            return []
+        needed_h = (to_go_s or 0.0) / 3600
+        return self._held(
+            "quota",
+            left_h < max(self.limits.min_quota_left_h, needed_h),
+            f"{left_h:.2f} GPU hours are left this week (limit {self.limits.min_quota_left_h:g} h)"
+            + (f" and the run needs {needed_h:.2f} h" if needed_h else ""),
+        )
+
+    def _unhealthy(self, event: dict[str, Any]) -> list[Alert]:
+        rule = f"unhealthy ({event.get('rule') or 'no rule'})"
+        self._findings[rule] += 1
+        if self._findings[rule] < self.limits.health_reports:
+            return []
+        return self._raise(Level.WARN, rule, str(event.get("message") or "the kernel found the training unhealthy"))
+
+    def _flood(self, line: LogLine) -> list[Alert]:
+        limits, found = self.limits, []
+        for window, counts, limit, seconds, what in (
+            (self._debug, DEBUG_TAG in line.text, limits.max_debug_lines_per_s, BURST_S, "[DEBUG lines"),
+            (self._burst, True, limits.max_burst_lines_per_s, BURST_S, "lines"),
+            (self._sustained, True, limits.max_lines_per_s, SUSTAINED_S, "lines"),
+        ):
+            if not counts:
+                continue
+            window.extend([line.time] * (line.text.count("\n") + 1))
+            while window and window[0] <= line.time - seconds:
+                window.popleft()
+            if len(window) > limit * seconds:
+                figure = f"{len(window):,} {what} within {seconds:.0f} s (limit {limit:,.0f} per s)"
+                found += self._raise(Level.STOP, "flood", figure)
+        return found
+
+    def _slow(self, steps_per_s: float) -> list[Alert]:
+        limit = self.limits.min_timesteps_per_s
+        return self._held("slow", steps_per_s < limit, f"{steps_per_s:.2f} timesteps/s (limit {limit:g} per s)")
+
+    def _held(self, rule: str, bad: bool, message: str) -> list[Alert]:
+        if bad:
+            return self._raise(Level.WARN, rule, message)
+        self._raised.discard(rule)
+        return []
+
+    def _raise(self, level: Level, rule: str, message: str) -> list[Alert]:
+        if rule in self._raised:
+            return []
+        self._raised.add(rule)
+        return [Alert(level, rule, message)]

@@ -1,0 +1,162 @@
+"""End a session for certain: by its id where the log told it, else by deleting its kernel, its log saved before."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.errors import BackendError, BackendUnavailable, NotFound
+from launcher.runs.follower import Ended, Follower
+from launcher.runs.ledger import Run, Session
+from launcher.runs.progress import Progress
+from launcher.targets.base import LogLine, Sessions
+from launcher.targets.here import HereBackend
+
+WAIT_S = 60.0
+LOST_ANSWER_S = 5.0
+LOG_WAIT_S = 20.0
+"""Longest time for reading a log from its first line to its newest."""
+LOG_QUIET_S = 1.0
+"""A log that says nothing for this long has been read up to now."""
+DELETED = "DELETED"
+"""Status in the ledger of a session whose kernel was deleted."""
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    """How a session was ended."""
+
+    status: str
+    """The platform's final state, or DELETED."""
+    said: str
+    """What was done, in words."""
+
+    def __str__(self) -> str:
+        return self.said
+
+
+def cancel_session(
+    backend: Sessions,
+    run: Run,
+    session: Session,
+    session_id: int | None,
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> Cancelled:
+    """End session `session` of `run` and see that it ended.
+
+    Raises
+    ------
+    BackendUnavailable
+        The end could not be confirmed.
+    """
+    slug = run.slug(session.number)
+    if isinstance(backend, HereBackend):
+        session_id = backend.alive(session.number)
+    reason = "its log did not tell its id"
+    if session_id is not None:
+        reason, wait_s = f"it still runs {WAIT_S:.0f} s after the request", WAIT_S
+        try:
+            backend.cancel(session_id)
+        except BackendError as error:
+            # The request may have been carried out all the same, and only its answer lost.
+            reason, wait_s = str(error).split("\n", 1)[0], LOST_ANSWER_S
+        if status := _wait_until_final(backend, slug, wait_s, sleep, clock):
+            how = "wrote a last checkpoint and ended" if session.here else "was cancelled"
+            return Cancelled(status, f"Session {session.number} of {run.run_id} {how} ({status}).")
+    _delete(backend, slug, sleep, clock)
+    if session.here:
+        return Cancelled("ERROR", f"Session {session.number} of {run.run_id} was killed ({reason}).")
+    if not _gone(backend, slug, sleep, clock):
+        raise BackendUnavailable(
+            f"Session {session.number} of {run.run_id} was to end, and its kernel {slug} is still there.\n"
+            f"Delete it on kaggle.com, or try `kaglaunch cancel {run.run_id}` again."
+        )
+    return Cancelled(DELETED, f"The kernel {slug} was deleted, which ends its session ({reason}).")
+
+
+def save_log(
+    backend: Sessions, run: Run, session: Session, *, clock: Callable[[], float] = time.monotonic
+) -> tuple[Path | None, int | None]:
+    """Read the log up to now into the run's folder, unless a longer one is there: (file, session id that it tells).
+
+    Nothing of a cancelled or deleted session's log is left on the target.
+    """
+    path = run.log(session.number)
+    part = path.with_name(f"{path.name}.cancel")
+    progress = Progress(session_id=session.session_id)
+    follower = Follower(backend, run.slug(session.number))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    follower.start()
+    until = clock() + LOG_WAIT_S
+    try:
+        with part.open("w", encoding="utf-8") as log:
+            while clock() < until:
+                try:
+                    happening = follower.happenings.get(timeout=LOG_QUIET_S if progress.log_lines else 0.2)
+                except queue.Empty:
+                    if progress.log_lines:
+                        break
+                    continue
+                if isinstance(happening, LogLine):
+                    progress.observe(happening)
+                    log.write(f"{happening.time:.3f} {happening.stream} {happening.text}\n")
+                elif isinstance(happening, Ended):
+                    break
+    finally:
+        follower.stop()
+    if not path.exists() or part.stat().st_size > path.stat().st_size:
+        part.replace(path)
+    else:
+        part.unlink()
+    return (path if path.stat().st_size else None), progress.session_id
+
+
+def _wait_until_final(
+    backend: Sessions, slug: str, wait_s: float, sleep: Callable[[float], None], clock: Callable[[], float]
+) -> str | None:
+    began = clock()
+    while True:
+        try:
+            state = backend.state(slug)
+            if state.status.final:
+                return state.status.value
+        except NotFound:
+            return DELETED
+        except BackendUnavailable:
+            pass  # it says nothing about the session; it is asked again
+        if clock() - began >= wait_s:
+            return None
+        sleep(1.0)
+
+
+def _delete(backend: Sessions, slug: str, sleep: Callable[[float], None], clock: Callable[[], float]) -> None:
+    """Delete the kernel; an answer that was lost is settled by asking again."""
+    began = clock()
+    while True:
+        try:
+            backend.delete(slug)
+            return
+        except NotFound:
+            return
+        except BackendUnavailable:
+            if clock() - began >= WAIT_S:
+                raise
+            sleep(1.0)
+
+
+def _gone(backend: Sessions, slug: str, sleep: Callable[[float], None], clock: Callable[[], float]) -> bool:
+    began = clock()
+    while clock() - began < WAIT_S:
+        try:
+            backend.state(slug)
+        except NotFound:
+            return True
+        except BackendUnavailable:
+            pass
+        sleep(1.0)
+    return False

@@ -1,0 +1,170 @@
+"""Go on with a run: what became of its last session, the newest checkpoint wherever it is, the session that follows."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kernel.contract.manifest import num_timesteps_of
+from launcher import config
+from launcher.config import Settings
+from launcher.errors import BackendError, NotFound, Refused
+from launcher.runs import checkpoints, hand_over, submission
+from launcher.runs.checkpoints import Fetched
+from launcher.runs.ledger import Ledger, Run, Session
+from launcher.runs.submission import Prepared
+from launcher.targets.base import Backend, Status
+from launcher.targets.here import HereBackend
+from launcher.targets.target import Target
+from launcher.transfers import Transfers
+
+LOST_PUSH_S = 120.0
+"""A push whose answer was lost may still turn up for this long."""
+LOST_PUSH_LOOKS_S = (0.5, 1.0, 2.0, 4.0)
+
+
+class SessionRuns(Refused):
+    """Raised when the newest session of the run has not ended yet."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where the next session starts."""
+
+    newest: Fetched | None
+    """The newest checkpoint that verifies, in the run's folder; None starts at timestep 0."""
+    mounts: bool
+    """The run has a dataset, and its newest version is what a session on the target mounts."""
+    only_here: bool
+    """The newest version does not hold that checkpoint: it must be handed over first."""
+
+    @property
+    def num_timesteps(self) -> int:
+        """Timesteps that are done and safe."""
+        return self.newest.num_timesteps if self.newest else 0
+
+
+def settled(run: Run, backend: Backend, book: Ledger, *, sleep: Callable[[float], object] = time.sleep) -> Session:
+    """The newest session, over for certain, its final state in the ledger.
+
+    A push whose answer nobody heard is settled by looking; one that is not there for certain is `absent`.
+
+    Raises
+    ------
+    SessionRuns
+        It is not over.
+    """
+    last = book.sessions(run.run_id)[-1]
+    slug = run.slug(last.number)
+    try:
+        state = HereBackend(run).state(slug) if last.here else _look(backend, slug, last, sleep)
+    except NotFound:
+        if last.submission != "pushed":
+            book.update_session(run.run_id, last.number, submission="absent")
+        return submission.session_of(book, run, last.number)
+    book.update_session(run.run_id, last.number, status=state.status.value, message=state.message, submission="pushed")
+    if not state.status.final or state.status is Status.NEW_SCRIPT:
+        raise SessionRuns(
+            f"Session {last.number} of run {run.run_id} is {state.status.value}; two sessions of one run would undo "
+            f"each other's work.\nFollow it with `kaglaunch watch {run.run_id}`, or end it with "
+            f"`kaglaunch cancel {run.run_id}`."
+        )
+    return submission.session_of(book, run, last.number)
+
+
+def starting_point(run: Run, backend: Backend, book: Ledger, transfers: Transfers) -> Start:
+    """The newest verified checkpoint among dataset versions, kernel outputs and the run's folder."""
+    results = checkpoints.fetch(run, backend, book, transfers=transfers)
+    remote = next((result for result in results if result.path), None)
+    newest = max(filter(None, (remote, here(run, book))), key=lambda found: found.num_timesteps, default=None)
+    versions = backend.dataset_versions(run.dataset)
+    mounted: int | None = None
+    if versions:
+        origin = f"version {versions[0].number}"
+        names = [file.name.rsplit("/", 1)[-1] for file in backend.dataset_files(run.dataset, versions[0].number)]
+        steps = [found for found in map(num_timesteps_of, names) if found is not None]
+        spoilt = [result.num_timesteps for result in results if result.path is None and result.origin == origin]
+        mounted = max((t for t in steps if t not in spoilt), default=None)
+    return Start(newest, bool(versions), newest is not None and mounted != newest.num_timesteps)
+
+
+def here(run: Run, book: Ledger) -> Fetched | None:
+    """The newest verified checkpoint in the run's folder; the session on this machine that wrote it is told so."""
+    newest = checkpoints.newest_here(run)
+    if newest is not None and newest.manifest is not None:
+        wrote = {session.number: session for session in book.sessions(run.run_id)}.get(newest.manifest.session)
+        if wrote is not None and wrote.here:
+            done = newest.num_timesteps
+            result = HereBackend(run).result(wrote.number) or wrote.result
+            values = {"published_timesteps": done, "seen_timesteps": done, "result": result}
+            book.update_session(run.run_id, wrote.number, **values)
+    return newest
+
+
+def push_next(
+    run: Run,
+    last: Session,
+    start: Start,
+    settings: Settings,
+    chosen: Target,
+    backend: Backend,
+    book: Ledger,
+    say: Callable[[str], object],
+) -> tuple[Prepared, str]:
+    """Push the session after `last`, its checkpoint handed over where only this machine has it.
+
+    Raises
+    ------
+    Refused, SubmissionUnknown, SessionTaken, CheckpointError
+        See `submission.start` and `hand_over.hand_over`.
+    """
+    number = last.number + 1
+    prepared = submission.prepare(run, run.config, number, settings, chosen, resumes=start.mounts or start.only_here)
+    _require_unused(run, backend, number)
+    if start.only_here:
+        hand_over.hand_over(run, last.number, settings, chosen, say)
+    address = submission.start(run, prepared, settings, backend, book, after=last.number)
+    book.update_session(run.run_id, number, resumed_timesteps=start.num_timesteps)
+    return prepared, address
+
+
+def next_settings(flags: Mapping[str, Any], last: Session) -> Settings:
+    """This machine's configuration, with what the session before had where nothing else is asked."""
+    settings = config.load(flags)
+    asked = flags.get("session", {})
+    inherited: dict[str, Any] = {"device": last.device}
+    if not last.here:
+        inherited |= {
+            "max_hours": last.max_seconds / 3600,
+            "publish_interval_s": last.publish_interval_seconds,
+            "max_timesteps_at_risk": last.max_timesteps_at_risk,
+        }
+    kept = {name: value for name, value in inherited.items() if asked.get(name) is None}
+    return dataclasses.replace(settings, session=dataclasses.replace(settings.session, **kept))
+
+
+def _look(backend: Backend, slug: str, last: Session, sleep: Callable[[float], object]) -> Any:
+    """The state of a kernel; one that may still turn up is looked for more than once."""
+    for wait_s in LOST_PUSH_LOOKS_S if last.submission != "pushed" and time.time() - last.pushed < LOST_PUSH_S else ():
+        try:
+            return backend.state(slug)
+        except NotFound:
+            sleep(wait_s)
+    return backend.state(slug)
+
+
+def _require_unused(run: Run, backend: Backend, number: int) -> None:
+    """A kernel of that name was pushed from elsewhere: pushing it again would start it a second time."""
+    try:
+        backend.state(run.slug(number))
+    except NotFound:
+        return
+    except BackendError:
+        raise
+    raise SessionRuns(
+        f"Session {number} of run {run.run_id} was to be pushed, and the target has one already: it was pushed from "
+        f"another machine.\nTake it over with `kaglaunch adopt {run.run_id}`."
+    )

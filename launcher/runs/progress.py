@@ -1,0 +1,139 @@
+"""What the log of a session has told so far: one picture, moved only by log lines."""
+
+from __future__ import annotations
+
+import collections
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from kernel.contract import events
+from launcher.targets.base import LogLine
+
+SERIES_LENGTH = 60
+RATE_WINDOW_S = 10
+MEASURED_AFTER_S = 60.0
+"""From then on the time to go is told by what the session has really done, evaluation and waiting included."""
+
+
+@dataclass
+class Progress:
+    """State of one session as its events tell it; times are seconds since the session began."""
+
+    total_timesteps: int = 0
+    num_timesteps: int = 0
+    resumed_timesteps: int | None = None
+    steps_per_s: float | None = None
+    session_id: int | None = None
+    device: str | None = None
+    """Device that the kernel trains on."""
+    checkpoint_timesteps: int | None = None
+    checkpoint_time: float | None = None
+    published_timesteps: int | None = None
+    published_time: float | None = None
+    training_time: float | None = None
+    progress_time: float | None = None
+    seconds_needed: float | None = None
+    """What the kernel calculated at `calibrated_time` for the rest of the run, evaluation included [s]."""
+    calibrated_time: float = 0.0
+    quota_left_h: float | None = None
+    """GPU hours left this week, as the target last told; None where it does not matter or nobody knows."""
+    result: dict[str, Any] | None = None
+    log_lines: int = 0
+    last_time: float = 0.0
+    rewards: collections.deque[float] = field(default_factory=lambda: collections.deque(maxlen=SERIES_LENGTH))
+    queues: collections.deque[float] = field(default_factory=lambda: collections.deque(maxlen=SERIES_LENGTH))
+    _lines_in: collections.Counter[int] = field(default_factory=collections.Counter)
+
+    @property
+    def at_risk(self) -> int:
+        """Timesteps that a kill would cost now: done since the last published checkpoint of this session or before."""
+        return max(0, self.num_timesteps - max(self.published_timesteps or 0, self.resumed_timesteps or 0))
+
+    def at_risk_s(self, now_s: float) -> float:
+        """Seconds of work that a kill would cost now."""
+        since = self.published_time if self.published_time is not None else self.training_time
+        return max(0.0, now_s - since) if self.at_risk and since is not None else 0.0
+
+    def lines_per_s(self, now_s: float) -> float:
+        """Log lines a second over the last RATE_WINDOW_S seconds before `now_s`."""
+        second = int(now_s)
+        for old in [key for key in self._lines_in if key <= second - RATE_WINDOW_S]:
+            del self._lines_in[old]
+        return sum(self._lines_in.values()) / RATE_WINDOW_S
+
+    @property
+    def whole_steps_per_s(self) -> float | None:
+        """Timesteps a second since training began, evaluations and waits counted; None within the first minute."""
+        done = self.num_timesteps - (self.resumed_timesteps or 0)
+        if self.training_time is None or self.progress_time is None or done <= 0:
+            return None
+        spent_s = self.progress_time - self.training_time
+        return done / spent_s if spent_s >= MEASURED_AFTER_S else None
+
+    def seconds_to_go(self, now_s: float) -> float | None:
+        """Time that the rest of the run takes [s]; None while nobody can know.
+
+        All time since training began counts, evaluations and waits for a publish too: what the trainer's own
+        `steps_per_s` leaves out is lost all the same.
+        """
+        left = max(0, self.total_timesteps - self.num_timesteps)
+        if self.whole_steps_per_s is not None and self.progress_time is not None:
+            return max(0.0, left / self.whole_steps_per_s - (now_s - self.progress_time)) if left else 0.0
+        if self.seconds_needed is not None:
+            return max(0.0, self.seconds_needed - (now_s - self.calibrated_time)) if left else 0.0
+        return left / self.steps_per_s if self.steps_per_s else None
+
+    def observe(self, line: LogLine) -> dict[str, Any] | None:
+        """Take in one log line; returns the event that it holds, or None for the trainer's own output."""
+        self.log_lines += 1
+        self.last_time = max(self.last_time, line.time)
+        self._lines_in[int(line.time)] += 1
+        if len(self._lines_in) > 10 * RATE_WINDOW_S:
+            self.lines_per_s(self.last_time)
+        event = events.parse(line.text)
+        if event is None:
+            return None
+        when = _number(event.get("time")) or line.time
+        timesteps = event.get("num_timesteps")
+        if isinstance(timesteps, int) and timesteps > self.num_timesteps:
+            self.num_timesteps, self.progress_time = timesteps, when
+        if isinstance(event.get("total_timesteps"), int):
+            self.total_timesteps = event["total_timesteps"]
+        match event["event"]:
+            case "session" if isinstance(event.get("session_id"), int):
+                self.session_id = event["session_id"]
+            case "training":
+                self.training_time = when
+                self.device = str(event.get("device") or "") or None
+                if self.resumed_timesteps is None and isinstance(timesteps, int):
+                    self.resumed_timesteps = timesteps
+            case "progress":
+                self.steps_per_s = _number(event.get("steps_per_s")) or self.steps_per_s
+                _append(self.rewards, event.get("reward"))
+                _append(self.queues, event.get("queue"))
+            case "calibration":
+                if (needed := _number(event.get("seconds_needed"))) is not None:
+                    self.seconds_needed, self.calibrated_time = needed, when
+            case "checkpoint" if isinstance(timesteps, int):
+                self.checkpoint_timesteps, self.checkpoint_time = timesteps, when
+            case "published" if isinstance(timesteps, int):
+                self.published_timesteps = max(self.published_timesteps or 0, timesteps)
+                self.published_time = when
+            case "result":
+                self.result = event
+        return event
+
+
+def _number(value: Any) -> float | None:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None
+
+
+def _append(series: collections.deque[float], value: Any) -> None:
+    if (number := _number(value)) is not None:
+        series.append(number)

@@ -1,0 +1,233 @@
+"""Watch one session to its end: show it, keep its log, raise alerts, stop it when they say so, write down the end."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TextIO
+
+from launcher.config import WatchSettings
+from launcher.errors import AlertStop, BackendError, KernelFailed, NotFound, SessionCut
+from launcher.runs.alerts import Alert, Alerts, Level
+from launcher.runs.cancellation import cancel_session
+from launcher.runs.follower import Cut, Ended, Follower, QuotaSeen, StateSeen
+from launcher.runs.ledger import Ledger, Run, Session
+from launcher.runs.notifier import Notice, Notifier
+from launcher.runs.progress import Progress
+from launcher.screen import Screen
+from launcher.targets.base import LogLine, Quota, Sessions, SessionState, Status
+
+TICK_S = 1.0
+RETRY_S = 15.0
+"""Between two tries to end a session."""
+
+
+@dataclass
+class Watch:
+    """One session being watched."""
+
+    run: Run
+    session: Session
+    backend: Sessions
+    ledger: Ledger
+    screen: Screen
+    limits: WatchSettings
+    clock: Callable[[], float] = time.monotonic
+    revive: Callable[[], object] = lambda: None
+    quota: Callable[[], Quota | None] | None = None
+    """Asks the target for its quota, where the session spends any."""
+
+    def __post_init__(self) -> None:
+        self.progress = Progress(total_timesteps=self.run.config.total_timesteps)
+        self.alerts = Alerts(self.limits)
+        self.notifier = Notifier(self.limits)
+        self._stopped_by: Alert | None = None
+        self._ended = False
+        self._next_try = 0.0
+
+    def to_the_end(self) -> SessionState:
+        """Follow until the session is over; returns its final state.
+
+        Raises
+        ------
+        AlertStop
+            An alert ended the session.
+        LauncherError
+            The session cannot be followed; what was seen so far is kept.
+        """
+        follower = Follower(self.backend, self.run.slug(self.session.number), revive=self.revive)
+        path = self.run.log(self.session.number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.screen.begin(self.run, self.session)
+        follower.start()
+        if self.quota is not None and self.session.accelerator and self.limits.quota_poll_s:
+            follower.ask_quota_every(self.limits.quota_poll_s, self.quota)
+        try:
+            # The stream begins at the first line each time, and so does the file; an older one may hold lines that
+            # the platform has lost since, so it goes only when the new one has caught up. A log may hold what UTF-8
+            # has no bytes for (half a surrogate pair): it is written as an escape.
+            with path.with_name(path.name + ".part").open(
+                "w", encoding="utf-8", errors="backslashreplace", newline="\n"
+            ) as log:
+                state = self._consume(follower, log)
+        finally:
+            follower.stop()
+            self.screen.end()
+            self._remember()
+            self.notifier.close()
+        if self._stopped_by is not None:
+            raise AlertStop(
+                f"{self._stopped_by}\nThe session was ended. Its checkpoints are kept: `kaglaunch fetch-checkpoints "
+                f"{self.run.run_id}` brings them here. Its log: {path}"
+            )
+        return state
+
+    def _consume(self, follower: Follower, log: TextIO) -> SessionState:
+        last_line = last_tick = self.clock()
+        queued = True
+        while True:
+            try:
+                happening = follower.happenings.get(timeout=TICK_S)
+            except queue.Empty:
+                happening = None
+            now = self.clock()
+            match happening:
+                case LogLine():
+                    last_line, queued = now, False
+                    log.write(f"{happening.time:.3f} {happening.stream} {happening.text}\n")
+                    self._on_line(happening)
+                case StateSeen():
+                    self.screen.state(happening.state)
+                    queued, last_line = happening.state.status is Status.QUEUED, now
+                case QuotaSeen():
+                    # The hours that this session has reserved are hours that it may still use.
+                    self.progress.quota_left_h = max(0.0, happening.quota.allowed_h - happening.quota.used_h)
+                case Cut():
+                    self.screen.note(f"{happening.reason} Trying again in {happening.wait_s:.0f} s.")
+                case Ended():
+                    log.flush()
+                    self._keep_log()
+                    if self._stopped_by is not None and isinstance(happening.error, NotFound):
+                        # It was ended by deleting its kernel.
+                        return SessionState(Status.CANCEL_ACKNOWLEDGED, "ended from here")
+                    if happening.error is not None:
+                        raise happening.error
+                    assert happening.state is not None
+                    self._on_end(happening.state)
+                    return happening.state
+            if now - last_tick >= TICK_S:
+                last_tick = now
+                log.flush()
+                silent_s = 0.0 if queued else now - last_line
+                session_s = self.progress.last_time + silent_s
+                self.screen.tick(self.progress, session_s)
+                self._raise(
+                    self.alerts.on_time(
+                        silent_s=silent_s,
+                        progress=self.progress,
+                        now_s=session_s,
+                        limit_s=self.session.max_seconds,
+                    )
+                )
+                self._end_session(now)
+                self._remember()
+
+    def _on_line(self, line: LogLine) -> None:
+        event = self.progress.observe(line)
+        if self.session.here:
+            # What lies on the disk of this machine outlives the session as what is published does.
+            self.progress.published_timesteps = self.progress.checkpoint_timesteps
+            self.progress.published_time = self.progress.checkpoint_time
+        self.screen.line(line, event, self.progress)
+        self._raise(self.alerts.on_line(line, event))
+        if event is not None and event["event"] in ("session", "result", "training"):
+            self._remember()
+
+    def _raise(self, alerts: list[Alert]) -> None:
+        for alert in alerts:
+            self.screen.alert(alert)
+            self.notifier.send(Notice(self.run.run_id, self.session.number, alert))
+            if alert.level is Level.STOP and self._stopped_by is None and self.progress.result is None:
+                self._stopped_by = alert
+                self._remember()
+                self.ledger.update_session(self.run.run_id, self.session.number, alert=str(alert))
+                self._end_session(self.clock())
+
+    def _end_session(self, now: float) -> None:
+        """End a session that an alert condemned, again and again until the target has done it."""
+        if self._stopped_by is None or self._ended or now < self._next_try:
+            return
+        try:
+            said = cancel_session(self.backend, self.run, self.session, self.progress.session_id)
+            self._ended = True
+            self.screen.note(str(said))
+        except BackendError as error:
+            self._next_try = now + RETRY_S
+            self.screen.note(f"{error}\nThe session could not be ended yet; trying again in {RETRY_S:.0f} s.")
+
+    def _on_end(self, state: SessionState) -> None:
+        values = {"status": state.status.value, "message": state.message}
+        if self.progress.result is not None:
+            values["result"] = str(self.progress.result.get("status", ""))
+        self.ledger.update_session(self.run.run_id, self.session.number, **values)
+
+    def _remember(self) -> None:
+        progress = self.progress
+        values = {
+            "session_id": progress.session_id,
+            "resumed_timesteps": progress.resumed_timesteps,
+            "seen_timesteps": progress.num_timesteps or None,
+            "published_timesteps": progress.published_timesteps,
+            "trains_on": progress.device,
+        }
+        known = {name: value for name, value in values.items() if value is not None}
+        if known:
+            self.ledger.update_session(self.run.run_id, self.session.number, **known)
+
+    def _keep_log(self) -> None:
+        path = self.run.log(self.session.number)
+        part = path.with_name(path.name + ".part")
+        if not path.exists() or part.stat().st_size >= path.stat().st_size:
+            part.replace(path)
+        else:
+            part.unlink()
+
+
+def outcome(run: Run, session: Session, state: SessionState) -> str:
+    """Say how the session ended, when it ended well.
+
+    Raises
+    ------
+    KernelFailed, SessionCut, AlertStop
+        It ended otherwise; the message says what to type next.
+    """
+    resume = f"Nothing published is lost: go on with `kaglaunch resume {run.run_id}`."
+    seen = f"{session.seen_timesteps or 0:,} of {run.config.total_timesteps:,} timesteps"
+    if state.status is Status.COMPLETE:
+        match session.result:
+            case "finished":
+                return f"Run {run.run_id} is finished: {seen}."
+            case "deadline" | "stopped":
+                raise SessionCut(f"The session ended by its own deadline after {seen}, all published.\n{resume}")
+            case "flood" | "unhealthy":
+                raise AlertStop(
+                    f"The kernel stopped itself ({session.result}) after {seen}. See {run.log(session.number)}."
+                )
+            case "crashed":
+                raise KernelFailed(
+                    f"The trainer crashed for good after {seen}. See {run.log(session.number)}.\n{resume}"
+                )
+        raise KernelFailed(
+            f"The kernel ended without saying how, after {seen}. See {run.log(session.number)}.\n{resume}"
+        )
+    said = f" Kaggle says: {state.message}" if state.message else ""
+    if state.status is Status.ERROR:
+        raise KernelFailed(f"The kernel failed after {seen}.{said}\nSee {run.log(session.number)}. {resume}")
+    if state.status is Status.CANCEL_ACKNOWLEDGED:
+        raise SessionCut(
+            f"The session was cut off after {seen}; its outputs and its log are gone there.{said}\n"
+            f"What was seen of its log: {run.log(session.number)}\n{resume}"
+        )
+    raise KernelFailed(f"The kernel is in state {state.status.value} and was never run.{said}")

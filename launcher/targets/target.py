@@ -1,0 +1,136 @@
+"""Where kernels run: kaggle.com, or the embedded Kaggle on this machine."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from launcher import paths
+from launcher.errors import BackendUnavailable, CredentialsError
+from launcher.targets import credentials
+from launcher.targets.credentials import Credentials
+
+if TYPE_CHECKING:
+    from launcher.local_kaggle.service import Endpoint, LocalKaggle
+    from launcher.runs.ledger import Run, Session
+    from launcher.targets.base import Backend, Sessions, SessionState
+
+logger = logging.getLogger(__name__)
+
+KAGGLE_URL = "https://api.kaggle.com"
+
+
+class TargetName(StrEnum):
+    """The two targets."""
+
+    kaggle = "kaggle"
+    local = "local"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A chosen target and why it was chosen."""
+
+    name: TargetName
+    reason: str
+    credentials: Credentials | None = None
+
+    def __str__(self) -> str:
+        place = "kaggle.com" if self.name is TargetName.kaggle else "the embedded Kaggle on this machine"
+        return f"Target {self.name.value}: {place} ({self.reason})."
+
+    def connect(self) -> Backend:
+        """A backend that talks to this target; the embedded Kaggle is started when it does not run."""
+        from launcher.local_kaggle.service import ServiceError
+        from launcher.targets.kaggle import KaggleBackend
+
+        if self.name is TargetName.kaggle:
+            assert self.credentials is not None
+            return KaggleBackend(KAGGLE_URL, self.credentials)
+        try:
+            endpoint = local_kaggle().ensure_running()
+        except ServiceError as error:
+            raise BackendUnavailable(str(error)) from error
+        return KaggleBackend(endpoint.url, _local_credentials(endpoint))
+
+    def state(self, run: Run, slug: str) -> SessionState:
+        """Where the kernel `slug` of `run` stands: asked the quick way first, through the backend where that fails."""
+        from launcher.targets import quick_look
+
+        found = None
+        if self.credentials is not None:
+            found = quick_look.state(KAGGLE_URL, self.credentials, run.username, slug)
+        elif endpoint := local_kaggle().find():
+            found = quick_look.state(endpoint.url, _local_credentials(endpoint), run.username, slug)
+        return found or self.connect().state(slug)
+
+    def revive(self) -> None:
+        """Start the embedded Kaggle again where it has died; its address stays the same. Nothing for kaggle.com."""
+        from launcher.local_kaggle.service import ServiceError
+
+        if self.name is TargetName.local:
+            try:
+                local_kaggle().ensure_running()
+            except ServiceError as error:
+                logger.warning("%s", error)
+
+
+def choose(forced: TargetName | None) -> Target:
+    """The target that `forced` names; without it `kaggle` when credentials are found, else `local`.
+
+    Raises
+    ------
+    CredentialsError
+        `kaggle` is forced and no credentials are found.
+    """
+    if forced is TargetName.local:
+        return Target(TargetName.local, "as asked by --target")
+    found = credentials.find()
+    if found is not None:
+        reason = "as asked by --target" if forced else f"credentials found in {found.source}"
+        return Target(TargetName.kaggle, reason, found)
+    if forced is TargetName.kaggle:
+        raise CredentialsError(f"The target kaggle needs credentials, and none were found.\n{credentials.WAYS}")
+    return Target(TargetName.local, "no Kaggle credentials found")
+
+
+def local_kaggle_dir() -> Path:
+    """State folder of the embedded Kaggle."""
+    return paths.state_dir() / "local-kaggle"
+
+
+def local_kaggle() -> LocalKaggle:
+    """The embedded Kaggle of this user."""
+    from launcher.local_kaggle.service import LocalKaggle
+
+    return LocalKaggle(local_kaggle_dir())
+
+
+def _local_credentials(endpoint: Endpoint) -> Credentials:
+    return Credentials("the embedded Kaggle", endpoint.token, endpoint.username)
+
+
+def of_run(run: Run) -> Target:
+    """The target that a run was pushed to: its later commands go nowhere else.
+
+    Raises
+    ------
+    CredentialsError
+        It was pushed to kaggle.com and no credentials are found any more.
+    """
+    reason = f"where run {run.run_id} was pushed"
+    if run.target == TargetName.local:
+        return Target(TargetName.local, reason)
+    return replace(choose(TargetName.kaggle), reason=reason)
+
+
+def of_session(run: Run, session: Session) -> Sessions:
+    """Where a session runs: this machine, or the target of its run."""
+    if session.here:
+        from launcher.targets.here import HereBackend
+
+        return HereBackend(run)
+    return of_run(run).connect()

@@ -1,0 +1,206 @@
+"""A session that is to end does end, by its id or with its kernel, whatever the target answers; its log is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kernel.contract.config import RunConfig
+from launcher.cli import main
+from launcher.errors import BackendUnavailable, NotFound
+from launcher.local_kaggle.service import LocalKaggle
+from launcher.runs import cancellation
+from launcher.runs.cancellation import DELETED, Cancelled, cancel_session, save_log
+from launcher.runs.ledger import Ledger, Run, Session, new_run
+from launcher.targets.base import Kernel, Status
+from launcher.targets.kaggle import KaggleBackend
+from launcher.targets.target import Target, TargetName, local_kaggle
+
+from .local_kaggle.callers import FAST, until
+
+RUN_ID = "quick-cancel"
+TELLS = """
+import json, os, time
+number = int(os.environ["KAGGLE_CONTAINER_NAME"].split("-")[-2])
+print('@kaglaunch {"event": "session", "schema": 1, "time": 0.0, "session_id": %d}' % number, flush=True)
+for line in range(500):
+    print("line", line, flush=True)
+time.sleep(600)
+"""
+TELLS_NOTHING = "import time\nprint('up', flush=True)\ntime.sleep(600)\n"
+
+
+@pytest.fixture
+def kaggle(home: Path) -> Iterator[LocalKaggle]:
+    service = local_kaggle()
+    service.ensure_running()
+    service.change_settings(**FAST)
+    yield service
+    service.stop()
+
+
+@pytest.fixture
+def backend(kaggle: LocalKaggle) -> KaggleBackend:
+    found = Target(TargetName.local, "a test").connect()
+    assert isinstance(found, KaggleBackend)
+    found._patience_s = 0.0
+    return found
+
+
+def _running(backend: KaggleBackend, home: Path, script: str) -> tuple[Run, Session]:
+    run = new_run(RUN_ID, "local", "local", RunConfig(RUN_ID, 100, 10), home)
+    book = Ledger()
+    book.add_run(run)
+    arguments: dict[str, Any] = {"device": "cpu", "accelerator": None, "max_seconds": 600, "max_timesteps_at_risk": 0}
+    book.begin_session(run, **arguments, publish_interval_seconds=1.0, after=0, submission="pushed")
+    backend.push(Kernel(run.slug(1), script.encode(), None, 600))
+    until(lambda: backend.state(run.slug(1)).status is Status.RUNNING)
+    return run, book.sessions(RUN_ID)[0]
+
+
+def _cancel(backend: KaggleBackend, run: Run, session: Session) -> Cancelled:
+    _, session_id = save_log(backend, run, session)
+    return cancel_session(backend, run, session, session_id, sleep=lambda seconds: None)
+
+
+def test_a_session_that_told_its_id_is_cancelled_by_it_and_its_log_is_kept(
+    kaggle: LocalKaggle, backend: KaggleBackend, home: Path
+) -> None:
+    run, session = _running(backend, home, TELLS)
+    done = _cancel(backend, run, session)
+    assert done.status == "CANCEL_ACKNOWLEDGED"
+    assert backend.state(run.slug(1)).status is Status.CANCEL_ACKNOWLEDGED
+    lines = run.log(1).read_text().splitlines()
+    assert lines[-1].endswith("line 499")
+    assert len(lines) == 501
+
+
+def test_a_session_that_told_nothing_is_ended_with_its_kernel_after_its_log_was_saved(
+    kaggle: LocalKaggle, backend: KaggleBackend, home: Path
+) -> None:
+    run, session = _running(backend, home, TELLS_NOTHING)
+    done = _cancel(backend, run, session)
+    assert done.status == DELETED
+    assert "did not tell its id" in str(done)
+    with pytest.raises(NotFound):
+        backend.state(run.slug(1))
+    assert run.log(1).read_text().splitlines()[0].endswith(" up")
+
+
+def test_a_longer_log_that_is_here_is_not_replaced_by_a_shorter_one(
+    kaggle: LocalKaggle, backend: KaggleBackend, home: Path
+) -> None:
+    run, session = _running(backend, home, TELLS_NOTHING)
+    run.log(1).parent.mkdir(parents=True)
+    run.log(1).write_text("0.000 stdout what the target has lost since\n" * 9)
+    path, _ = save_log(backend, run, session)
+    assert path == run.log(1)
+    assert run.log(1).read_text().count("\n") == 9
+    assert [found.name for found in run.folder.iterdir()] == ["session-1.log"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "value", "status"),
+    [
+        ("answer_lost", {"method": "CancelKernelSession"}, "CANCEL_ACKNOWLEDGED"),
+        ("http_error", {"method": "GetKernelSessionStatus", "status": 503, "times": 2}, "CANCEL_ACKNOWLEDGED"),
+        ("http_error", {"method": "CancelKernelSession", "status": 500, "times": 9}, DELETED),
+        ("http_error", {"method": "CancelKernelSession", "status": 404, "times": 9}, DELETED),
+    ],
+    ids=["cancel-answer-lost", "status-503", "cancel-500", "cancel-404"],
+)
+def test_a_cancel_ends_the_session_whatever_fails_on_the_way(
+    kaggle: LocalKaggle,
+    backend: KaggleBackend,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+    value: dict[str, Any],
+    status: str,
+) -> None:
+    monkeypatch.setattr(cancellation, "LOST_ANSWER_S", 0.5)
+    run, session = _running(backend, home, TELLS)
+    _, session_id = save_log(backend, run, session)
+    kaggle.set_fault(fault, value)
+    done = cancel_session(backend, run, session, session_id, sleep=lambda seconds: None)
+    assert done.status == status
+    assert all(one["state"] == "CANCEL_ACKNOWLEDGED" for one in kaggle.status()["sessions"])
+
+
+@pytest.mark.parametrize("fault", ["answer_lost", "connection_reset"])
+def test_a_deletion_is_confirmed_although_its_answer_is_lost(
+    kaggle: LocalKaggle, backend: KaggleBackend, home: Path, fault: str
+) -> None:
+    run, session = _running(backend, home, TELLS_NOTHING)
+    kaggle.set_fault(fault, {"method": "DeleteKernel"})
+    assert cancel_session(backend, run, session, None, sleep=lambda seconds: None).status == DELETED
+    with pytest.raises(NotFound):
+        backend.state(run.slug(1))
+
+
+def test_a_cancel_that_the_target_only_acknowledges_for_ever_ends_in_a_deletion(
+    kaggle: LocalKaggle, backend: KaggleBackend, home: Path
+) -> None:
+    kaggle.change_settings(cancel_s=3600.0)
+    run, session = _running(backend, home, TELLS)
+    _, session_id = save_log(backend, run, session)
+    passed = [0.0]
+    done = cancel_session(
+        backend,
+        run,
+        session,
+        session_id,
+        sleep=lambda seconds: passed.append(passed[-1] + 10),
+        clock=lambda: passed[-1],
+    )
+    assert done.status == DELETED
+    assert "still runs 60 s after the request" in str(done)
+
+
+def test_an_end_that_cannot_be_confirmed_is_an_error_that_says_what_to_do(
+    kaggle: LocalKaggle, backend: KaggleBackend, home: Path
+) -> None:
+    run, session = _running(backend, home, TELLS_NOTHING)
+    kaggle.set_fault("http_error", {"method": "GetKernelSessionStatus", "status": 503, "times": 1000})
+    passed = [0.0]
+    with pytest.raises(BackendUnavailable, match="kaglaunch cancel"):
+        cancel_session(
+            backend,
+            run,
+            session,
+            None,
+            sleep=lambda seconds: passed.append(passed[-1] + 10),
+            clock=lambda: passed[-1],
+        )
+
+
+def test_the_command_says_what_was_kept_and_the_ledger_knows_the_end(
+    kaggle: LocalKaggle, backend: KaggleBackend, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, _ = _running(backend, home, TELLS_NOTHING)
+    assert main(["cancel"]) == 0
+    said = capsys.readouterr().out
+    assert "was deleted, which ends its session" in said
+    assert str(run.log(1)) in said
+    assert f"0 versions of local/{RUN_ID}-ckpt" in said
+    assert f"0 checkpoints in {run.checkpoints}" in said
+    assert Ledger().sessions(RUN_ID)[0].status == DELETED
+    assert main(["cancel"]) == 0
+    assert "nothing to cancel" in capsys.readouterr().out
+
+
+def test_a_queued_session_is_ended_at_once(
+    kaggle: LocalKaggle, backend: KaggleBackend, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kaggle.change_settings(queue_s=600.0)
+    run = new_run(RUN_ID, "local", "local", RunConfig(RUN_ID, 100, 10), home)
+    book = Ledger()
+    book.add_run(run)
+    arguments: dict[str, Any] = {"device": "cpu", "accelerator": None, "max_seconds": 600, "max_timesteps_at_risk": 0}
+    book.begin_session(run, **arguments, publish_interval_seconds=1.0, after=0, submission="pushed")
+    backend.push(Kernel(run.slug(1), TELLS.encode(), None, 600))
+    assert main(["cancel"]) == 0
+    assert "was deleted" in capsys.readouterr().out
