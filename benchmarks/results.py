@@ -31,7 +31,8 @@ from arz_model.control.scenarios import Scenario
 from arz_model.control.statistics import Estimate
 from benchmarks import svg
 from kernel.contract.config import Configuration, RunConfig, SessionConfig
-from kernel.contract.manifest import checkpoints_in, num_timesteps_of
+from kernel.contract.manifest import checkpoints_in
+from kernel.contract.names import num_timesteps_of
 from kernel.training.policy import load_policy
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -63,6 +63,14 @@ def json_page() -> str:
     return _between(text, "documents", [*documents.page()][:-1])
 
 
+def events_page() -> str:
+    """docs/events.md with every event and ending, as the contract has them."""
+    from kernel.contract import endings, events
+
+    text = (FOLDER / "events.md").read_text(encoding="utf-8")
+    return _between(_between(text, "endings", [*endings.table()]), "events", [*events.page()][:-1])
+
+
 def faults_page() -> str:
     """docs/faults.md: what goes wrong and what then happens, as the tests try it."""
     from tests.launcher import faults
@@ -80,6 +88,7 @@ def _between(text: str, name: str, rows: list[str]) -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "cli.md": cli_page,
     "embedded-kaggle.md": embedded_kaggle_page,
+    "events.md": events_page,
     "faults.md": faults_page,
     "json.md": json_page,
 }

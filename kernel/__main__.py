@@ -1,5 +1,35 @@
-"""`python -m kernel --config run.json`."""
+"""`python -m kernel --config run.json`: a session; with `--check` the trial of its configuration, and nothing else."""
 
-from kernel.session.main import main
+import argparse
+import logging
+import sys
+from pathlib import Path
 
-raise SystemExit(main())
+from kernel.contract.config import Configuration, ConfigurationError
+
+NOT_STARTED = 1
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one session, or its trial, in the working folder."""
+    parser = argparse.ArgumentParser(prog="python -m kernel")
+    parser.add_argument("--config", required=True, type=Path, help="file with both parts of the configuration")
+    parser.add_argument("--check", action="store_true", help="try it for ten timesteps and say how that went")
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    try:
+        configuration = Configuration.from_json(arguments.config.read_text("utf-8"))
+    except (ConfigurationError, OSError) as error:
+        logging.getLogger("kernel").error("%s cannot be used: %s", arguments.config, error)
+        return NOT_STARTED
+    if arguments.check:
+        from kernel.training.__main__ import main as train  # torch is loaded by the process that trains
+
+        return train(["--config", str(arguments.config), "--check"])
+    from kernel.session.main import run
+
+    return run(configuration, arguments.config.resolve())
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from kernel.contract.config import DEVICES, ConfigurationError, RunConfig, SessionConfig, canonical_json, from_mapping
+from kernel.contract.names import TRAFFIC
 from launcher.errors import ConfigError
 
 FILE = "kaglaunch.toml"
@@ -21,7 +22,6 @@ PREFIX = "KAGLAUNCH_"
 ACCELERATORS = ("NvidiaTeslaT4", "NvidiaL4", "NvidiaL4X1", "NvidiaTeslaA100", "NvidiaH100", "NvidiaRtxPro6000")
 RETIRED_ACCELERATORS = ("NvidiaTeslaP100", "TpuV38", "Tpu1VmV38", "TpuV232", "TpuV2256")
 
-TRAFFIC = "arz_model:TrafficSignal-v0"
 
 T = TypeVar("T")
 

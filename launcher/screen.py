@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TextIO
 
+from kernel.contract import events
+from kernel.contract.events import Event
 from launcher import documents
 from launcher.runs.alerts import Alert, Level
 from launcher.runs.ledger import Run, Session
@@ -20,17 +22,19 @@ DRAW_S = 0.1
 """Shortest time between two pictures that log lines ask for."""
 _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 SAID_EVENTS = (
-    "session",
-    "training",
-    "calibration",
-    "write_proved",
-    "write_failed",
-    "restart",
-    "inexact",
-    "flood",
-    "health",
-    "deadline",
-    "result",
+    events.Session,
+    events.Training,
+    events.Calibration,
+    events.WriteProved,
+    events.WriteFailed,
+    events.Restart,
+    events.Inexact,
+    events.Flood,
+    events.Health,
+    events.Deadline,
+    events.Result,
+    events.Unknown,
+    events.Malformed,
 )
 
 
@@ -39,7 +43,7 @@ class Screen(Protocol):
 
     def begin(self, run: Run, session: Session) -> None: ...
     def state(self, state: SessionState) -> None: ...
-    def line(self, line: LogLine, event: dict[str, Any] | None, progress: Progress) -> None: ...
+    def line(self, line: LogLine, event: Event | None, progress: Progress) -> None: ...
     def alert(self, alert: Alert) -> None: ...
     def note(self, text: str) -> None: ...
     def tick(self, progress: Progress, now_s: float) -> None: ...
@@ -62,15 +66,17 @@ class PlainScreen:
     def state(self, state: SessionState) -> None:
         self._say(f"[{state.status.value}]{' ' + state.message if state.message else ''}")
 
-    def line(self, line: LogLine, event: dict[str, Any] | None, progress: Progress) -> None:
+    def line(self, line: LogLine, event: Event | None, progress: Progress) -> None:
         if event is None:
             if line.stream == "stderr":
                 self._say(f"{line.time:8.1f} s  {printable(line.text)}")
             return
-        kind = event["event"]
-        if kind in SAID_EVENTS:
+        if isinstance(event, SAID_EVENTS):
             self._say(f"{line.time:8.1f} s  {describe(event)}")
-        elif kind in ("progress", "checkpoint", "published") and self._clock() - self._shown >= self._every_s:
+        elif (
+            isinstance(event, (events.Progress, events.Checkpoint, events.Published))
+            and self._clock() - self._shown >= self._every_s
+        ):
             self._shown = self._clock()
             self._say(f"{line.time:8.1f} s  {summary(progress)}")
 
@@ -105,8 +111,12 @@ class JsonScreen:
     def state(self, state: SessionState) -> None:
         self._say({"event": "state", "status": state.status.value, "message": state.message})
 
-    def line(self, line: LogLine, event: dict[str, Any] | None, progress: Progress) -> None:
-        self._say(event or {"event": "log", "time": line.time, "stream": line.stream, "text": line.text})
+    def line(self, line: LogLine, event: Event | None, progress: Progress) -> None:
+        self._say(
+            event.plain()
+            if event is not None
+            else {"event": "log", "time": line.time, "stream": line.stream, "text": line.text}
+        )
 
     def alert(self, alert: Alert) -> None:
         self._say({"event": "alert", "level": alert.level.value, "rule": alert.rule, "message": alert.message})
@@ -149,8 +159,8 @@ class LiveScreen:
     def state(self, state: SessionState) -> None:
         self._state = state.status.value + (f" · {state.message}" if state.message else "")
 
-    def line(self, line: LogLine, event: dict[str, Any] | None, progress: Progress) -> None:
-        if event is not None and event["event"] in SAID_EVENTS:
+    def line(self, line: LogLine, event: Event | None, progress: Progress) -> None:
+        if isinstance(event, SAID_EVENTS):
             self._console.print(f"{line.time:8.1f} s  {describe(event)}", markup=False)
         elif event is None and line.stream == "stderr":
             self._console.print(f"{line.time:8.1f} s  {printable(line.text)}", markup=False)
@@ -186,17 +196,18 @@ def for_terminal(json_lines: bool) -> Screen:
     return LiveScreen() if sys.stdout.isatty() else PlainScreen()
 
 
-def describe(event: dict[str, Any]) -> str:
+def describe(event: Event) -> str:
     """One event in words: its name, its message, and the fields that people read."""
+    values = event.plain()
     parts = [
         f"{key.replace('_', ' ')} {_shown(value)}"
-        for key, value in event.items()
+        for key, value in values.items()
         if key not in _HIDDEN and _plain(value)
     ]
-    said = [str(event[key]) for key in ("message", "reason") if event.get(key)]
+    said = [str(values[key]) for key in ("message", "reason") if values.get(key)]
     details = ", ".join(parts)
     words = f"{' '.join(said)}{f' ({details})' if said and details else details}"
-    return printable(f"{event['event'].replace('_', ' ')}: {words}")
+    return printable(f"{values['event'].replace('_', ' ')}: {words}")
 
 
 _HIDDEN = {

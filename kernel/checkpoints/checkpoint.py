@@ -22,11 +22,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kernel.contract import manifest as manifests
+from kernel.contract import names
 from kernel.contract.manifest import MANIFEST, CheckpointInvalid, Manifest, Member
 
 STATE = "kaglaunch/state.bin"
-METRICS = "kaglaunch/metrics.jsonl"
+METRICS_MEMBER = "kaglaunch/metrics.jsonl"
 TEMPORARY = ".tmp-"
 REFUSED = ".refused"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -175,7 +175,7 @@ def refuse(path: Path) -> None:
 
 def import_into(folder: Path, source: Path, manifest: Manifest) -> Path:
     """A verified checkpoint from elsewhere, a published file or an unpacked tree, as a file of `folder`."""
-    target = folder / manifests.checkpoint_name(manifest.num_timesteps)
+    target = folder / names.checkpoint_name(manifest.num_timesteps)
     if source.is_dir():
         members = {name: read_member(source, name, member.size) for name, member in manifest.members.items()}
         data = to_bytes(manifest, members)

@@ -11,7 +11,8 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
-DIGESTS = "digests.jsonl"
+from kernel.contract.names import DIGESTS
+
 LONGEST_LINE = 1 << 16
 
 

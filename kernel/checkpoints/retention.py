@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from kernel.contract import segments
-from kernel.contract.manifest import MANIFEST, Manifest, checkpoints_in, num_timesteps_of
+from kernel.contract.manifest import MANIFEST, Manifest, checkpoints_in
+from kernel.contract.names import PUBLISHED, num_timesteps_of
 
-PUBLISHED = "published.json"
 BEST_KEY = "eval/mean_reward"
 
 

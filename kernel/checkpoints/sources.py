@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kernel.checkpoints import checkpoint, digests, staging
+from kernel.checkpoints import checkpoint, digests
 from kernel.contract import manifest as manifests
 from kernel.contract import segments
 from kernel.contract.config import RunConfig
 from kernel.contract.manifest import MANIFEST, CheckpointInvalid, Manifest
+from kernel.contract.names import INDEX, METRICS
 
 MOUNT_VARIABLE = "KAGGLE_CACHE_MOUNT_FOLDER"
 DEFAULT_MOUNT = "/kaggle/input"
@@ -133,7 +134,7 @@ def import_checkpoint(source: Path, manifest: Manifest, checkpoints: Path) -> Pa
 
 def import_records(source: Path, working: Path, checkpoints: Path) -> None:
     """The metrics rows and digests that lie beside a mounted checkpoint."""
-    metrics = source.parent / staging.METRICS
-    if metrics.is_file() and not (working / staging.METRICS).exists():
-        shutil.copyfile(metrics, working / staging.METRICS)
-    digests.add_published(checkpoints, source.parent / staging.INDEX)
+    metrics = source.parent / METRICS
+    if metrics.is_file() and not (working / METRICS).exists():
+        shutil.copyfile(metrics, working / METRICS)
+    digests.add_published(checkpoints, source.parent / INDEX)

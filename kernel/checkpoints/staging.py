@@ -17,11 +17,9 @@ from pathlib import Path
 from kernel.contract import config, segments
 from kernel.contract import manifest as manifests
 from kernel.contract.config import Configuration
-from kernel.contract.manifest import Manifest, checkpoints_in, num_timesteps_of
+from kernel.contract.manifest import Manifest, checkpoints_in
+from kernel.contract.names import CHECKPOINTS, INDEX, METRICS, PUBLISHED_SUFFIX, RUN, manifest_name, num_timesteps_of
 
-INDEX = "index.json"
-RUN = "run.json"
-METRICS = "metrics.jsonl"
 RECENT_DIGESTS = 1000
 
 
@@ -46,7 +44,7 @@ class Staged:
 
 def newest_verified(working: Path, configuration: Configuration) -> tuple[Path, Manifest] | None:
     """The newest checkpoint on the disk that verifies."""
-    for path in checkpoints_in(working / "checkpoints"):
+    for path in checkpoints_in(working / CHECKPOINTS):
         try:
             manifest = manifests.verify(path, run_id=configuration.run.run_id)
             segments.verify(path, manifest)
@@ -86,9 +84,9 @@ def stage(
 
 
 def _add_checkpoint(folder: Path, path: Path, manifest: Manifest) -> dict[str, object]:
-    name = path.name + manifests.PUBLISHED_SUFFIX
+    name = path.name + PUBLISHED_SUFFIX
     _link(path, folder / name)
-    (folder / f"checkpoint_t{manifest.num_timesteps}.manifest.json").write_text(manifest.to_json(), "utf-8")
+    (folder / manifest_name(manifest.num_timesteps)).write_text(manifest.to_json(), "utf-8")
     replay = []
     for entry in segments.listed(manifest):
         _link(segments.path_of(path, entry["name"]), folder / entry["name"])

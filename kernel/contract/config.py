@@ -12,17 +12,17 @@ Standard library only: the launcher imports it without torch.
 
 from __future__ import annotations
 
-import collections.abc
 import dataclasses
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, get_origin, get_type_hints
+from typing import Any, TypeVar
 
-RUN_ID = re.compile(r"[a-z][a-z0-9-]{3,38}[a-z0-9]")
+from kernel.contract import typed
+from kernel.contract.names import RUN_ID, TRAFFIC
+
 DEVICES = ("auto", "cpu", "cuda")
 FLOOD_ACTIONS = ("stop", "throttle")
 HEALTH_ACTIONS = ("warn", "stop")
@@ -52,7 +52,7 @@ class RunConfig:
     """Its policy: one of POLICIES."""
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of that algorithm's constructor, as JSON values."""
-    env: str = "arz_model:TrafficSignal-v0"
+    env: str = TRAFFIC
     """Environment: an id for `gymnasium.make`, or `module:factory` of a function that returns one."""
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of the environment."""
@@ -183,28 +183,10 @@ def from_mapping(cls: type[T], values: Mapping[str, Any]) -> T:
     missing = sorted(required - set(values))
     if missing:
         raise ConfigurationError(f"Missing key {missing[0]!r} in the configuration.")
-    hints = get_type_hints(cls)
-    for name, value in values.items():
-        _require_type(name, value, hints[name])
-    return cls(**values)
-
-
-_JSON_TYPES: dict[Any, tuple[tuple[type, ...], str]] = {
-    int: ((int,), "a whole number"),
-    float: ((int, float), "a number"),
-    str: ((str,), "a string"),
-    bool: ((bool,), "true or false"),
-    collections.abc.Mapping: ((Mapping,), "a table"),
-    tuple: ((list, tuple), "a list"),
-}
-
-
-def _require_type(name: str, value: Any, hint: Any) -> None:
-    accepted, wanted = _JSON_TYPES[get_origin(hint) or hint]
-    if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
-        raise ConfigurationError(f"{name} must be {wanted}; got {value!r}.")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigurationError(f"{name} must be a finite number; got {value!r}.")
+    try:
+        return typed.read(cls, values)
+    except typed.WrongType as error:
+        raise ConfigurationError(f"{error}.") from error
 
 
 def _require_positive(config: object, *names: str) -> None:

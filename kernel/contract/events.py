@@ -2,83 +2,499 @@
 
     @kaglaunch {"event": "checkpoint", "num_timesteps": 500, "schema": 1, "time": 12.5}
 
-`time` is seconds since the session began. docs/events.md lists every event and its fields.
+Each event is a frozen dataclass below; its docstring and those of its fields make docs/events.md. Who reads them meets
+kernels of other versions: a field that this version does not know is kept in `extra`, an event that it does not know is
+an `Unknown`, and one whose fields have other types than they should is a `Malformed`. None of them is an error.
 
 Standard library only: the launcher reads with it what the kernel writes.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import os
+import re
 import sys
 import threading
 import time
-from typing import Any, TextIO
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TextIO
+
+from kernel.contract import typed
+from kernel.contract.checks import Check
+from kernel.contract.endings import Ending, ending_of
 
 PREFIX = "@kaglaunch "
 SCHEMA = 1
+EVENTS: dict[str, type[Event]] = {}
+"""Every event by its name on the wire."""
+_ENVELOPE = ("event", "schema", "time")
+_OWN = ("time", "extra")
+_UNREAD = ("Unknown", "Malformed")
+"""Classes that stand for what could not be read as one of ours."""
 
-EVENTS = {
-    "session": "The session began: who, where, which versions, the number that cancels it.",
-    "write_proved": "The first dataset version is ready: checkpoints have a way out.",
-    "write_failed": "No dataset version could be created at the start: only outputs can bring checkpoints back.",
-    "gate": "The trial before the training: ten timesteps, a resume, the environment, the speed.",
-    "training": "The trainer starts learning, from scratch or from a checkpoint.",
-    "calibration": "Measured speed and what it means for the clock, evaluation included.",
-    "progress": "How far the training is.",
-    "evaluation": "An evaluation on an environment of its own.",
-    "checkpoint": "A complete training state lies on the session's disk.",
-    "checkpoint_failed": "A checkpoint could not be written; training goes on.",
-    "checkpoint_refused": "A checkpoint did not verify and was set aside; the one before it is used.",
-    "cadence": "Checkpoints would cost too much time or bandwidth: they come less often now.",
-    "published": "A checkpoint is in a dataset version, listed back with its size.",
-    "publish_failed": "A publish did not succeed; a newer checkpoint is tried later.",
-    "flood": "The trainer prints more than the log may take.",
-    "health": "The training looks wrong: constant reward, one action, NaN, memory, speed, silence.",
-    "inexact": "Bit-identical continuation is not promised from here on, and why.",
-    "restart": "The trainer ended unexpectedly and starts again from a checkpoint.",
-    "deadline": "The session limit is near: last checkpoint, last publish, clean end.",
-    "result": "The last event: how the session ended.",
-}
-"""Every event's name and meaning: the table of docs/events.md is generated from it."""
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that a session says."""
+
+    name: ClassVar[str] = ""
+    """Its name on the wire."""
+
+    time: float | None = None
+    """Seconds since the session began; set when it is written."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Fields that a newer kernel sent and this version does not know."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__module__ == __name__ and not cls.__name__.startswith("_") and cls.__name__ not in _UNREAD:
+            cls.name = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+            EVENTS[cls.name] = cls
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Its own fields as JSON values, the unknown ones of a newer kernel with them."""
+        own = {f.name: typed.plain(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name not in _OWN}
+        return {**own, **typed.plain(self.extra)}
+
+    def plain(self) -> dict[str, Any]:
+        """The whole event as JSON has it."""
+        return {"event": self.name, "schema": SCHEMA, "time": self.time, **self.fields}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session(Event):
+    """The session began: who, where, which versions, the number that cancels it."""
+
+    session_id: int | None = None
+    """Cancels it on the platform."""
+    run_id: str = ""
+    """The run."""
+    session: int = 0
+    """Counts the sessions of the run."""
+    total_timesteps: int = 0
+    """Of the whole run."""
+    dataset: str = ""
+    """`owner/slug` that takes the checkpoints; empty without one."""
+    device: str = ""
+    """As asked for: auto, cpu or cuda."""
+    max_seconds: float = 0.0
+    """Session limit that the platform was told [s]."""
+    python: str = ""
+    """Version of the interpreter."""
+    host: str = ""
+    """Name of the machine."""
+    cpus: int | None = None
+    """Its cores."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriteProved(Event):
+    """The first dataset version is ready: checkpoints have a way out."""
+
+    dataset: str
+    """`owner/slug`."""
+    version: int | None = None
+    """Number of the version."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriteFailed(Event):
+    """No dataset version could be created at the start: only outputs can bring checkpoints back.
+
+    Publishing is tried again later; `write_proved` follows if it works.
+    """
+
+    dataset: str
+    """`owner/slug`."""
+    reason: str = ""
+    """What the service said."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate(Event):
+    """The trial before the training: ten timesteps, a resume, the environment, the speed.
+
+    A FAIL that is not in the session's `waived` ends it before it trains. `python -m kernel --config … --check` says
+    the same event with what it measured besides.
+    """
+
+    checks: tuple[Check, ...] = ()
+    """Each with `name`, `verdict`, `evidence` and `fix`."""
+    device: str | None = None
+    """Device that it ran on."""
+    startup_s: float | None = None
+    """Imports and compiling, until the first training of it was over [s]."""
+    steps_per_s: float | None = None
+    """Measured speed of training; with `--check` only, as all that follows."""
+    played_timesteps: int | None = None
+    """Timesteps that were played in all."""
+    timesteps: int | None = None
+    """Timesteps that the speed was measured over."""
+    played: int | None = None
+    """Timesteps that measuring it played."""
+    collect_s: float | None = None
+    """Collecting, seconds a timestep."""
+    update_s: float | None = None
+    """Updating, seconds a timestep."""
+    evaluation_s: float | None = None
+    """One evaluation [s]."""
+    evaluation_over: bool | None = None
+    """Whether that evaluation was over; `evaluation_s` is a lower bound where not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Event):
+    """The trainer starts learning, from scratch or from a checkpoint."""
+
+    num_timesteps: int
+    """Timestep that it starts at."""
+    total_timesteps: int = 0
+    """Of the whole run, rounded up to whole rollouts."""
+    requested_timesteps: int | None = None
+    """As the configuration asks for."""
+    algorithm: str = ""
+    """What learns."""
+    device: str = ""
+    """In use."""
+    checkpoint: str | None = None
+    """File that it resumes from."""
+    exact: bool = True
+    """Whether the continuation is bit-identical."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration(Event):
+    """Measured speed and what it means for the clock, evaluation included.
+
+    Told from the second step on (the first one compiles), and again when an evaluation or a wait was timed.
+    """
+
+    num_timesteps: int
+    """Where it was measured."""
+    steps_per_s: float
+    """Speed of training [1/s]."""
+    seconds_needed: float
+    """For the rest of the run [s]."""
+    seconds_left: float | None = None
+    """Of this session [s]."""
+    evaluation_seconds: float | None = None
+    """Of `seconds_needed` for evaluations; null until one was timed."""
+    waiting_seconds: float | None = None
+    """Of `seconds_needed` for publishes that the training waits for; 0 until one was waited for."""
+    fits: bool | None = None
+    """Whether the rest fits this session."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress(Event):
+    """How far the training is: with each checkpoint, and every 5 s."""
+
+    num_timesteps: int
+    """Done."""
+    total_timesteps: int | None = None
+    """Of the whole run."""
+    steps_per_s: float | None = None
+    """Of this session, without evaluation and waiting."""
+    reward: float | str | None = None
+    """Mean reward a step over the last 200 vector steps; the text of a number that is not finite."""
+    queue: float | str | None = None
+    """The same of `queue`, where the environment's info tells it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(Event):
+    """An evaluation on an environment of its own."""
+
+    num_timesteps: int
+    """When it was."""
+    mean_reward: float | str | None = None
+    """Mean return of its episodes."""
+    std_reward: float | str | None = None
+    """Their standard deviation."""
+    mean_ep_length: float | str | None = None
+    """Their mean length."""
+    seconds: float | None = None
+    """What it took [s]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint(Event):
+    """A complete training state lies on the session's disk."""
+
+    num_timesteps: int
+    """Its timestep."""
+    bytes: int | None = None
+    """Its size."""
+    seconds: float | None = None
+    """What the writing took, in the background [s]."""
+    state_digest: str = ""
+    """sha256 of the training state."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointFailed(Event):
+    """A checkpoint could not be written; training goes on."""
+
+    num_timesteps: int
+    """Its timestep."""
+    reason: str = ""
+    """What the system said."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointRefused(Event):
+    """A checkpoint did not verify and was set aside; the one before it is used."""
+
+    file: str
+    """Its name."""
+    reason: str = ""
+    """What is wrong with it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cadence(Event):
+    """Checkpoints would cost too much time or bandwidth: they come less often now."""
+
+    asked: str
+    """What was asked for."""
+    seconds_between: float
+    """From now on [s]."""
+    reason: str = ""
+    """Why."""
+    num_timesteps: int | None = None
+    """When."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published(Event):
+    """A checkpoint is in a dataset version, listed back with its size."""
+
+    num_timesteps: int
+    """Its timestep."""
+    bytes: int | None = None
+    """Of the version."""
+    files: int | None = None
+    """Of the version."""
+    seconds: float | None = None
+    """From its staging to being ready [s]."""
+    version: int | None = None
+    """Number of the version."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishFailed(Event):
+    """A publish did not succeed; a newer checkpoint is tried later.
+
+    Also told when the trainer waited for a publish in vain.
+    """
+
+    num_timesteps: int | None = None
+    """Timestep of the checkpoint; null where there was none yet."""
+    reason: str = ""
+    """What the service said."""
+    status: int | None = None
+    """Its HTTP status, if there was one."""
+    retry_seconds: float | None = None
+    """When it is tried again [s]."""
+    fenced: bool = False
+    """A later session of the run owns the dataset, and this one has stopped publishing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flood(Event):
+    """The trainer prints more than the log may take."""
+
+    lines_per_s: float | None = None
+    """What it prints [1/s]."""
+    limit: float | None = None
+    """What it may [1/s]."""
+    reason: str = ""
+    """Which rule it broke."""
+    action: str = "stop"
+    """What the kernel does: `stop` after a last checkpoint and its publish, or `throttle`."""
+    sample: str = ""
+    """One of the lines."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Health(Event):
+    """The training looks wrong: constant reward, one action, NaN, memory, speed, silence."""
+
+    rule: str = ""
+    """constant_reward, one_action, alternating_actions, not_finite, slow, memory or silence."""
+    figure: Any = None
+    """What was found."""
+    limit: Any = None
+    """What it was held to."""
+    message: str = ""
+    """Both in words."""
+    action: str = "warn"
+    """What the kernel does: warn, stop or restart."""
+    num_timesteps: int | None = None
+    """When."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inexact(Event):
+    """Bit-identical continuation is not promised from here on, and why."""
+
+    num_timesteps: int
+    """From this timestep on."""
+    reason: str = ""
+    """Why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restart(Event):
+    """The trainer ended unexpectedly and starts again from a checkpoint."""
+
+    reason: str = ""
+    """How it ended."""
+    restarts: int = 0
+    """So far."""
+    from_timesteps: int = 0
+    """Timestep of the checkpoint."""
+    memory: Mapping[str, Any] = field(default_factory=dict)
+    """`rss_bytes`, `peak_bytes`, `available_bytes`, `total_bytes`, `oom_kills` at its end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deadline(Event):
+    """The session limit is near: last checkpoint, last publish, clean end."""
+
+    seconds_left: float | None = None
+    """Of the session [s]."""
+    margin_seconds: float | None = None
+    """Kept for it [s]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result(Event):
+    """The last event: how the session ended. The same as `result.json`."""
+
+    status: str
+    """The ending's word: see the table of endings."""
+    num_timesteps: int = 0
+    """Timestep of the newest checkpoint that verifies."""
+    total_timesteps: int = 0
+    """Of the whole run."""
+    published_timesteps: int | None = None
+    """Timestep of the newest checkpoint that is in a dataset version; null when nothing was published."""
+    restarts: int = 0
+    """How often the trainer was started anew."""
+    message: str = ""
+    """What led to it."""
+    run_id: str = ""
+    """The run."""
+    session: int = 0
+    """Number of the session in its run."""
+    seconds: float = 0.0
+    """What the session took [s]."""
+    exact: bool = True
+    """Whether the run is bit-identical to one that was never interrupted."""
+    log_lines: int = 0
+    """Lines that the trainer printed."""
+    hidden_lines: int = 0
+    """Of them, those that only the full log has."""
+
+    @property
+    def ending(self) -> Ending | None:
+        """What `status` means; None for a word of a newer kernel."""
+        return ending_of(self.status)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unknown(Event):
+    """An event that this version does not know: a newer kernel's."""
+
+    kind: str
+    """Its name on the wire."""
+
+    def plain(self) -> dict[str, Any]:
+        """The event as it came."""
+        return {"event": self.kind, "schema": SCHEMA, "time": self.time, **typed.plain(self.extra)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Malformed(Event):
+    """An event that this version knows, with fields of another type than they have."""
+
+    kind: str
+    """Its name on the wire."""
+    problem: str
+    """Which field, what it should be, what it is."""
+
+    def plain(self) -> dict[str, Any]:
+        """The event as it came, with what is wrong with it."""
+        sent = typed.plain(self.extra)
+        return {"event": self.kind, "schema": SCHEMA, "time": self.time, **sent, "problem": self.problem}
+
 
 _lock = threading.Lock()
 _began = time.monotonic()
 
 
-def emit(event: str, *, stream: TextIO | None = None, **fields: Any) -> None:
-    """Write one event as one line and flush it, so that it leaves a block-buffered process at once.
+def emit(event: Event, stream: TextIO | None = None) -> None:
+    """Write `event` as one line and flush it, so that it leaves a block-buffered process at once.
 
     Raises
     ------
     ValueError
-        An event that EVENTS does not name, or a field that JSON cannot hold (NaN included).
+        A value that JSON cannot hold (NaN included).
     """
-    if event not in EVENTS:
-        raise ValueError(f"Unknown event {event!r}. The valid ones: {', '.join(EVENTS)}.")
-    fields.setdefault("time", round(time.monotonic() - _began, 3))
-    line = PREFIX + json.dumps({"event": event, "schema": SCHEMA, **fields}, sort_keys=True, allow_nan=False) + "\n"
+    if event.time is None:
+        event = dataclasses.replace(event, time=round(time.monotonic() - _began, 3))
+    line = PREFIX + json.dumps(event.plain(), sort_keys=True, allow_nan=False) + "\n"
     out = stream or sys.stdout
     with _lock:
         out.write(line)
         out.flush()
 
 
-def parse(line: str) -> dict[str, Any] | None:
-    """The event that `line` holds, or None for any other text, a torn or unknown one included."""
+def parse(line: str) -> Event | None:
+    """The event that `line` holds, or None for any other text, a torn one included."""
     at = line.find(PREFIX)
     if at < 0:
         return None
     try:
-        event = json.loads(line[at + len(PREFIX) :])
-    except json.JSONDecodeError:
+        values = json.loads(line[at + len(PREFIX) :])
+    except (ValueError, RecursionError):
         return None
-    return event if isinstance(event, dict) and event.get("event") in EVENTS else None
+    return from_plain(values) if isinstance(values, dict) and isinstance(values.get("event"), str) else None
 
 
-def session_id(container_name: str | None = None) -> int | None:
-    """The number that cancels this session, from `kaggle_<token>-<id>-webtier`; None where it is not told."""
-    name = os.environ.get("KAGGLE_CONTAINER_NAME", "") if container_name is None else container_name
-    parts = name.split("-")
-    return int(parts[-2]) if len(parts) >= 3 and parts[-2].isascii() and parts[-2].isdigit() else None
+def from_plain(values: Mapping[str, Any]) -> Event:
+    """The event that `plain` gave, of whatever version wrote it."""
+    kind, when = str(values["event"]), values.get("time")
+    try:
+        told = typed.value_of("time", when, float | None)
+    except typed.WrongType:
+        told = None
+    rest = {name: value for name, value in values.items() if name not in _ENVELOPE}
+    cls = EVENTS.get(kind)
+    if cls is None:
+        return Unknown(kind=kind, time=told, extra=rest)
+    own = {f.name for f in dataclasses.fields(cls)} - set(_OWN)
+    try:
+        known = typed.read(cls, {name: value for name, value in rest.items() if name in own})
+    except typed.WrongType as error:
+        return Malformed(kind=kind, problem=str(error), time=told, extra=rest)
+    return dataclasses.replace(known, time=told, extra={n: v for n, v in rest.items() if n not in own})
+
+
+def page() -> Iterator[str]:
+    """Lines of the tables of docs/events.md: every event, its fields, their types and meanings."""
+    for name, cls in EVENTS.items():
+        about = (cls.__doc__ or "").split("\n\n", 1)
+        yield from (f"### `{name}`", "", about[0].strip(), "")
+        if len(about) > 1:
+            yield from (" ".join(about[1].split()), "")
+        hints, docs = typed.hints_of(cls), typed.field_docs(cls)
+        yield from ("| field | type | meaning |", "|---|---|---|")
+        for one in dataclasses.fields(cls):
+            if one.name not in _OWN:
+                yield f"| `{one.name}` | {typed.type_words(hints[one.name])} | {docs[one.name]} |"
+        yield ""

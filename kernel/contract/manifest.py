@@ -12,20 +12,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from kernel.contract.names import num_timesteps_of
+
 MANIFEST = "kaglaunch/manifest.json"
 FORMAT = 1
 MAX_MANIFEST_BYTES = 4_000_000
-PUBLISHED_SUFFIX = ".bin"
-"""Kaggle unpacks `.zip`; a checkpoint travels as `checkpoint_t500.zip.bin`."""
-
-_NAME = re.compile(r"checkpoint_t(\d+)\.zip(?:\.bin)?")
 
 
 class CheckpointInvalid(ValueError):
@@ -95,17 +92,6 @@ class Manifest:
             if not isinstance(getattr(manifest, name), int):
                 raise CheckpointInvalid(f"its manifest has {name} = {getattr(manifest, name)!r}")
         return manifest
-
-
-def checkpoint_name(num_timesteps: int) -> str:
-    """File name of the checkpoint at `num_timesteps`."""
-    return f"checkpoint_t{num_timesteps}.zip"
-
-
-def num_timesteps_of(name: str) -> int | None:
-    """The timestep in a checkpoint's file name (published suffix allowed), or None for another file."""
-    match = _NAME.fullmatch(name)
-    return int(match[1]) if match else None
 
 
 def checkpoints_in(folder: Path) -> list[Path]:

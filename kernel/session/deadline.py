@@ -9,11 +9,9 @@ Standard library only; clocks are parameters.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 MIN_MARGIN = 120.0
 MAX_MARGIN = 900.0
@@ -66,12 +64,3 @@ class Deadline:
     def may_begin_upload(self) -> bool:
         """Whether an upload that is not the last may still begin."""
         return self.seconds_left > 2 * self.margin
-
-
-def process_age(stat: Path = Path("/proc/self/stat"), uptime: Path = Path("/proc/uptime")) -> float:
-    """Seconds since this process began, on no wall clock; 0 where the system does not tell."""
-    try:
-        ticks = float(stat.read_text("utf-8").rpartition(")")[2].split()[19])
-        return max(0.0, float(uptime.read_text("utf-8").split()[0]) - ticks / os.sysconf("SC_CLK_TCK"))
-    except (OSError, ValueError, IndexError):
-        return 0.0

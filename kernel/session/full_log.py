@@ -13,9 +13,10 @@ import gzip
 import logging
 from pathlib import Path
 
+from kernel.contract.names import TRAINER_LOG
+
 logger = logging.getLogger(__name__)
 
-NAME = "trainer.log"
 PIECE_BYTES = 8_000_000
 MAX_BYTES = 50_000_000
 """Compressed pieces together."""
@@ -27,7 +28,7 @@ class FullLog:
     """Append bytes; rotate and compress by size; never raise for a full disk."""
 
     def __init__(self, folder: Path, piece_bytes: int = PIECE_BYTES, max_bytes: int = MAX_BYTES) -> None:
-        self._path = folder / NAME
+        self._path = folder / TRAINER_LOG
         self._piece_bytes = piece_bytes
         self._max_bytes = max_bytes
         self._failed = False
@@ -58,7 +59,7 @@ class FullLog:
 
     def pieces(self) -> list[Path]:
         """Compressed pieces, oldest first."""
-        found = self._path.parent.glob(f"{NAME}.*.gz")
+        found = self._path.parent.glob(f"{TRAINER_LOG}.*.gz")
         numbered = [(int(part), path) for path in found if (part := path.name.split(".")[-2]).isdigit()]
         return [path for _, path in sorted(numbered)]
 
@@ -67,7 +68,7 @@ class FullLog:
         pieces = self.pieces()
         number = int(pieces[-1].name.split(".")[-2]) + 1 if pieces else 1
         data = self._path.read_bytes()
-        self._path.with_name(f"{NAME}.{number}.gz").write_bytes(gzip.compress(data, 1))
+        self._path.with_name(f"{TRAINER_LOG}.{number}.gz").write_bytes(gzip.compress(data, 1))
         self._file = self._path.open("wb")
         self._size = 0
         self._drop_middle()

@@ -17,6 +17,7 @@ from kernel.checkpoints import staging
 from kernel.checkpoints.digests import read_digests
 from kernel.contract import events
 from kernel.contract.config import Configuration
+from kernel.contract.names import CHECKPOINTS
 from kernel.session.deadline import Deadline
 from kernel.session.publisher import Publisher
 from kernel.session.upload import SubprocessUploader
@@ -36,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     newest = staging.newest_verified(arguments.folder, configuration)
     if newest is None:
         return 1
-    digests = read_digests(arguments.folder / "checkpoints")
+    digests = read_digests(arguments.folder / CHECKPOINTS)
     uploader = SubprocessUploader()
     deadline = Deadline(time.monotonic(), arguments.seconds)
     publisher = Publisher(arguments.folder, configuration, deadline, uploader, events.emit, lambda: digests)

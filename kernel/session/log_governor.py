@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from kernel.contract.events import Flood
 from kernel.session.full_log import FullLog
 
 MAX_LINES_PER_S = 100.0
@@ -50,14 +51,14 @@ class FloodWatch:
         while self._counts and now - self._counts[0][0] > self.window:
             self._counts.popleft()
 
-    def verdict(self) -> dict[str, float | str] | None:
+    def verdict(self) -> Flood | None:
         """Rate and reason of a flood, or None. The window counts in full, so a short burst is none."""
         lines = sum(n for _, n, _ in self._counts) / self.window
         debug = sum(n for _, _, n in self._counts) / self.window
         if lines > self.max_lines_per_s:
-            return {"lines_per_s": round(lines, 1), "limit": self.max_lines_per_s, "reason": "too many lines"}
+            return Flood(lines_per_s=round(lines, 1), limit=self.max_lines_per_s, reason="too many lines")
         if debug >= MIN_DEBUG_LINES_PER_S and debug >= DEBUG_SHARE * lines:
-            return {"lines_per_s": round(lines, 1), "limit": MIN_DEBUG_LINES_PER_S, "reason": "debug output is on"}
+            return Flood(lines_per_s=round(lines, 1), limit=MIN_DEBUG_LINES_PER_S, reason="debug output is on")
         return None
 
 
@@ -144,7 +145,7 @@ class LogGovernor:
         descriptor: int,
         full_log: FullLog,
         show: Callable[[str], None],
-        on_flood: Callable[[dict[str, float | str]], None],
+        on_flood: Callable[[Flood], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.lines = 0

@@ -17,9 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kernel.checkpoints import staging
-from kernel.checkpoints.retention import PUBLISHED
 from kernel.checkpoints.staging import Staged
 from kernel.contract.config import Configuration
+from kernel.contract.events import Cadence, Event, Published, PublishFailed, WriteFailed, WriteProved
+from kernel.contract.names import CHECKPOINTS, PUBLISHED, num_timesteps_of, version_note
 from kernel.session.deadline import Deadline
 from kernel.session.upload import Remote, Uploader, UploadFailed
 
@@ -38,7 +39,7 @@ TRIES_BEFORE_ALARM = 3
 CONFLICTS = (403, 409)
 """What the service answers while the first version is being processed, or another version was just made."""
 
-Emit = Callable[..., None]
+Emit = Callable[[Event], None]
 
 
 class Fenced(ValueError):
@@ -134,8 +135,8 @@ class Publisher:
         return self._clock() >= self._next_at and self.deadline.may_begin_upload and self._is_behind()
 
     def _newest_timesteps(self) -> int | None:
-        found = staging.checkpoints_in(self.working / "checkpoints")
-        timesteps = [t for path in found if (t := staging.num_timesteps_of(path.name)) not in self._invalid]
+        found = staging.checkpoints_in(self.working / CHECKPOINTS)
+        timesteps = [t for path in found if (t := num_timesteps_of(path.name)) not in self._invalid]
         return timesteps[0] if timesteps else None
 
     def _try(self) -> bool:
@@ -154,7 +155,7 @@ class Publisher:
         except Fenced as fence:
             self.fenced = True
             self._write_marker()
-            self._emit("publish_failed", reason=str(fence), fenced=True)
+            self._emit(PublishFailed(reason=str(fence), fenced=True))
             return False
         except (UploadFailed, OSError) as failure:
             self._failed(failure, staged)
@@ -175,7 +176,7 @@ class Publisher:
         if before.exists and not before.ready:
             before = self._wait_until_ready(handle, 0, {})
         t = staged.num_timesteps or 0
-        self._uploader.upload(staged.folder, handle, f"t={t} session={session}", self._timeout(MAX_UPLOAD_SECONDS))
+        self._uploader.upload(staged.folder, handle, version_note(t, session), self._timeout(MAX_UPLOAD_SECONDS))
         return self._wait_until_ready(handle, (before.version or 0) + 1, staged.sizes)
 
     def _wait_until_ready(self, handle: str, version: int, sizes: dict[str, int]) -> Remote:
@@ -208,15 +209,16 @@ class Publisher:
             self.published = staged.num_timesteps
         self._write_marker()
         if first:
-            self._emit("write_proved", dataset=self.configuration.session.dataset, version=remote.version)
+            self._emit(WriteProved(dataset=self.configuration.session.dataset, version=remote.version))
         if staged.num_timesteps is not None:
             self._emit(
-                "published",
-                num_timesteps=staged.num_timesteps,
-                bytes=staged.bytes,
-                files=len(staged.sizes),
-                seconds=round(seconds, 3),
-                version=remote.version,
+                Published(
+                    num_timesteps=staged.num_timesteps,
+                    bytes=staged.bytes,
+                    files=len(staged.sizes),
+                    seconds=round(seconds, 3),
+                    version=remote.version,
+                )
             )
 
     def _spacing(self, size: int, seconds: float) -> float:
@@ -227,7 +229,8 @@ class Publisher:
         if spacing > asked and asked and not self._spacing_told:
             self._spacing_told = True
             reason = f"a version of {size:,} bytes takes {seconds:.0f} s to publish"
-            self._emit("cadence", asked=f"a publish every {asked:.0f} s", seconds_between=round(spacing), reason=reason)
+            every = f"a publish every {asked:.0f} s"
+            self._emit(Cadence(asked=every, seconds_between=round(spacing), reason=reason))
         return spacing
 
     def _failed(self, failure: Exception, staged: Staged | None) -> None:
@@ -240,13 +243,14 @@ class Publisher:
         wait = retry_after if retry_after is not None else max(0.1, backoff)
         self._next_at = self._clock() + wait
         t = staged.num_timesteps if staged else None
-        self._emit("publish_failed", num_timesteps=t, reason=str(failure), status=status, retry_seconds=round(wait, 1))
+        retry_seconds = round(wait, 1)
+        self._emit(PublishFailed(num_timesteps=t, reason=str(failure), status=status, retry_seconds=retry_seconds))
         alarm = not self.proved and not self._alarmed and self._failures >= TRIES_BEFORE_ALARM
         self._alarmed |= alarm
         # Whoever hears the alarm finds what it says already written down.
         self._write_marker()
         if alarm:
-            self._emit("write_failed", dataset=self.configuration.session.dataset, reason=str(failure))
+            self._emit(WriteFailed(dataset=self.configuration.session.dataset, reason=str(failure)))
 
     def _write_marker(self) -> None:
         """Tell the trainer and the retention what is published; the trainer waits for nothing that cannot come."""

@@ -5,6 +5,7 @@ It holds no torch and no GPU, so it outlives whatever kills the trainer. Standar
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import signal
@@ -18,9 +19,22 @@ from typing import Any
 
 from kernel import channel as channels
 from kernel import health, pinning
+from kernel.channel import REFUSED, Beat, Ended, Message
 from kernel.checkpoints import checkpoint, sources, staging
+from kernel.contract import events
 from kernel.contract.config import Configuration
-from kernel.contract.result import Result
+from kernel.contract.endings import Ending
+from kernel.contract.events import (
+    Checkpoint,
+    CheckpointRefused,
+    Flood,
+    Health,
+    Inexact,
+    Restart,
+    Result,
+    Training,
+)
+from kernel.contract.names import CHECKPOINTS
 from kernel.session.deadline import Deadline
 from kernel.session.event_governor import EventGovernor
 from kernel.session.full_log import FullLog
@@ -48,7 +62,7 @@ class Trainer:
     process: subprocess.Popen[bytes]
     log: LogGovernor
     channel: channels.Reader | None = None
-    ended: dict[str, Any] | None = None
+    ended: Ended | None = None
     beat_at: float = 0.0
     stepped: bool = False
     num_timesteps: int = -1
@@ -67,11 +81,11 @@ class Supervisor:
     events: EventGovernor
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
-    command: list[str] = field(default_factory=lambda: [sys.executable, "-u", "-m", "kernel.training.train"])
+    command: list[str] = field(default_factory=lambda: [sys.executable, "-u", "-m", "kernel.training"])
     restarts: int = 0
     exact: bool = True
-    stop_status: str = ""
-    """Why the trainer is to stop; empty while it is not."""
+    stop_status: Ending | None = None
+    """Why the trainer is to stop; None while it is not."""
     stop_message: str = ""
     total_timesteps: int = 0
     _crashes_here: int = 0
@@ -90,15 +104,15 @@ class Supervisor:
 
     def run(self) -> Result:
         """Supervise until the run is finished, stopped or beyond help."""
-        checkpoints = self.folder / "checkpoints"
+        checkpoints = self.folder / CHECKPOINTS
         checkpoints.mkdir(parents=True, exist_ok=True)
         checkpoint.sweep(checkpoints)
         self.total_timesteps = self.configuration.run.total_timesteps
-        status, message = "crashed", ""
+        status, message = Ending.crashed, ""
         try:
             self._import_checkpoints(checkpoints)
         except sources.RunChanged as refusal:
-            return self._result("crashed", str(refusal))
+            return self._result(Ending.crashed, str(refusal))
         if self.publisher is not None:
             self.publisher.start()
         log = FullLog(self.folder)
@@ -124,7 +138,7 @@ class Supervisor:
         choice = sources.choose([checkpoints, *mounted], run, session.allow_changed)
         for refused in choice.refused:
             if checkpoints not in refused.path.parents:
-                self.events.event("checkpoint_refused", file=refused.path.name, reason=refused.reason)
+                self.events.event(CheckpointRefused(file=refused.path.name, reason=refused.reason))
         if choice.path is None or choice.manifest is None or checkpoints in choice.path.parents:
             return
         sources.import_checkpoint(choice.path, choice.manifest, checkpoints)
@@ -157,34 +171,33 @@ class Supervisor:
         trainer.channel = channels.Reader(channel_end, lambda message: self._hear(trainer, message))
         return trainer
 
-    def _hear(self, trainer: Trainer, message: dict[str, Any]) -> None:
+    def _hear(self, trainer: Trainer, message: Message) -> None:
         trainer.beat_at = self.clock()
-        if "beat" in message:
-            trainer.num_timesteps, trainer.stepped = int(message["beat"]), True
-            return
-        if "ended" in message:
-            trainer.ended = message
-            return
-        name = message.pop("event")
-        if name == "checkpoint":
-            if message["num_timesteps"] > self._last_checkpoint:
-                self._last_checkpoint, self._crashes_here = message["num_timesteps"], 0
-            if self.publisher is not None:
-                self.publisher.notify()
-        elif name == "training":
-            self.total_timesteps = message["total_timesteps"]
-            self.exact = bool(message["exact"])
-        elif name == "inexact":
-            self.exact = False
-        self.events.event(name, **message)
+        match message:
+            case Beat():
+                trainer.num_timesteps, trainer.stepped = message.num_timesteps, True
+                return
+            case Ended():
+                trainer.ended = message
+                return
+            case Checkpoint():
+                if message.num_timesteps > self._last_checkpoint:
+                    self._last_checkpoint, self._crashes_here = message.num_timesteps, 0
+                if self.publisher is not None:
+                    self.publisher.notify()
+            case Training():
+                self.total_timesteps, self.exact = message.total_timesteps, message.exact
+            case Inexact():
+                self.exact = False
+        self.events.event(message)
 
-    def _flooded(self, verdict: dict[str, float | str]) -> None:
+    def _flooded(self, flood: Flood) -> None:
         action = self.configuration.session.on_flood
-        self.events.event("flood", action=action, **verdict)
+        self.events.event(dataclasses.replace(flood, action=action))
         if action == "stop" and not self.stop_status:
-            self._stop("flood", f"The trainer printed {verdict['lines_per_s']} lines/s: {verdict['reason']}.")
+            self._stop(Ending.flood, f"The trainer printed {flood.lines_per_s} lines/s: {flood.reason}.")
 
-    def _stop(self, status: str, message: str) -> None:
+    def _stop(self, status: Ending, message: str) -> None:
         self.stop_message, self.stop_status = message, status
 
     def _watch(self, trainer: Trainer) -> int:
@@ -194,7 +207,7 @@ class Supervisor:
             self._look_at_clock()
             self._look_at_silence(trainer)
             for finding in memory.fresh_findings(self.clock()):
-                self.events.event("health", action="warn", **vars(finding))
+                self.events.event(Health(action="warn", **vars(finding)))
             self._enforce(trainer)
             self.events.pump()
             self.sleep(TICK_SECONDS)
@@ -208,14 +221,11 @@ class Supervisor:
 
     def _look_at_clock(self) -> None:
         if self._terminations and not self.stop_status:
-            self._stop("stopped", "The session was asked to end.")
+            self._stop(Ending.stopped, "The session was asked to end.")
         if self.deadline.training_seconds_left <= 0 and not self.stop_status:
-            self._stop("deadline", "The session limit is near.")
-            self.events.event(
-                "deadline",
-                seconds_left=round(self.deadline.seconds_left, 1),
-                margin_seconds=round(self.deadline.margin, 1),
-            )
+            self._stop(Ending.deadline, "The session limit is near.")
+            left, margin = round(self.deadline.seconds_left, 1), round(self.deadline.margin, 1)
+            self.events.event(events.Deadline(seconds_left=left, margin_seconds=margin))
 
     def _look_at_silence(self, trainer: Trainer) -> None:
         limit = self.configuration.session.silence_seconds
@@ -223,7 +233,7 @@ class Supervisor:
             limit = max(limit, STARTUP_SECONDS)  # imports and compiling come before the first step
         silent = self.clock() - trainer.beat_at
         for finding in self._silence.fresh(health.silence_findings(silent, limit)):
-            self.events.event("health", action="restart", **vars(finding))
+            self.events.event(Health(action="restart", **vars(finding)))
             logger.warning("No step for %.0f s: ending the trainer, with the stacks of its threads.", silent)
             trainer.process.send_signal(signal.SIGABRT)
             self._kill_after(trainer, DUMP_SECONDS)
@@ -246,13 +256,13 @@ class Supervisor:
         except subprocess.TimeoutExpired:
             trainer.process.kill()
 
-    def _judge(self, trainer: Trainer, code: int) -> tuple[str, str, bool]:
+    def _judge(self, trainer: Trainer, code: int) -> tuple[Ending, str, bool]:
         """What the end of the trainer means: (status, message, whether it is the session's end too)."""
-        ended = trainer.ended or {}
-        if ended.get("ended") == "refused":
-            return "crashed", str(ended["message"]), True
-        if ended.get("ended") in ("finished", "unhealthy"):
-            return str(ended["ended"]), str(ended["message"]), True
+        ended = trainer.ended
+        if ended is not None and ended.word == REFUSED:
+            return Ending.crashed, ended.message, True
+        if ended is not None and ended.word in (Ending.finished, Ending.unhealthy):
+            return Ending(ended.word), ended.message, True
         if self.stop_status:
             return self.stop_status, self.stop_message, True
         reason = describe_exit(code, self._memory_said)
@@ -261,19 +271,16 @@ class Supervisor:
         self._crashes_here += 1
         self.restarts += 1
         if self._crashes_here > MAX_RESTARTS_AT_ONE_PLACE or self.restarts > MAX_RESTARTS:
-            return "crashed", f"{reason}; it did so {self._crashes_here} times without a new checkpoint.", True
+            return Ending.crashed, f"{reason}; it did so {self._crashes_here} times without a new checkpoint.", True
         found = staging.newest_verified(self.folder, self.configuration)
+        from_timesteps = found[1].num_timesteps if found else 0
         self.events.event(
-            "restart",
-            reason=reason,
-            restarts=self.restarts,
-            from_timesteps=found[1].num_timesteps if found else 0,
-            memory=self._memory_said,
+            Restart(reason=reason, restarts=self.restarts, from_timesteps=from_timesteps, memory=self._memory_said)
         )
         self.sleep(min(30.0, 0.2 * 4 ** (self._crashes_here - 1)))
-        return "crashed", reason, False
+        return Ending.crashed, reason, False
 
-    def _result(self, status: str, message: str) -> Result:
+    def _result(self, status: Ending, message: str) -> Result:
         found = staging.newest_verified(self.folder, self.configuration)
         run, session = self.configuration.run, self.configuration.session
         return Result(

@@ -12,7 +12,6 @@ import dataclasses
 import json
 import os
 import queue
-import re
 import subprocess
 import sys
 import threading
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from kernel import signals
+from kernel.contract.names import INDEX, told_by_version
 
 ANSWER = "@answer "
 
@@ -160,20 +160,20 @@ def _newest(handle: str) -> dict[str, Any]:
         session=_session_in(notes),
         sizes={f.name: int(f.total_bytes) for f in files},
     )
-    if remote.session is None and "index.json" in remote.sizes:
+    if remote.session is None and INDEX in remote.sizes:
         remote = dataclasses.replace(remote, session=_session_in_index(handle))
     return dataclasses.asdict(remote)
 
 
 def _session_in(notes: str) -> int | None:
-    match = re.search(r"\bsession=(\d+)\b", notes)
-    return int(match[1]) if match else None
+    told = told_by_version(notes)
+    return told[1] if told else None
 
 
 def _session_in_index(handle: str) -> int | None:
     import kagglehub
 
-    path = kagglehub.dataset_download(handle, path="index.json", force_download=True)
+    path = kagglehub.dataset_download(handle, path=INDEX, force_download=True)
     return int(json.loads(Path(path).read_text("utf-8"))["session"])
 
 

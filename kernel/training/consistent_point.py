@@ -13,7 +13,9 @@ from stable_baselines3.common.vec_env import VecEnv
 from kernel import health
 from kernel.channel import Channel
 from kernel.checkpoints import retention
+from kernel.contract import events
 from kernel.contract.config import RunConfig, SessionConfig
+from kernel.contract.endings import Ending
 from kernel.training import codec
 from kernel.training.cadence import Cadence
 from kernel.training.environments import NotRestorable
@@ -29,7 +31,7 @@ HEALTH_SECONDS = 1.0
 class StopTraining(Exception):
     """Ends `learn` at the consistent point, with nothing of a step half done."""
 
-    def __init__(self, status: str, message: str) -> None:
+    def __init__(self, status: Ending, message: str) -> None:
         super().__init__(message)
         self.status = status
 
@@ -75,7 +77,7 @@ class ConsistentPoint:
             self._checkpoint(t)
         self._report(t, now)
         if stop:
-            raise StopTraining("stopped", f"Stopped at timestep {t:,} as the supervisor asked.")
+            raise StopTraining(Ending.stopped, f"Stopped at timestep {t:,} as the supervisor asked.")
         self._wait_while_at_risk(t)
 
     def finish(self) -> None:
@@ -132,7 +134,7 @@ class ConsistentPoint:
 
     def _lose_exactness(self, reason: str) -> None:
         self.writer.lineage.exact = False
-        self.channel.event("inexact", num_timesteps=self.model.num_timesteps, reason=reason)
+        self.channel.event(events.Inexact(num_timesteps=self.model.num_timesteps, reason=reason))
 
     def _evaluate_if_due(self, t: int) -> None:
         freq = self.run.eval_freq
@@ -147,7 +149,7 @@ class ConsistentPoint:
         self.statistics.last_evaluation = scores
         seconds = self.clock() - began
         self.pace.evaluated(seconds)
-        self.channel.event("evaluation", num_timesteps=t, seconds=round(seconds, 3), **_event_names(scores))
+        self.channel.event(events.Evaluation(num_timesteps=t, seconds=round(seconds, 3), **_event_names(scores)))
 
     def _close_row(self, t: int) -> None:
         self.row_at = t
@@ -172,12 +174,9 @@ class ConsistentPoint:
         stretched = self.cadence.newly_stretched(now)
         if stretched is not None:
             asked = f"every {self.run.checkpoint_freq:,} timesteps"
+            reason = f"Checkpoints {asked} would take more than {self.cadence.max_share:.0%} of the training."
             self.channel.event(
-                "cadence",
-                num_timesteps=t,
-                asked=asked,
-                seconds_between=round(stretched, 2),
-                reason=f"Checkpoints {asked} would take more than {self.cadence.max_share:.0%} of the training.",
+                events.Cadence(num_timesteps=t, asked=asked, seconds_between=round(stretched, 2), reason=reason)
             )
 
     def _ring_fills_up(self) -> bool:
@@ -200,15 +199,16 @@ class ConsistentPoint:
             self.channel.beat(t)
         if self.pace.progress_due(now):
             self.channel.event(
-                "progress",
-                num_timesteps=t,
-                total_timesteps=self.total_timesteps,
-                steps_per_s=self.pace.steps_per_s(now),
-                **self.statistics.recent(),
+                events.Progress(
+                    num_timesteps=t,
+                    total_timesteps=self.total_timesteps,
+                    steps_per_s=self.pace.steps_per_s(now),
+                    **self.statistics.recent(),
+                )
             )
         calibration = self.pace.calibration(now, t)
         if calibration is not None:
-            self.channel.event("calibration", num_timesteps=t, **calibration)
+            self.channel.event(calibration)
         if now - self._health_at >= HEALTH_SECONDS:
             self._health_at = now
             self._look_after_health(t, now)
@@ -227,11 +227,11 @@ class ConsistentPoint:
         ]
         for finding in self._health.fresh(iter(findings)):
             action = self.session.on_unhealthy
-            self.channel.event("health", num_timesteps=t, action=action, **vars(finding))
+            self.channel.event(events.Health(num_timesteps=t, action=action, **vars(finding)))
             if action == "stop" and finding.rule != "slow":
                 if t != self.cadence.last_timesteps:
                     self._checkpoint(t)
-                raise StopTraining("unhealthy", finding.message)
+                raise StopTraining(Ending.unhealthy, finding.message)
 
     def _wait_while_at_risk(self, t: int) -> None:
         bound = self.session.max_timesteps_at_risk
@@ -241,7 +241,7 @@ class ConsistentPoint:
         while self._is_at_risk(t, bound) and not self.stop_requested():
             if self.clock() - began >= RISK_WAIT_SECONDS:
                 reason = f"{bound} timesteps at risk for {RISK_WAIT_SECONDS:.0f} s; training goes on unpublished"
-                self.channel.event("publish_failed", num_timesteps=t, reason=reason)
+                self.channel.event(events.PublishFailed(num_timesteps=t, reason=reason))
                 break
             self.channel.beat(t)
             self.sleep(0.02)
@@ -253,5 +253,5 @@ class ConsistentPoint:
         return t - (retention.published_timesteps(self.folder) or 0) >= bound
 
 
-def _event_names(scores: dict[str, float]) -> dict[str, float]:
+def _event_names(scores: dict[str, float]) -> dict[str, Any]:
     return {name.partition("/")[2]: value for name, value in scores.items()}

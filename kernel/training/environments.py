@@ -29,9 +29,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 from kernel import isolation
 from kernel.contract.config import RunConfig
+from kernel.contract.names import TRAFFIC
 from kernel.training import codec
 
-TRAFFIC = "arz_model:TrafficSignal-v0"
 MAX_REPLAYED_ACTIONS = 100_000
 _GENERATOR = "$generator"
 _CONSTANT = (FunctionType, MethodType, ModuleType, type, spaces.Space)

@@ -23,7 +23,6 @@ from kernel.checkpoints import digests
 
 Row = tuple[int, str]
 """A row's timestep and its line."""
-FILE = "metrics.jsonl"
 RECENT_ROWS = 100
 """Rows that travel inside a checkpoint: those that the file on the disk may lack after a kill."""
 WINDOW = 200

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
+
+from kernel.contract.events import Calibration
 
 BEAT_SECONDS = 1.0
 PROGRESS_SECONDS = 5.0
@@ -88,7 +89,7 @@ class Pace:
         began, first = self._marks[0]
         return (self._t - first) / (now - began)
 
-    def calibration(self, now: float, num_timesteps: int) -> dict[str, Any] | None:
+    def calibration(self, now: float, num_timesteps: int) -> Calibration | None:
         """When the speed is known, and again when an evaluation or a wait was timed: what is left, whether it fits."""
         done = num_timesteps - self.first_timestep
         elapsed = now - self.began
@@ -107,13 +108,13 @@ class Pace:
         waiting = rest * self._waited / (self._t - self._warm_from)
         needed = rest / speed + evaluations * cost + waiting
         left = self.seconds_left - elapsed
-        return {
-            "steps_per_s": speed,
-            "seconds_needed": round(needed, 1),
-            "seconds_left": round(left, 1),
-            "evaluation_seconds": round(evaluations * cost, 1)
-            if self.evaluation_seconds or not self.eval_freq
-            else None,
-            "waiting_seconds": round(waiting, 1),
-            "fits": needed <= left,
-        }
+        timed = self.evaluation_seconds or not self.eval_freq
+        return Calibration(
+            num_timesteps=num_timesteps,
+            steps_per_s=speed,
+            seconds_needed=round(needed, 1),
+            seconds_left=round(left, 1),
+            evaluation_seconds=round(evaluations * cost, 1) if timed else None,
+            waiting_seconds=round(waiting, 1),
+            fits=needed <= left,
+        )

@@ -1,23 +1,7 @@
-"""The trainer process: scratch or resume, then learn.
+"""One training: scratch or resume, then learn."""
 
-python -m kernel.training.train --config run.json --folder . --seconds-left 43000
-"""
-
-# ruff: noqa: E402  isolation and pinning must come before the imports that they govern
 from __future__ import annotations
 
-import os
-
-if os.environ.get("KAGLAUNCH_BUNDLE"):
-    from kernel.isolation import isolate
-
-    isolate(os.environ["KAGLAUNCH_BUNDLE"])
-
-from kernel import pinning
-
-pinning.pin()  # before torch and numpy are imported
-
-import argparse
 import logging
 import time
 from pathlib import Path
@@ -28,14 +12,17 @@ import torch as th
 from kernel import signals
 from kernel.channel import Channel
 from kernel.checkpoints import sources
-from kernel.checkpoints.checkpoint import METRICS, read_member, read_state, refuse
+from kernel.checkpoints.checkpoint import METRICS_MEMBER, read_member, read_state, refuse
 from kernel.checkpoints.digests import append_digest, read_digests
+from kernel.contract import events
 from kernel.contract.config import Configuration
+from kernel.contract.endings import Ending
 from kernel.contract.manifest import CheckpointInvalid, Manifest, checkpoints_in, verify
+from kernel.contract.names import CHECKPOINTS, METRICS
 from kernel.training import codec, environments, evaluation, fingerprint
 from kernel.training.cadence import Cadence
 from kernel.training.consistent_point import ConsistentPoint, StopTraining
-from kernel.training.metrics import FILE, MetricsFile, StepStatistics
+from kernel.training.metrics import MetricsFile, StepStatistics
 from kernel.training.pace import Pace
 from kernel.training.sb3 import algorithms, exact_state, replay
 from kernel.training.sb3.members import constant_data
@@ -43,7 +30,6 @@ from kernel.training.writer import CheckpointWriter, Lineage
 
 logger = logging.getLogger(__name__)
 
-CHECKPOINTS = "checkpoints"
 REFUSALS = (
     sources.RunChanged,
     exact_state.NotExact,
@@ -53,7 +39,7 @@ REFUSALS = (
 """What no restart would change."""
 
 
-def train(configuration: Configuration, folder: Path, channel: Channel, seconds_left: float) -> tuple[str, int, str]:
+def train(configuration: Configuration, folder: Path, channel: Channel, seconds_left: float) -> tuple[Ending, int, str]:
     """Learn until the total or until stopped: (status, timestep, message)."""
     run, session = configuration.run, configuration.session
     stop = signals.StopFlag.install()
@@ -67,7 +53,7 @@ def train(configuration: Configuration, folder: Path, channel: Channel, seconds_
     store = replay.store_for(model, folder / CHECKPOINTS)
     choice, state = newest_state(folder / CHECKPOINTS, configuration, model, store, channel)
     lineage = make_lineage(configuration, total, venv, device, choice, channel)
-    metrics = MetricsFile(folder / FILE)
+    metrics = MetricsFile(folder / METRICS)
     begin_metrics(metrics, folder, choice)
     writer = CheckpointWriter(folder / CHECKPOINTS, lineage, constant_data(model), metrics, channel.event, store)
 
@@ -90,14 +76,15 @@ def train(configuration: Configuration, folder: Path, channel: Channel, seconds_
     model.at_consistent_point = point
     point.cadence.begin(time.monotonic(), began)
     channel.event(
-        "training",
-        num_timesteps=began,
-        total_timesteps=total,
-        requested_timesteps=run.total_timesteps,
-        algorithm=run.algorithm,
-        device=device,
-        checkpoint=choice.path.name if choice.path else None,
-        exact=lineage.exact,
+        events.Training(
+            num_timesteps=began,
+            total_timesteps=total,
+            requested_timesteps=run.total_timesteps,
+            algorithm=run.algorithm,
+            device=device,
+            checkpoint=choice.path.name if choice.path else None,
+            exact=lineage.exact,
+        )
     )
     try:
         if state is None:
@@ -109,9 +96,9 @@ def train(configuration: Configuration, folder: Path, channel: Channel, seconds_
             left = total - model.num_timesteps
             model.learn(left, statistics, log_interval=1, reset_num_timesteps=False)
         else:
-            return "finished", began, "The run was finished already."
+            return Ending.finished, began, "The run was finished already."
         point.finish()
-        return "finished", model.num_timesteps, "All timesteps are done."
+        return Ending.finished, model.num_timesteps, "All timesteps are done."
     except StopTraining as stopped:
         return stopped.status, model.num_timesteps, str(stopped)
     finally:
@@ -125,7 +112,7 @@ def newest_state(
     while True:
         choice = sources.choose([checkpoints], configuration.run, configuration.session.allow_changed)
         for refused in choice.refused:
-            channel.event("checkpoint_refused", file=refused.path.name, reason=refused.reason)
+            channel.event(events.CheckpointRefused(file=refused.path.name, reason=refused.reason))
             refuse(refused.path)
         if choice.path is None or choice.manifest is None:
             return choice, None
@@ -135,7 +122,7 @@ def newest_state(
                 store.fill(model, state["replay"], choice.manifest.details["segments"])
             return choice, state
         except (codec.Undecodable, CheckpointInvalid) as error:
-            channel.event("checkpoint_refused", file=choice.path.name, reason=str(error))
+            channel.event(events.CheckpointRefused(file=choice.path.name, reason=str(error)))
             refuse(choice.path)
 
 
@@ -190,7 +177,7 @@ def make_lineage(
             raise exact_state.NotExact(
                 f"Exact continuation was required, but {'; '.join(reasons)}. Leave out --require-exact."
             )
-        channel.event("inexact", num_timesteps=before.num_timesteps, reason="; ".join(reasons))
+        channel.event(events.Inexact(num_timesteps=before.num_timesteps, reason="; ".join(reasons)))
     return lineage
 
 
@@ -203,7 +190,8 @@ def recorded_digests(folder: Path, manifest: Manifest, channel: Channel) -> dict
         try:
             append_digest(folder, t, manifest.state_digest)
         except OSError as error:
-            channel.event("checkpoint_failed", num_timesteps=t, reason=f"its digest could not be recorded: {error}")
+            reason = f"its digest could not be recorded: {error}"
+            channel.event(events.CheckpointFailed(num_timesteps=t, reason=reason))
     return digests
 
 
@@ -222,45 +210,12 @@ def begin_metrics(metrics: MetricsFile, folder: Path, choice: sources.Choice) ->
             manifest = verify(path)
         except CheckpointInvalid:
             continue  # an older one than the one resumed from; nobody needs it
-        if METRICS in manifest.members:
-            texts.append(read_member(path, METRICS, manifest.members[METRICS].size).decode("utf-8", "replace"))
+        if METRICS_MEMBER in manifest.members:
+            rows = read_member(path, METRICS_MEMBER, manifest.members[METRICS_MEMBER].size)
+            texts.append(rows.decode("utf-8", "replace"))
     metrics.begin(choice.manifest.num_timesteps if choice.manifest else -1, texts)
 
 
 def update_timesteps(model: Any) -> int:
     """Timesteps between two updates."""
     return int(getattr(model, "n_steps", 1)) * int(model.n_envs)
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Train as the command line says; 0 for every controlled end."""
-    parser = argparse.ArgumentParser(prog="python -m kernel.training.train")
-    parser.add_argument("--config", required=True, type=Path)
-    parser.add_argument("--folder", default=Path(), type=Path)
-    parser.add_argument("--seconds-left", default=43_200.0, type=float)
-    arguments = parser.parse_args(argv)
-    from kernel.training import trial  # it tries what this module trains
-
-    signals.prepare_trainer()
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    channel = Channel.from_environment()
-    configuration = Configuration.from_json(arguments.config.read_text("utf-8"))
-    (arguments.folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
-    try:
-        trial.before_training(configuration, arguments.folder, channel)
-        status, num_timesteps, message = train(configuration, arguments.folder, channel, arguments.seconds_left)
-    except trial.TrialFailed as failed:
-        logger.error("%s", failed)
-        channel.ended("unhealthy" if failed.unhealthy else "refused", 0, str(failed))
-        return 0
-    except REFUSALS as refusal:
-        logger.error("%s", refusal)
-        channel.ended("refused", 0, str(refusal))
-        return 0
-    logger.info("%s (%s)", message, status)
-    channel.ended(status, num_timesteps, message)
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

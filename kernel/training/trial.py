@@ -17,23 +17,28 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import gymnasium
 
 from kernel import health, signals
 from kernel.channel import Channel
 from kernel.contract import events
+from kernel.contract.checks import Check, Verdict
 from kernel.contract.config import Configuration, RunConfig
+from kernel.contract.endings import Ending
+from kernel.contract.events import Event, Gate, Inexact, Progress, Training
 from kernel.contract.manifest import CheckpointInvalid, checkpoints_in, verify
-from kernel.session.deadline import process_age
+from kernel.contract.names import CHECKPOINTS
+from kernel.process import process_age
 from kernel.training import environment_health, environments, speed, train
 from kernel.training.consistent_point import StopTraining
 
 logger = logging.getLogger(__name__)
+E = TypeVar("E", bound=Event)
 
 TRIAL_TIMESTEPS = 10
-PASS, WARN, FAIL = "PASS", "WARN", "FAIL"
+PASS, WARN, FAIL = Verdict.PASS, Verdict.WARN, Verdict.FAIL
 _MEND = "Mend it: the training would end in the same way."
 _FIXES: tuple[tuple[type[Exception], str], ...] = (
     (environments.UnknownEnvironment, "env is MODULE:FACTORY, its files named in include, or an id of gymnasium."),
@@ -50,16 +55,6 @@ class TrialFailed(Exception):
         self.unhealthy = all(check.name == "environment" for check in checks)
 
 
-@dataclass(frozen=True)
-class Check:
-    """What one check found, and what to do about it."""
-
-    name: str
-    verdict: str
-    evidence: str
-    fix: str = ""
-
-
 @dataclass
 class Trial:
     """All checks, and the speed that was measured along the way."""
@@ -67,29 +62,33 @@ class Trial:
     checks: list[Check] = field(default_factory=list)
     measured: dict[str, Any] = field(default_factory=dict)
 
+    def event(self) -> Gate:
+        """What it says to the world."""
+        return Gate(checks=tuple(self.checks), **self.measured)
+
 
 class _Ear(Channel):
     """Hears a trial training and ends it at its first checkpoint at or after `stop_at`."""
 
     def __init__(self, stop_at: int, real_signal: bool, beat: Callable[[int], None]) -> None:
         super().__init__()
-        self.heard: list[dict[str, Any]] = []
+        self.heard: list[Event] = []
         self.signalled_at: int | None = None
         self.handler: Any = None
         self._stop_at = stop_at
         self._real_signal = real_signal
         self._beat = beat
 
-    def event(self, name: str, **fields: Any) -> None:
-        self.heard.append({"event": name, **fields})
-        if name != "progress" or fields["num_timesteps"] < self._stop_at or self.signalled_at is not None:
+    def event(self, event: Event) -> None:
+        self.heard.append(event)
+        if not isinstance(event, Progress) or event.num_timesteps < self._stop_at or self.signalled_at is not None:
             return
-        self.signalled_at = fields["num_timesteps"]
+        self.signalled_at = event.num_timesteps
         self.handler = getattr(signal.getsignal(signal.SIGTERM), "__func__", None)
         if self._real_signal and self.is_ours:
             os.kill(os.getpid(), signal.SIGTERM)
         else:
-            raise StopTraining("stopped", "The trial is over.")
+            raise StopTraining(Ending.stopped, "The trial is over.")
 
     def beat(self, num_timesteps: int) -> None:
         self._beat(0)
@@ -99,9 +98,9 @@ class _Ear(Channel):
         """Whether SIGTERM still reaches the trainer's own handler."""
         return self.handler is signals.StopFlag._handle
 
-    def first(self, name: str) -> dict[str, Any]:
-        """The first event of that name; empty without one."""
-        return next((event for event in self.heard if event["event"] == name), {})
+    def first(self, kind: type[E]) -> E | None:
+        """The first event of that kind."""
+        return next((event for event in self.heard if isinstance(event, kind)), None)
 
 
 class _Counter(gymnasium.Wrapper):
@@ -123,10 +122,10 @@ def before_training(configuration: Configuration, folder: Path, channel: Channel
         A check failed that nobody waived.
     """
     session = configuration.session
-    if not session.gate or checkpoints_in(folder / train.CHECKPOINTS):
+    if not session.gate or checkpoints_in(folder / CHECKPOINTS):
         return
     trial = run(configuration, real_signal=False, beat=channel.beat)
-    channel.event("gate", checks=[asdict(check) for check in trial.checks], **trial.measured)
+    channel.event(trial.event())
     failed = [check for check in trial.checks if check.verdict == FAIL and check.name not in session.waived]
     if failed:
         raise TrialFailed(failed)
@@ -147,7 +146,7 @@ def main(configuration: Configuration) -> int:
         logger.debug("the trial failed", exc_info=True)
         fix = next((told for kind, told in _FIXES if isinstance(error, kind)), _MEND)
         trial = Trial([Check("checkpointing", FAIL, _said(error), fix)])
-    events.emit("gate", checks=[asdict(check) for check in trial.checks], **trial.measured)
+    events.emit(trial.event())
     return 0
 
 
@@ -184,13 +183,13 @@ def run(configuration: Configuration, *, real_signal: bool, beat: Callable[[int]
 
 
 def _train(configuration: Configuration, folder: Path, ear: _Ear) -> int:
-    (folder / train.CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+    (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
     _, num_timesteps, _ = train.train(configuration, folder, ear, 1e6)
     return num_timesteps
 
 
 def _checkpointing(configuration: Configuration, folder: Path, reached: int, beat: Callable[[int], None]) -> Check:
-    found = checkpoints_in(folder / train.CHECKPOINTS)
+    found = checkpoints_in(folder / CHECKPOINTS)
     if not found:
         return Check("checkpointing", FAIL, f"{reached} timesteps left no checkpoint.", "See the error above it.")
     try:
@@ -199,7 +198,8 @@ def _checkpointing(configuration: Configuration, folder: Path, reached: int, bea
         return Check("checkpointing", FAIL, f"A checkpoint does not verify: {error}.", "Look at the disk of /tmp.")
     again = _Ear(newest.num_timesteps + 1, False, beat)
     went_to = _train(configuration, folder, again)
-    resumed = again.first("training").get("num_timesteps", 0)
+    training = again.first(Training)
+    resumed = training.num_timesteps if training else 0
     if not 0 < newest.num_timesteps == resumed < went_to:
         return Check(
             "checkpointing",
@@ -208,9 +208,9 @@ def _checkpointing(configuration: Configuration, folder: Path, reached: int, bea
             "The environment must give its state: state_dict() and load_state_dict().",
         )
     evidence = f"{reached} timesteps left {len(found)} checkpoints; the newest resumed at timestep {resumed}"
-    if inexact := again.first("inexact"):
+    if inexact := again.first(Inexact):
         fix = "Give the environment state_dict() and load_state_dict() for a bit-identical continuation."
-        return Check("checkpointing", WARN, f"{evidence}, but not bit-identically: {inexact['reason']}.", fix)
+        return Check("checkpointing", WARN, f"{evidence}, but not bit-identically: {inexact.reason}.", fix)
     return Check("checkpointing", PASS, f"{evidence}, bit-identically.")
 
 
@@ -226,7 +226,7 @@ def _signals(ear: _Ear, folder: Path, real_signal: bool) -> Check:
         )
     if not real_signal:
         return Check("signals", PASS, "SIGTERM reaches the trainer.")
-    last = max(verify(path).num_timesteps for path in checkpoints_in(folder / train.CHECKPOINTS))
+    last = max(verify(path).num_timesteps for path in checkpoints_in(folder / CHECKPOINTS))
     if last <= ear.signalled_at:
         evidence = f"SIGTERM at timestep {ear.signalled_at} left no checkpoint of its own."
         return Check("signals", FAIL, evidence, "The environment must return from step() within seconds.")

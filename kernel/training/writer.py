@@ -15,7 +15,9 @@ from typing import Any
 
 from kernel.checkpoints import checkpoint, digests, retention
 from kernel.contract.config import RunConfig, SessionConfig
-from kernel.contract.manifest import CheckpointInvalid, Manifest, checkpoint_name, verify
+from kernel.contract.events import Checkpoint, CheckpointFailed, Event, Inexact
+from kernel.contract.manifest import CheckpointInvalid, Manifest, verify
+from kernel.contract.names import checkpoint_name
 from kernel.training import codec
 from kernel.training.metrics import MetricsFile, Row
 from kernel.training.sb3 import members as sb3_members
@@ -24,7 +26,7 @@ from kernel.training.sb3.replay import SegmentStore
 logger = logging.getLogger(__name__)
 
 IN_FLIGHT = 2
-Report = Callable[..., None]
+Report = Callable[[Event], None]
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ class CheckpointWriter:
                 self._write_checkpoint(snapshot)
             except (OSError, CheckpointInvalid, codec.NotEncodable) as error:
                 logger.warning("Checkpoint at %d could not be written: %s", snapshot.num_timesteps, error)
-                self._report("checkpoint_failed", num_timesteps=snapshot.num_timesteps, reason=str(error))
+                self._report(CheckpointFailed(num_timesteps=snapshot.num_timesteps, reason=str(error)))
             finally:
                 self.cpu_seconds += time.thread_time() - began
                 self._queue.task_done()
@@ -134,7 +136,7 @@ class CheckpointWriter:
         members = {
             **sb3_members.members(self._constant_data, snapshot.state),
             checkpoint.STATE: state,
-            checkpoint.METRICS: "".join(text for _, text in snapshot.recent_rows).encode(),
+            checkpoint.METRICS_MEMBER: "".join(text for _, text in snapshot.recent_rows).encode(),
         }
         manifest = self._manifest(snapshot, digest, details)
         data = checkpoint.to_bytes(manifest, members)
@@ -146,7 +148,7 @@ class CheckpointWriter:
         self._metrics.append(snapshot.recent_rows)
         retention.prune(self.folder, self.lineage.session.keep_checkpoints, self._scores)
         seconds = round(time.monotonic() - began, 4)
-        self._report("checkpoint", num_timesteps=t, bytes=len(data), seconds=seconds, state_digest=digest)
+        self._report(Checkpoint(num_timesteps=t, bytes=len(data), seconds=seconds, state_digest=digest))
 
     def _create(self, path: Path, data: bytes, digest: str) -> None:
         try:
@@ -188,7 +190,7 @@ class CheckpointWriter:
         if known is not None and known != digest and self.lineage.exact:
             self.lineage.exact = False
             reason = f"timestep {t} was executed again and gave state {digest[:12]} where it had given {known[:12]}"
-            self._report("inexact", num_timesteps=t, reason=reason)
+            self._report(Inexact(num_timesteps=t, reason=reason))
 
 
 def _state_digest_of(path: Path) -> str | None:

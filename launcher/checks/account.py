@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from launcher.checks.check import Check, failed, passed, warned
+from kernel.contract.checks import Check, failed, passed, warned
 from launcher.errors import BackendError, CredentialsError
 from launcher.targets.base import ActiveSession, Backend
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from launcher.checks.check import Check, failed, passed, warned
+from kernel.contract.checks import Check, failed, passed, warned
 
 NAME = "debug-prints"
 MAX_LINES_PER_S = 100.0

@@ -9,8 +9,8 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from kernel.contract.checks import Check, failed, passed, warned
 from kernel.contract.config import RunConfig
-from launcher.checks.check import Check, failed, passed, warned
 from launcher.targets.base import Quota
 
 NAME = "plan"

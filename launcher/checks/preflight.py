@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kernel.contract.checks import Check, Verdict, failed, passed, warned
 from launcher.checks import account, flood, plan, quota, trial
-from launcher.checks.check import Check, Verdict, failed, passed, warned
 from launcher.config import RETIRED_ACCELERATORS, Settings
 from launcher.errors import BundleError, ConfigError, Refused, SecretFound
 from launcher.packing.project import Project

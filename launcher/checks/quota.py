@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 
-from launcher.checks.check import Check, Verdict, failed, passed, warned
+from kernel.contract.checks import Check, Verdict, failed, passed, warned
 from launcher.errors import BackendError, QuotaError
 from launcher.targets.base import Backend, Quota
 

@@ -24,9 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from kernel.contract import events
+from kernel.contract.checks import Check, Verdict, failed, warned
 from kernel.contract.config import Configuration, canonical_json
+from kernel.contract.events import Gate
 from launcher import paths
-from launcher.checks.check import Check, Verdict, failed, warned
 from launcher.files import write_aside
 from launcher.packing.bundle import CONFIGURATION
 
@@ -89,17 +90,18 @@ def _run(folder: Path, note: Callable[[str], None]) -> dict[str, Any]:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         output.seek(0)
-        lines, event, last = 0, None, ""
+        event: Gate | None = None
+        lines, last = 0, ""
         for raw in output:
             line = raw.decode("utf-8", "replace").rstrip()
             found = events.parse(line)
-            if found is not None and found["event"] == "gate":
+            if isinstance(found, Gate):
                 event = found
             else:
                 lines += 1
                 last = line or last
     if event is not None:
-        return {**event, "lines": lines}
+        return {**event.plain(), "lines": lines}
     how = f"no result within {TIMEOUT_S:.0f} s" if code is None else f"it ended with {_ending(code)}"
     check = failed("checkpointing", f"The trial failed: {how}; its last line: {last[:200]}", "Run your recipe by hand.")
     return {"checks": [dataclasses.asdict(check)]}
@@ -114,7 +116,7 @@ def _trial(event: dict[str, Any]) -> Trial:
     known = {check.name for check in checks}
     checks += [warned(name, "Not reached: the trial failed before it.") for name in NAMES if name not in known]
     keys = ("steps_per_s", "evaluation_s", "evaluation_over", "startup_s", "device", "played_timesteps")
-    measured = {key: event[key] for key in keys if key in event}
+    measured = {key: event[key] for key in keys if event.get(key) is not None}
     if measured.get("played_timesteps"):
         measured["lines_per_timestep"] = event.get("lines", 0) / measured["played_timesteps"]
     return Trial(checks, measured)

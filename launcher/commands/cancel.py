@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import typer
 
+from kernel.contract import names
 from launcher.errors import BackendError, NotFound
 from launcher.runs import cancellation, continuation, submission
 from launcher.runs.cancellation import DELETED
@@ -51,8 +51,8 @@ def kept(run: Run, book: Ledger, session: Session, log: Path | None) -> list[str
     if not session.here:
         try:
             versions = target.of_run(run).connect().dataset_versions(run.dataset)
-            newest = next((found[1] for v in versions if (found := re.match(r"t=(\d+)", v.notes))), None)
-            step = f", the newest at t{int(newest):,}" if newest else ""
+            newest = next((told[0] for version in versions if (told := names.told_by_version(version.notes))), None)
+            step = f", the newest at t{newest:,}" if newest else ""
             lines.append(f"published  {len(versions)} versions of {run.dataset}{step}")
         except BackendError as error:
             lines.append(f"published  {run.dataset}, which cannot be listed now ({str(error).splitlines()[0]})")

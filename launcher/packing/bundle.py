@@ -62,7 +62,7 @@ if __name__ == "__main__":
     from kernel.isolation import isolate
 
     isolate(folder)
-    from kernel.session.main import main
+    from kernel.__main__ import main
 
     sys.exit(main(["--config", os.path.join(folder, "{configuration}")]))
 '''

@@ -9,13 +9,13 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kernel.contract import events, names
 from kernel.contract.config import ConfigurationError, RunConfig, SessionConfig, from_mapping
 from launcher.errors import BackendError, BackendUnavailable, UnknownRun
 from launcher.files import write_aside
@@ -29,9 +29,6 @@ from launcher.targets.base import Backend, Kernel, Status
 
 logger = logging.getLogger(__name__)
 
-_KERNEL = re.compile(r"([a-z][a-z0-9-]{3,38}[a-z0-9])-s([1-9]\d{0,4})")
-_DATASET = re.compile(r"([a-z][a-z0-9-]{3,38}[a-z0-9])-ckpt")
-_NOTES = re.compile(r"\bt=(\d+) session=(\d+)\b")
 FIRST_LINES = 50
 """The session event is the first line that a session prints; a little may stand before it."""
 
@@ -50,11 +47,12 @@ def remote_runs(backend: Backend) -> list[Found]:
     """Everything on the target that is named as runs are, newest first."""
     runs: dict[str, Found] = {}
     for slug in backend.kernels():
-        if match := _KERNEL.fullmatch(slug):
-            runs.setdefault(match[1], Found(match[1])).sessions.append(int(match[2]))
+        if named := names.session_of_kernel(slug):
+            run_id, session = named
+            runs.setdefault(run_id, Found(run_id)).sessions.append(session)
     for slug in backend.datasets():
-        if match := _DATASET.fullmatch(slug):
-            runs.setdefault(match[1], Found(match[1])).dataset = True
+        if of_run := names.run_of_dataset(slug):
+            runs.setdefault(of_run, Found(of_run)).dataset = True
     for found in runs.values():
         found.sessions.sort()
     return list(runs.values())
@@ -77,11 +75,12 @@ def adopt(run_id: str, backend: Backend, book: Ledger, target: str, folder: Path
     found = next((one for one in remote_runs(backend) if one.run_id == run_id), None)
     if found is None:
         raise UnknownRun(
-            f"The target has no kernel {run_id}-s1 and no dataset {run_id}-ckpt of {backend.username}.\n"
+            f"The target has no kernel {names.kernel_slug(run_id, 1)} and no dataset {names.dataset_slug(run_id)} of "
+            f"{backend.username}.\n"
             "`kaglaunch runs --remote` lists what it has."
         )
     pushed = {number: kernel for number in found.sessions if (kernel := _pushed(backend, run_id, number, say))}
-    published = _published(backend, f"{backend.username}/{run_id}-ckpt") if found.dataset else {}
+    published = _published(backend, f"{backend.username}/{names.dataset_slug(run_id)}") if found.dataset else {}
     config = next((kernel.run for kernel in reversed(pushed.values())), None) or _config(run_id, published)
     if config is None:
         raise UnknownRun(
@@ -114,7 +113,7 @@ class _Pushed:
 
 def _pushed(backend: Backend, run_id: str, number: int, say: Callable[[str], object]) -> _Pushed | None:
     """What the kernel of a session runs; None when it is none of ours."""
-    slug = f"{run_id}-s{number}"
+    slug = names.kernel_slug(run_id, number)
     try:
         kernel = backend.pull(slug)
         opened = bundle.opened(kernel.script)
@@ -136,14 +135,14 @@ def _published(backend: Backend, dataset: str) -> dict[str, Any]:
     if not versions:
         return {}
     with tempfile.TemporaryDirectory(prefix="kaglaunch-adopt-") as folder:
-        path = Path(folder) / "run.json"
+        path = Path(folder) / names.RUN
         try:
-            backend.download_dataset_file(dataset, versions[0].number, "run.json", path)
+            backend.download_dataset_file(dataset, versions[0].number, names.RUN, path)
             values = json.loads(path.read_text("utf-8"))
         except BackendUnavailable:
             raise
         except (BackendError, OSError, ValueError) as error:
-            logger.info("no run.json in %s: %s", dataset, error)
+            logger.info("no %s in %s: %s", names.RUN, dataset, error)
             return {}
     return values if isinstance(values, dict) else {}
 
@@ -175,7 +174,7 @@ def _add_session(
         "resumed_timesteps": progress.resumed_timesteps,
         "seen_timesteps": progress.num_timesteps or None,
         "published_timesteps": published,
-        "result": str((progress.result or {}).get("status", "")),
+        "result": progress.result.status if progress.result else "",
         "trains_on": progress.device or "",
         "config_digest": run.config.digest,
     }
@@ -198,7 +197,7 @@ def _read_log(backend: Backend, slug: str, progress: Progress, limit: int | None
     try:
         for line in itertools.islice(backend.log_lines(slug), limit):
             event = progress.observe(line)
-            if limit is not None and event is not None and event["event"] == "session":
+            if limit is not None and isinstance(event, events.Session):
                 return
     except BackendError as error:
         logger.info("no log of %s: %s", slug, error)
@@ -208,7 +207,7 @@ def _published_timesteps(backend: Backend, dataset: str) -> dict[int, int]:
     """Session -> furthest timestep that it published, from the notes of the dataset's versions."""
     furthest: dict[int, int] = {}
     for version in backend.dataset_versions(dataset):
-        if match := _NOTES.search(version.notes):
-            timesteps, session = int(match[1]), int(match[2])
+        if told := names.told_by_version(version.notes):
+            timesteps, session = told
             furthest[session] = max(timesteps, furthest.get(session, 0))
     return furthest

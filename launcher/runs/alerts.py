@@ -8,8 +8,9 @@ from __future__ import annotations
 import collections
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
 
+from kernel.contract import events
+from kernel.contract.events import Event
 from launcher.config import WatchSettings
 from launcher.runs.progress import Progress
 from launcher.targets.base import LogLine
@@ -53,23 +54,25 @@ class Alerts:
     _findings: collections.Counter[str] = field(default_factory=collections.Counter)
     _began: float = 0.0
 
-    def on_line(self, line: LogLine, event: dict[str, Any] | None) -> list[Alert]:
+    def on_line(self, line: LogLine, event: Event | None) -> list[Alert]:
         """Alerts that this line raises; its own time counts, so a replayed log is judged as it happened."""
         found: list[Alert] = []
         if event is None:
             found += self._flood(line)
-        elif event["event"] == "flood":
-            found += self._raise(Level.STOP, "flood", str(event.get("message", "the kernel saw a log flood")))
-        elif event["event"] == "health":
-            found += self._unhealthy(event)
-        elif event["event"] in ("publish_failed", "write_failed", "checkpoint_failed", "restart"):
-            message = event.get("message") or event.get("reason") or "no message"
-            found.append(Alert(Level.WARN, event["event"].replace("_", " "), str(message)))
-        elif event["event"] == "training":
-            self._began = line.time
-        elif event["event"] == "progress" and line.time - self._began >= WARM_UP_S:
-            speed = event.get("steps_per_s")
-            found += self._slow(float(speed)) if isinstance(speed, (int, float)) else []
+            return found
+        match event:
+            case events.Flood():
+                found += self._raise(Level.STOP, "flood", event.reason or "the kernel saw a log flood")
+            case events.Health():
+                found += self._unhealthy(event)
+            case events.PublishFailed() | events.WriteFailed() | events.CheckpointFailed() | events.Restart():
+                found.append(Alert(Level.WARN, event.name.replace("_", " "), event.reason or "no reason is told"))
+            case events.Training():
+                self._began = line.time
+            case events.Progress(steps_per_s=speed) if speed is not None and line.time - self._began >= WARM_UP_S:
+                found += self._slow(speed)
+            case events.Malformed():
+                found += self._raise(Level.WARN, "malformed event", f"{event.kind}: {event.problem}")
         return found
 
     def on_time(self, *, silent_s: float, progress: Progress, now_s: float, limit_s: float = 0.0) -> list[Alert]:
@@ -113,12 +116,12 @@ class Alerts:
             + (f" and the run needs {needed_h:.2f} h" if needed_h else ""),
         )
 
-    def _unhealthy(self, event: dict[str, Any]) -> list[Alert]:
-        rule = f"unhealthy ({event.get('rule') or 'no rule'})"
+    def _unhealthy(self, event: events.Health) -> list[Alert]:
+        rule = f"unhealthy ({event.rule or 'no rule'})"
         self._findings[rule] += 1
         if self._findings[rule] < self.limits.health_reports:
             return []
-        return self._raise(Level.WARN, rule, str(event.get("message") or "the kernel found the training unhealthy"))
+        return self._raise(Level.WARN, rule, event.message or "the kernel found the training unhealthy")
 
     def _flood(self, line: LogLine) -> list[Alert]:
         limits, found = self.limits, []

@@ -14,14 +14,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kernel.contract import segments
-from kernel.contract.manifest import (
-    CheckpointInvalid,
-    Manifest,
-    checkpoint_name,
-    checkpoints_in,
-    num_timesteps_of,
-    verify,
-)
+from kernel.contract.manifest import CheckpointInvalid, Manifest, checkpoints_in, verify
+from kernel.contract.names import METRICS, checkpoint_name, num_timesteps_of
 from launcher.errors import BackendError, BackendUnavailable
 from launcher.runs.ledger import Ledger, Run
 from launcher.targets.base import Backend, RemoteFile
@@ -30,7 +24,6 @@ from launcher.transfers import OnBytes, PlainTransfers, Transfers
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-METRICS = "metrics.jsonl"
 
 _UNPACKED = re.compile(r"(checkpoint_t(\d+)(?:\.zip)?(?:\.bin)?)/(.+)")
 

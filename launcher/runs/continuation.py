@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kernel.contract.manifest import num_timesteps_of
+from kernel.contract.names import num_timesteps_of
 from launcher import config
 from launcher.config import Settings
 from launcher.errors import BackendError, NotFound, Refused

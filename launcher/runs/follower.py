@@ -163,7 +163,7 @@ class Follower:
         try:
             for line in self._backend.log_lines(self._slug, skip=self.seen):
                 self.seen += 1
-                self._result_seen |= (events.parse(line.text) or {}).get("event") == "result"
+                self._result_seen |= isinstance(events.parse(line.text), events.Result)
                 self.happenings.put(line)
                 if self._stop.is_set():
                     return

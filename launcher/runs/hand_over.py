@@ -61,11 +61,11 @@ def hand_over(
             assert process.stdout is not None
             for line in process.stdout:
                 match events.parse(line):
-                    case {"event": "published", "num_timesteps": timesteps, "bytes": size, "version": version}:
-                        say(f"Uploaded t{timesteps:,} ({size:,} bytes) as version {version} of {run.dataset}.")
-                    case {"event": "publish_failed", "reason": said}:
-                        reason = str(said)
-                        say(f"The upload did not succeed ({said}); it is tried again.")
+                    case events.Published() as done:
+                        size = f" ({done.bytes:,} bytes)" if done.bytes is not None else ""
+                        say(f"Uploaded t{done.num_timesteps:,}{size} as version {done.version} of {run.dataset}.")
+                    case events.PublishFailed(reason=reason):
+                        say(f"The upload did not succeed ({reason}); it is tried again.")
                     case None if line.strip():
                         reason = line.strip()
         if process.returncode != 0:

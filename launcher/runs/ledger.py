@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kernel.contract import names
 from kernel.contract.config import RunConfig, canonical_json, from_mapping
 from launcher import paths
 from launcher.errors import LauncherError, UnknownRun
@@ -46,12 +47,12 @@ class Run:
     @property
     def dataset(self) -> str:
         """`owner/slug` of the dataset that takes the run's checkpoints."""
-        return f"{self.username}/{self.run_id}-ckpt"
+        return f"{self.username}/{names.dataset_slug(self.run_id)}"
 
     @property
     def checkpoints(self) -> Path:
         """Folder of the checkpoints that were brought back."""
-        return self.folder / "checkpoints"
+        return self.folder / names.CHECKPOINTS
 
     @property
     def project(self) -> Path:
@@ -60,7 +61,7 @@ class Run:
 
     def slug(self, session: int) -> str:
         """The kernel of one session; never pushed twice."""
-        return f"{self.run_id}-s{session}"
+        return names.kernel_slug(self.run_id, session)
 
     def log(self, session: int) -> Path:
         """The whole log of one session, as far as it was seen."""
@@ -77,7 +78,7 @@ class Run:
     @property
     def result(self) -> Path:
         """How the last session on this machine says that it ended."""
-        return self.folder / "result.json"
+        return self.folder / names.RESULT
 
     @property
     def here_lock(self) -> Path:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import collections
-import math
 from dataclasses import dataclass, field
-from typing import Any
 
 from kernel.contract import events
+from kernel.contract.events import Event
 from launcher.targets.base import LogLine
 
 SERIES_LENGTH = 60
@@ -38,7 +37,7 @@ class Progress:
     calibrated_time: float = 0.0
     quota_left_h: float | None = None
     """GPU hours left this week, as the target last told; None where it does not matter or nobody knows."""
-    result: dict[str, Any] | None = None
+    result: events.Result | None = None
     log_lines: int = 0
     last_time: float = 0.0
     rewards: collections.deque[float] = field(default_factory=lambda: collections.deque(maxlen=SERIES_LENGTH))
@@ -84,7 +83,7 @@ class Progress:
             return max(0.0, self.seconds_needed - (now_s - self.calibrated_time)) if left else 0.0
         return left / self.steps_per_s if self.steps_per_s else None
 
-    def observe(self, line: LogLine) -> dict[str, Any] | None:
+    def observe(self, line: LogLine) -> Event | None:
         """Take in one log line; returns the event that it holds, or None for the trainer's own output."""
         self.log_lines += 1
         self.last_time = max(self.last_time, line.time)
@@ -94,46 +93,40 @@ class Progress:
         event = events.parse(line.text)
         if event is None:
             return None
-        when = _number(event.get("time")) or line.time
-        timesteps = event.get("num_timesteps")
-        if isinstance(timesteps, int) and timesteps > self.num_timesteps:
-            self.num_timesteps, self.progress_time = timesteps, when
-        if isinstance(event.get("total_timesteps"), int):
-            self.total_timesteps = event["total_timesteps"]
-        match event["event"]:
-            case "session" if isinstance(event.get("session_id"), int):
-                self.session_id = event["session_id"]
-            case "training":
+        when = event.time if event.time is not None else line.time
+        self._count(event, when)
+        match event:
+            case events.Session(session_id=int() as session_id):
+                self.session_id = session_id
+            case events.Training():
                 self.training_time = when
-                self.device = str(event.get("device") or "") or None
-                if self.resumed_timesteps is None and isinstance(timesteps, int):
-                    self.resumed_timesteps = timesteps
-            case "progress":
-                self.steps_per_s = _number(event.get("steps_per_s")) or self.steps_per_s
-                _append(self.rewards, event.get("reward"))
-                _append(self.queues, event.get("queue"))
-            case "calibration":
-                if (needed := _number(event.get("seconds_needed"))) is not None:
-                    self.seconds_needed, self.calibrated_time = needed, when
-            case "checkpoint" if isinstance(timesteps, int):
-                self.checkpoint_timesteps, self.checkpoint_time = timesteps, when
-            case "published" if isinstance(timesteps, int):
-                self.published_timesteps = max(self.published_timesteps or 0, timesteps)
+                self.device = event.device or None
+                if self.resumed_timesteps is None:
+                    self.resumed_timesteps = event.num_timesteps
+            case events.Progress():
+                self.steps_per_s = event.steps_per_s or self.steps_per_s
+                _append(self.rewards, event.reward)
+                _append(self.queues, event.queue)
+            case events.Calibration():
+                self.seconds_needed, self.calibrated_time = event.seconds_needed, when
+            case events.Checkpoint():
+                self.checkpoint_timesteps, self.checkpoint_time = event.num_timesteps, when
+            case events.Published():
+                self.published_timesteps = max(self.published_timesteps or 0, event.num_timesteps)
                 self.published_time = when
-            case "result":
+            case events.Result():
                 self.result = event
         return event
 
+    def _count(self, event: Event, when: float) -> None:
+        """Whatever event tells a timestep or the total moves them."""
+        timesteps, total = getattr(event, "num_timesteps", None), getattr(event, "total_timesteps", None)
+        if timesteps is not None and timesteps > self.num_timesteps:
+            self.num_timesteps, self.progress_time = timesteps, when
+        if total:
+            self.total_timesteps = total
 
-def _number(value: Any) -> float | None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:
-        return None
 
-
-def _append(series: collections.deque[float], value: Any) -> None:
-    if (number := _number(value)) is not None:
-        series.append(number)
+def _append(series: collections.deque[float], value: float | str | None) -> None:
+    if isinstance(value, (int, float)):
+        series.append(float(value))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TextIO
 
+from kernel.contract import events
 from launcher.config import WatchSettings
 from launcher.errors import AlertStop, BackendError, KernelFailed, NotFound, SessionCut
 from launcher.runs.alerts import Alert, Alerts, Level
@@ -142,7 +143,7 @@ class Watch:
             self.progress.published_time = self.progress.checkpoint_time
         self.screen.line(line, event, self.progress)
         self._raise(self.alerts.on_line(line, event))
-        if event is not None and event["event"] in ("session", "result", "training"):
+        if isinstance(event, (events.Session, events.Result, events.Training)):
             self._remember()
 
     def _raise(self, alerts: list[Alert]) -> None:
@@ -170,7 +171,7 @@ class Watch:
     def _on_end(self, state: SessionState) -> None:
         values = {"status": state.status.value, "message": state.message}
         if self.progress.result is not None:
-            values["result"] = str(self.progress.result.get("status", ""))
+            values["result"] = self.progress.result.status
         self.ledger.update_session(self.run.run_id, self.session.number, **values)
 
     def _remember(self) -> None:

@@ -120,7 +120,7 @@ class HereBackend:
         with path.open("r", encoding="utf-8", errors="replace", newline="\n") as file:
             for text in self._texts(file, number):
                 event = events.parse(text)
-                when = max(when, float((event or {}).get("time") or 0.0))
+                when = max(when, event.time or 0.0) if event is not None else when
                 count += 1
                 if count > skip:
                     stream = "stderr" if event is None and _SAID.match(text) else "stdout"

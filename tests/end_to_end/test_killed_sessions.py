@@ -61,7 +61,8 @@ def _start(folder: Path, environ: dict[str, str], session: int, dataset: str) ->
 def _told(folder: Path, name: str) -> list[dict[str, Any]]:
     """Events of one name that a session printed."""
     lines = (folder / "out.txt").read_text("utf-8", "replace").splitlines()
-    return [event for line in lines if (event := events.parse(line)) is not None and event["event"] == name]
+    found = (events.parse(line) for line in lines)
+    return [event.plain() for event in found if event is not None and event.name == name]
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from typing import Any
 from kernel.channel import Channel
 from kernel.checkpoints.digests import read_digests
 from kernel.contract.config import Configuration, RunConfig, SessionConfig
+from kernel.contract.events import Event
 from kernel.training import train
 
 SMALL = {"n_steps": 16, "batch_size": 8, "n_epochs": 2, "policy_kwargs": {"net_arch": [8]}}
@@ -33,8 +34,8 @@ class Ear(Channel):
         super().__init__()
         self.events: list[dict[str, Any]] = []
 
-    def event(self, name: str, **fields: Any) -> None:
-        self.events.append({"event": name, **fields})
+    def event(self, event: Event) -> None:
+        self.events.append(event.plain())
 
     def of(self, name: str) -> list[dict[str, Any]]:
         """All events of one name."""

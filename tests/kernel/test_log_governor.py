@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from kernel.contract.events import Checkpoint, Event, Flood, Progress
 from kernel.session.event_governor import EventGovernor
 from kernel.session.full_log import FullLog
 from kernel.session.log_governor import Filter, FloodWatch, LogGovernor
@@ -19,7 +21,7 @@ from kernel.session.log_governor import Filter, FloodWatch, LogGovernor
 def governed(data: bytes, folder: Path, **kwargs: Any) -> tuple[list[str], list[dict[str, Any]], LogGovernor]:
     """What is shown of `data`, and the verdicts on it."""
     shown: list[str] = []
-    verdicts: list[dict[str, Any]] = []
+    verdicts: list[Flood] = []
     read, write = os.pipe()
     log = FullLog(folder)
     governor = LogGovernor(read, log, shown.append, verdicts.append, **kwargs)
@@ -47,7 +49,7 @@ def test_flood_is_a_verdict_and_its_warnings_are_shown(tmp_path: Path) -> None:
         "ValueError: negative density",
     ]
     shown, verdicts, governor = governed("\n".join(lines).encode(), tmp_path)
-    assert verdicts[0]["lines_per_s"] > 100
+    assert verdicts[0].lines_per_s > 100
     assert "RuntimeWarning: overflow encountered in multiply" in shown
     assert "ValueError: negative density" in shown
     assert "    raise ValueError(x)" in shown
@@ -89,23 +91,23 @@ def test_twelve_hours_of_chatter_stay_under_a_megabyte_and_a_line_a_second() -> 
 
 
 def test_twelve_hours_of_events_stay_small_and_the_last_of_each_kind_is_told() -> None:
-    told: list[tuple[str, dict[str, Any]]] = []
+    told: list[Event] = []
     now = [0.0]
-    governor = EventGovernor(lambda name, **fields: told.append((name, fields)), clock=lambda: now[0])
+    governor = EventGovernor(told.append, clock=lambda: now[0])
     for step in range(12 * 3600):
         now[0] = float(step)
-        governor.event("checkpoint", num_timesteps=step, state_digest="0" * 64, bytes=300_000, seconds=0.01)
-        governor.event("progress", num_timesteps=step, steps_per_s=10.0, reward=0.5)
+        governor.event(Checkpoint(num_timesteps=step, state_digest="0" * 64, bytes=300_000, seconds=0.01))
+        governor.event(Progress(num_timesteps=step, steps_per_s=10.0, reward=0.5))
         if step == 20_000:
-            governor.event("flood", lines_per_s=200.0)
+            governor.event(Flood(lines_per_s=200.0))
         governor.pump()
     governor.flush()
-    size = sum(len(str(item)) + 60 for item in told)
+    size = sum(len(json.dumps(event.plain())) for event in told)
     assert size < 600_000
-    assert ("flood", {"lines_per_s": 200.0}) in told
-    last = {name: fields["num_timesteps"] for name, fields in told if "num_timesteps" in fields}
+    assert Flood(lines_per_s=200.0) in told
+    last = {event.name: event.num_timesteps for event in told if isinstance(event, (Checkpoint, Progress))}
     assert last == {"checkpoint": 43_199, "progress": 43_199}
-    assert [f["num_timesteps"] for n, f in told if n == "checkpoint"][:100] == list(range(100))
+    assert [e.num_timesteps for e in told if isinstance(e, Checkpoint)][:100] == list(range(100))
 
 
 @pytest.mark.parametrize(
@@ -129,7 +131,7 @@ def test_few_debug_lines_are_no_flood_and_many_are() -> None:
     assert few.verdict() is None
     verdict = many.verdict()
     assert verdict is not None
-    assert verdict["reason"] == "debug output is on"
+    assert verdict.reason == "debug output is on"
 
 
 def test_full_log_is_compressed_capped_and_keeps_its_beginning(tmp_path: Path) -> None:

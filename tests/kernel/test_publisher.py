@@ -107,7 +107,7 @@ class Bench:
             Configuration(RUN, settings),
             self.deadline,
             self.service,
-            lambda name, **fields: self.events.append({"event": name, **fields}),
+            lambda event: self.events.append(event.plain()),
             clock=self.clock,
             sleep=self.clock.sleep,
             jitter=random.Random(1).random,

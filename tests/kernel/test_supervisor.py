@@ -63,7 +63,7 @@ class Running:
     def trainer(self) -> psutil.Process:
         """The trainer's process."""
         return next(
-            p for p in psutil.Process(self.process.pid).children() if "kernel.training.train" in " ".join(p.cmdline())
+            p for p in psutil.Process(self.process.pid).children() if "kernel.training" in " ".join(p.cmdline())
         )
 
 

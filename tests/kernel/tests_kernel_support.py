@@ -28,4 +28,4 @@ def environment(**variables: str) -> dict[str, str]:
 
 def events_of(output: str) -> list[dict[str, Any]]:
     """Events among the lines of a session's standard output."""
-    return [event for line in output.splitlines() if (event := events.parse(line))]
+    return [event.plain() for line in output.splitlines() if (event := events.parse(line))]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from kernel.contract import events
 from launcher.config import WatchSettings
 from launcher.runs.alerts import Alert, Alerts, Level
 from launcher.runs.progress import Progress
@@ -94,10 +95,10 @@ def test_silence_warns_once_until_a_line_comes() -> None:
 
 def test_slow_training_warns_with_its_figure_once_it_is_warm() -> None:
     alerts = Alerts(WatchSettings(min_timesteps_per_s=5))
-    assert not alerts.on_line(LogLine(10.0, "stdout", ""), {"event": "training"})
-    assert not alerts.on_line(LogLine(20.0, "stdout", ""), {"event": "progress", "steps_per_s": 0.1})
-    assert not alerts.on_line(LogLine(80.0, "stdout", ""), {"event": "progress", "steps_per_s": 6.0})
-    (alert,) = alerts.on_line(LogLine(81.0, "stdout", ""), {"event": "progress", "steps_per_s": 0.5})
+    assert not alerts.on_line(LogLine(10.0, "stdout", ""), events.Training(num_timesteps=0, total_timesteps=9))
+    assert not alerts.on_line(LogLine(20.0, "stdout", ""), events.Progress(num_timesteps=1, steps_per_s=0.1))
+    assert not alerts.on_line(LogLine(80.0, "stdout", ""), events.Progress(num_timesteps=1, steps_per_s=6.0))
+    (alert,) = alerts.on_line(LogLine(81.0, "stdout", ""), events.Progress(num_timesteps=1, steps_per_s=0.5))
     assert (alert.level, alert.rule) == (Level.WARN, "slow")
     assert "0.50" in alert.message
 

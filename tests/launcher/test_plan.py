@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kernel.contract.checks import Verdict
 from kernel.contract.config import RunConfig
 from launcher.checks import plan
-from launcher.checks.check import Verdict
 from launcher.checks.plan import Speed
 from launcher.targets.base import Quota
 

@@ -13,10 +13,10 @@ from typing import Any
 import jsonschema
 import pytest
 
+from kernel.contract.checks import Verdict
 from kernel.contract.config import Configuration, RunConfig, SessionConfig
 from launcher import documents, paths
 from launcher.checks import account, preflight, quota, trial
-from launcher.checks.check import Verdict
 from launcher.cli import main
 from launcher.errors import NotFound
 from launcher.local_kaggle.service import LocalKaggle

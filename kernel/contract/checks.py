@@ -1,4 +1,7 @@
-"""What a check says: one verdict, the evidence for it, and what to do about it."""
+"""What a check found and what to do about it: of the trial in a session, of a push, of a machine.
+
+Standard library only.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """FAIL blocks a push; WARN is told and goes on."""
+    """How a check came out: FAIL blocks what was asked for, WARN is told and goes on."""
 
     PASS = "PASS"
     WARN = "WARN"
@@ -16,12 +19,16 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the checklist."""
+    """One check, its evidence, and the way to mend what it found."""
 
     name: str
+    """Name of the check, as `--waive` takes it."""
     verdict: Verdict
+    """PASS, WARN or FAIL."""
     evidence: str
+    """What was found."""
     fix: str = ""
+    """What to do about it; empty for a PASS."""
 
 
 def passed(name: str, evidence: str) -> Check:
@@ -35,5 +42,5 @@ def warned(name: str, evidence: str, fix: str = "") -> Check:
 
 
 def failed(name: str, evidence: str, fix: str) -> Check:
-    """It must not be pushed like this."""
+    """It must not go on like this."""
     return Check(name, Verdict.FAIL, evidence, fix)

@@ -1,0 +1,185 @@
+"""Frozen dataclasses as JSON and back, every type checked, and their JSON Schema with the docstring of each field.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import ast
+import collections.abc
+import dataclasses
+import inspect
+import math
+import types
+import typing
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+LARGEST = 2**63 - 1
+"""Largest whole number that every reader can hold."""
+
+_SCALARS: Mapping[Any, tuple[tuple[type, ...], str, str]] = {
+    int: ((int,), "a whole number", "integer"),
+    float: ((int, float), "a number", "number"),
+    str: ((str,), "a string", "string"),
+    bool: ((bool,), "true or false", "boolean"),
+}
+
+
+class WrongType(ValueError):
+    """Raised for a value of another type than its field has; the message names both."""
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON has it: dataclasses and mappings as objects, sequences as arrays."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value
+
+
+def read(cls: type[T], values: Mapping[str, Any]) -> T:
+    """Build dataclass `cls` from the fields that `values` has.
+
+    Raises
+    ------
+    WrongType
+        A field has another type, is missing without a default, or is not one of the class.
+    """
+    known = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for name in values:
+        if name not in known:
+            raise WrongType(f"there is no field {name!r}")
+    for name, field in known.items():
+        if name not in values and field.default is field.default_factory is dataclasses.MISSING:
+            raise WrongType(f"{name} is missing")
+    hints = hints_of(cls)
+    return cls(**{name: value_of(name, value, hints[name]) for name, value in values.items()})
+
+
+def value_of(name: str, value: Any, hint: Any) -> Any:
+    """`value` if it has the type `hint`: a mapping becomes a dataclass, an array a tuple.
+
+    Raises
+    ------
+    WrongType
+        It has another one.
+    """
+    if hint is Any:
+        return value
+    origin = typing.get_origin(hint) or hint
+    if origin in (types.UnionType, typing.Union):
+        if value is None:
+            return None
+        wanted = [one for one in typing.get_args(hint) if one is not type(None)]
+        for one in wanted[:-1]:
+            try:
+                return value_of(name, value, one)
+            except WrongType:
+                continue
+        return value_of(name, value, wanted[-1])
+    if origin in _SCALARS:
+        accepted, wanted_words, _ = _SCALARS[origin]
+        if not isinstance(value, accepted) or (isinstance(value, bool) and origin is not bool):
+            raise WrongType(f"{name} must be {wanted_words}; got {value!r}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise WrongType(f"{name} must be a finite number; got {value!r}")
+        if isinstance(value, int) and abs(value) > LARGEST:
+            raise WrongType(f"{name} must fit 64 bits; got a number of {value.bit_length()}")
+        return value
+    if isinstance(origin, type) and issubclass(origin, StrEnum):
+        if value not in list(origin):
+            raise WrongType(f"{name} must be one of {', '.join(origin)}; got {value!r}")
+        return origin(value)
+    if origin is collections.abc.Mapping:
+        if not isinstance(value, Mapping):
+            raise WrongType(f"{name} must be a table; got {value!r}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise WrongType(f"{name} must be a list; got {value!r}")
+        inner = (typing.get_args(hint) or (Any,))[0]
+        return tuple(value_of(f"{name}[{at}]", item, inner) for at, item in enumerate(value))
+    if dataclasses.is_dataclass(origin):
+        if not isinstance(value, Mapping):
+            raise WrongType(f"{name} must be a table; got {value!r}")
+        try:
+            return read(typing.cast("type[Any]", origin), value)
+        except WrongType as error:
+            raise WrongType(f"{name}: {error}") from error
+    raise TypeError(f"no rule for {hint!r}")
+
+
+def hints_of(cls: type) -> dict[str, Any]:
+    """The types of its fields, resolved once."""
+    if cls not in _HINTS:
+        _HINTS[cls] = typing.get_type_hints(cls)
+    return _HINTS[cls]
+
+
+_HINTS: dict[type, dict[str, Any]] = {}
+
+
+def json_schema(cls: type, *, is_open: bool = False) -> dict[str, Any]:
+    """JSON Schema (2020-12) of `plain` values of `cls`; with `is_open` further fields may follow."""
+    hints, docs = hints_of(cls), field_docs(cls)
+    properties = {}
+    for field in dataclasses.fields(cls):
+        properties[field.name] = _schema(hints[field.name])
+        if docs.get(field.name):
+            properties[field.name] |= {"description": docs[field.name]}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": is_open,
+    }
+
+
+def type_words(hint: Any) -> str:
+    """A type as documents name it: `integer`, `string or null`, `array of objects`."""
+    schema = _schema(hint)
+    kind = schema.get("type", "any")
+    words = " or ".join(kind) if isinstance(kind, list) else str(kind)
+    inner = schema.get("items", {}).get("type")
+    return f"{words} of {inner}s" if inner else words
+
+
+def _schema(hint: Any) -> dict[str, Any]:
+    origin = typing.get_origin(hint) or hint
+    if hint is Any:
+        return {}
+    if origin in (types.UnionType, typing.Union):
+        parts = [_schema(one) for one in typing.get_args(hint) if one is not type(None)]
+        names = [str(part["type"]) for part in parts]
+        optional = type(None) in typing.get_args(hint)
+        return {**(parts[0] if len(parts) == 1 else {}), "type": [*names, *(["null"] if optional else [])]}
+    if origin in _SCALARS:
+        return {"type": _SCALARS[origin][2]}
+    if isinstance(origin, type) and issubclass(origin, StrEnum):
+        return {"type": "string", "enum": [str(member) for member in origin]}
+    if origin is collections.abc.Mapping:
+        return {"type": "object"}
+    if origin is tuple:
+        return {"type": "array", "items": _schema((typing.get_args(hint) or (Any,))[0])}
+    return json_schema(origin)
+
+
+def field_docs(cls: type) -> dict[str, str]:
+    """Field -> the string under it in the source, those of its bases included."""
+    found: dict[str, str] = {}
+    for one in reversed(cls.__mro__):
+        if not dataclasses.is_dataclass(one):
+            continue
+        (body,) = ast.parse(inspect.cleandoc(inspect.getsource(one))).body
+        assert isinstance(body, ast.ClassDef)
+        for field, text in zip(body.body, body.body[1:], strict=False):
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
+                assert isinstance(text.value, ast.Constant)
+                found[field.target.id] = inspect.cleandoc(str(text.value.value))
+    return found

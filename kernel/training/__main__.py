@@ -1,0 +1,72 @@
+"""The trainer process: scratch or resume, then learn; or, with --check, the trial alone.
+
+python -m kernel.training --config run.json --folder . --seconds-left 43000
+python -m kernel.training --config run.json --check
+"""
+
+# ruff: noqa: E402  isolation and pinning must come before the imports that they govern
+from __future__ import annotations
+
+import os
+
+if os.environ.get("KAGLAUNCH_BUNDLE"):
+    from kernel.isolation import isolate
+
+    isolate(os.environ["KAGLAUNCH_BUNDLE"])
+
+from kernel import pinning
+
+pinning.pin()  # before torch and numpy are imported
+
+import argparse
+import logging
+from pathlib import Path
+
+from kernel import signals
+from kernel.channel import REFUSED, Channel
+from kernel.contract.config import Configuration
+from kernel.contract.endings import Ending
+from kernel.contract.names import CHECKPOINTS
+from kernel.training import trial
+from kernel.training.train import REFUSALS, train
+
+logger = logging.getLogger("kernel.training")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Train as the command line says; 0 for every controlled end."""
+    parser = argparse.ArgumentParser(prog="python -m kernel.training")
+    parser.add_argument("--config", required=True, type=Path)
+    parser.add_argument("--folder", default=Path(), type=Path)
+    parser.add_argument("--seconds-left", default=43_200.0, type=float)
+    parser.add_argument("--check", action="store_true", help="try it for ten timesteps and say how that went")
+    arguments = parser.parse_args(argv)
+    configuration = Configuration.from_json(arguments.config.read_text("utf-8"))
+    if arguments.check:
+        return trial.main(configuration)
+    return _train(configuration, arguments.folder, arguments.seconds_left)
+
+
+def _train(configuration: Configuration, folder: Path, seconds_left: float) -> int:
+    signals.prepare_trainer()
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    channel = Channel.from_environment()
+    (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+    try:
+        trial.before_training(configuration, folder, channel)
+        status, num_timesteps, message = train(configuration, folder, channel, seconds_left)
+    except trial.TrialFailed as failed:
+        logger.error("%s", failed)
+        channel.ended(Ending.unhealthy if failed.unhealthy else REFUSED, 0, str(failed))
+        return 0
+    except REFUSALS as refusal:
+        logger.error("%s", refusal)
+        channel.ended(REFUSED, 0, str(refusal))
+        return 0
+    logger.info("%s (%s)", message, status)
+    channel.ended(status, num_timesteps, message)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
