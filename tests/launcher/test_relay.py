@@ -109,7 +109,7 @@ def _relaying(
         state = until(lambda: (found := backend.state(slug)).status.final and found)
         for line in backend.log_lines(slug) if state.status is Status.COMPLETE else ():
             progress.observe(line)
-        result = str((progress.result or {}).get("status", ""))
+        result = progress.result.status if progress.result else ""
         book.update_session(run.run_id, session.number, status=state.status.value, result=result)
         return state
 
