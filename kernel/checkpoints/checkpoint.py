@@ -46,6 +46,10 @@ def to_bytes(manifest: Manifest, members: Mapping[str, bytes]) -> bytes:
 def write_new(path: Path, data: bytes) -> None:
     """Create `path` with `data`, whole or not at all, and on the disk when this returns.
 
+    No `files.write_aside`: that replaces, and this must not; a file without a name leaves no rest for a kill to
+    litter the folder with that is published; and the folder that was opened is the one written to, whatever its path
+    means by then.
+
     Raises
     ------
     FileExistsError

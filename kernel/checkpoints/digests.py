@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
+from kernel.contract.files import write_aside
 from kernel.contract.names import DIGESTS
 
 LONGEST_LINE = 1 << 16
@@ -75,9 +76,7 @@ def add_published(folder: Path, index: Path) -> None:
         return
     ours = read_digests(folder)
     text = "".join(_line(t, digest) for t, digest in sorted({**entries, **ours}.items()))
-    aside = folder / f".{DIGESTS}.tmp"
-    aside.write_text(text, "utf-8")
-    os.replace(aside, folder / DIGESTS)
+    write_aside(folder / DIGESTS, text.encode())
 
 
 def _line(num_timesteps: int, digest: str) -> str:

@@ -6,15 +6,13 @@ Standard library only.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from kernel.contract.events import Result
+from kernel.contract.files import write_aside
 from kernel.contract.names import RESULT
 
 
 def write_result(result: Result, folder: Path) -> None:
     """Put it into `folder`, whole or not at all."""
-    aside = folder / f".{RESULT}.tmp"
-    aside.write_text(json.dumps(result.fields, sort_keys=True, indent=1) + "\n", "utf-8")
-    os.replace(aside, folder / RESULT)
+    write_aside(folder / RESULT, (json.dumps(result.fields, sort_keys=True, indent=1) + "\n").encode())

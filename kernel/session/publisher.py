@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import random
 import threading
 import time
@@ -20,6 +19,7 @@ from kernel.checkpoints import staging
 from kernel.checkpoints.staging import Staged
 from kernel.contract.config import Configuration
 from kernel.contract.events import Cadence, Event, Published, PublishFailed, WriteFailed, WriteProved
+from kernel.contract.files import write_aside
 from kernel.contract.names import CHECKPOINTS, PUBLISHED, num_timesteps_of, version_note
 from kernel.session.deadline import Deadline
 from kernel.session.upload import Remote, Uploader, UploadFailed
@@ -256,10 +256,8 @@ class Publisher:
         """Tell the trainer and the retention what is published; the trainer waits for nothing that cannot come."""
         given_up = self.fenced or (self._alarmed and not self.proved)
         text = json.dumps({"num_timesteps": self.published, "given_up": given_up})
-        aside = self.working / f".{PUBLISHED}.tmp"
         try:
-            aside.write_text(text, "utf-8")
-            os.replace(aside, self.working / PUBLISHED)
+            write_aside(self.working / PUBLISHED, text.encode())
         except OSError as error:
             logger.warning("%s could not be written: %s", PUBLISHED, error)
 

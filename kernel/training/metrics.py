@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,6 +19,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter, Logger
 
 from kernel.checkpoints import digests
+from kernel.contract.files import write_aside
 
 Row = tuple[int, str]
 """A row's timestep and its line."""
@@ -193,9 +193,7 @@ class MetricsFile:
             rows.update(read_rows(text))
         kept = {t: line for t, line in sorted(rows.items()) if t <= num_timesteps}
         self.newest = max(kept, default=-1)
-        aside = self.path.with_name(f".{self.path.name}.tmp")
-        aside.write_text("".join(kept.values()), "utf-8")
-        os.replace(aside, self.path)
+        write_aside(self.path, "".join(kept.values()).encode())
 
     def append(self, rows: Iterable[Row]) -> None:
         """Add the rows that are newer than what is there."""

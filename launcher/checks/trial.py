@@ -27,8 +27,8 @@ from kernel.contract import events
 from kernel.contract.checks import Check, Verdict, failed, warned
 from kernel.contract.config import Configuration, canonical_json
 from kernel.contract.events import Gate
+from kernel.contract.files import write_aside
 from launcher import paths
-from launcher.files import write_aside
 from launcher.packing.bundle import CONFIGURATION
 
 NAMES = ("checkpointing", "signals", "environment", "speed")

@@ -12,9 +12,9 @@ from typing import Any
 
 import typer
 
+from kernel.contract.files import write_aside
 from launcher import config
 from launcher.errors import ConfigError
-from launcher.files import write_aside
 
 
 def init(*, force: bool) -> None:

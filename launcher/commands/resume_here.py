@@ -13,11 +13,11 @@ from typing import Any
 import typer
 
 from kernel.contract.config import Configuration, SessionConfig
+from kernel.contract.files import write_aside
 from launcher import screen, transfers
 from launcher.commands import resume
 from launcher.config import Settings
 from launcher.errors import BackendUnavailable, CredentialsError, Interrupted, TrainingMissing
-from launcher.files import write_aside
 from launcher.packing import bundle
 from launcher.packing.bundle import Bundle
 from launcher.packing.project import Project

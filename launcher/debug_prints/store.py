@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from kernel.contract import files
 from launcher.debug_prints.rewrite import Outcome, Rewritten, rewrite
 from launcher.debug_prints.scan import Finding, Skipped, Unreadable, read, scan
 from launcher.errors import ConfigError
@@ -279,27 +280,11 @@ def _aside(root: Path, name: str) -> Path:
     return (root / name).parent / f".kaglaunch-{_digest(name.encode())[:16]}.tmp"
 
 
-def _write(path: Path, raw: bytes, mode: int, aside: Path | None = None) -> None:
-    """Aside, synchronised, renamed into place, with the mode and where possible the owner that the file had."""
-    aside = aside or path.with_name(f"{path.name}.tmp")
-    aside.unlink(missing_ok=True)
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(raw)
-            stream.flush()
-            os.fsync(stream.fileno())
+def _write(path: Path, raw: bytes, mode: int, beside: Path | None = None) -> None:
+    """Whole or not at all, with the mode and where possible the owner that the file had."""
+    with files.aside(path, mode=0o600, beside=beside) as stream:
+        stream.write(raw)
         with contextlib.suppress(OSError, AttributeError):
             owner = path.stat()
-            os.chown(aside, owner.st_uid, owner.st_gid)
-        aside.chmod(mode)
-        os.replace(aside, path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-    with contextlib.suppress(OSError):  # not every system synchronises a folder
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            os.chown(stream.name, owner.st_uid, owner.st_gid)
+        os.chmod(stream.name, mode)

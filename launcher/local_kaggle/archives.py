@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from kernel.contract.files import aside
 from launcher.local_kaggle.files import inside
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -105,11 +106,6 @@ def _tar_members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
 
 def pack(folder: Path, target: Path, names: list[str]) -> None:
     """Write `names` below `folder` into the zip `target`, uncompressed, aside and then renamed."""
-    aside = target.with_name(target.name + ".tmp")
-    with aside.open("wb") as out:
-        with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED, allowZip64=True) as bundle:
-            for name in names:
-                bundle.write(folder / name, name)
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(aside, target)
+    with aside(target) as out, zipfile.ZipFile(out, "w", zipfile.ZIP_STORED, allowZip64=True) as bundle:
+        for name in names:
+            bundle.write(folder / name, name)

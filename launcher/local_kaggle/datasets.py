@@ -251,7 +251,7 @@ class Datasets:
             _link(path, aside / name)
         found = [(name, path.stat().st_size, md5_of(path)) for name, path in regular_files(aside)]
         remove_tree(folder / "files")
-        os.rename(aside, folder / "files")
+        os.rename(aside, folder / "files")  # a folder; `incoming`, of which it can be made again, goes last
         with self._store.transaction():
             where = "WHERE dataset_id = ? AND number = ?"
             self._store.execute(f"DELETE FROM dataset_files {where}", dataset_id, number)

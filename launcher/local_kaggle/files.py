@@ -62,17 +62,6 @@ class Layout:
         return self.state_dir / "datasets" / str(dataset_id) / str(number)
 
 
-def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Write aside, fsync, rename, so that a reader sees the whole or nothing."""
-    aside = path.with_name(path.name + ".tmp")
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(aside, path)
-
-
 def is_plain_name(name: str) -> bool:
     """Whether `name` can be one file's or folder's own name and nothing else."""
     return (
@@ -122,7 +111,7 @@ def copy_read_only(source: Path, target: Path) -> None:
     for parent, _, _ in os.walk(aside, topdown=False):
         if parent != str(aside):
             os.chmod(parent, 0o555)
-    os.rename(aside, target)
+    os.rename(aside, target)  # a folder, which takes the place of nothing: no file's way
     os.chmod(target, 0o555)
 
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from kernel.contract.files import write_aside
 from launcher.local_kaggle import archives
 from launcher.local_kaggle.datasets import Datasets, Version
-from launcher.local_kaggle.files import Layout, inside, md5_of, regular_files, write_atomically
+from launcher.local_kaggle.files import Layout, inside, md5_of, regular_files
 from launcher.local_kaggle.states import Clock
 from launcher.local_kaggle.store import Store
 
@@ -108,5 +109,5 @@ def _kept_md5(path: Path) -> str:
     """A bundle's MD5, kept beside it once computed: bundles do not change."""
     kept = path.with_name(f"{path.name}.md5")
     if not kept.exists():
-        write_atomically(kept, md5_of(path).encode())
+        write_aside(kept, md5_of(path).encode(), mode=0o600)
     return kept.read_text()

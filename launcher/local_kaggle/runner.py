@@ -17,9 +17,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import psutil
+
+from kernel.contract.files import write_aside
 
 PR_SET_CHILD_SUBREAPER = 36
 LONGEST_LINE = 1 << 20
@@ -48,7 +50,7 @@ def main(folder: Path) -> None:
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
-    write_json(folder / "started.json", {"runner_pid": os.getpid(), "script_pid": script.pid})
+    write_aside(folder / "started.json", json.dumps({"runner_pid": os.getpid(), "script_pid": script.pid}).encode())
     assert script.stdout is not None
     assert script.stderr is not None
     with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
@@ -60,7 +62,10 @@ def main(folder: Path) -> None:
             for line in CONVERSION:
                 recorder.event("stderr", line)
     elapsed = time.monotonic() - started
-    write_json(folder / "exit.json", {"returncode": returncode, "timed_out": timed_out, "seconds": round(elapsed, 3)})
+    write_aside(
+        folder / "exit.json",
+        json.dumps({"returncode": returncode, "timed_out": timed_out, "seconds": round(elapsed, 3)}).encode(),
+    )
 
 
 class Recorder:
@@ -141,16 +146,6 @@ def _living_descendants(pid: int) -> list[psutil.Process]:
                 if child.status() != psutil.STATUS_ZOMBIE:
                     living.append(child)
     return living
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write aside, fsync, rename: a reader sees the whole or nothing."""
-    aside = path.with_name(path.name + ".tmp")
-    with aside.open("w", encoding="utf-8") as stream:
-        json.dump(value, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(aside, path)
 
 
 def _adopt_orphans() -> None:

@@ -26,9 +26,10 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from kernel.contract.files import write_aside
 from launcher.local_kaggle import accounts_api, admin_api, blobs_api, datasets_api, errors, kernels_api, logs_api
 from launcher.local_kaggle.connections import Dropped, Hanging, Protocol, Spoilt
-from launcher.local_kaggle.files import Layout, md5_header, write_atomically
+from launcher.local_kaggle.files import Layout, md5_header
 from launcher.local_kaggle.installation import Caller, Installation
 from launcher.local_kaggle.store import Store
 
@@ -282,7 +283,7 @@ def serve(layout: Layout, listener: socket.socket) -> None:
     )
     app.state.server = uvicorn.Server(config)
     kaggle.start()
-    write_atomically(layout.endpoint, json.dumps({"pid": os.getpid(), "port": port}).encode())
+    write_aside(layout.endpoint, json.dumps({"pid": os.getpid(), "port": port}).encode(), mode=0o600)
     log.info("serving on %s, pid %d", kaggle.url, os.getpid())
     try:
         app.state.server.run(sockets=[listener])

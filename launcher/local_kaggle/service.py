@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from kernel.contract.files import write_aside
+
 USERNAME = "local"
 CALL_TIMEOUT_S = 60.0
 PING_TIMEOUT_S = 5.0
@@ -140,7 +142,7 @@ class LocalKaggle:
         folder.mkdir(exist_ok=True)
         patch = (Path(__file__).parent / "endpoint_patch.py").read_bytes()
         if not (folder / "sitecustomize.py").exists() or (folder / "sitecustomize.py").read_bytes() != patch:
-            _write(folder / "sitecustomize.py", patch)
+            write_aside(folder / "sitecustomize.py", patch, mode=0o600)
         return {
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
             "HOME": str(home),
@@ -216,7 +218,7 @@ class LocalKaggle:
     def _make_token(self) -> None:
         path = self.state_dir / "token"
         if not path.exists():
-            _write(path, f"KGAT_{secrets.token_hex(24)}".encode())
+            write_aside(path, f"KGAT_{secrets.token_hex(24)}".encode(), mode=0o600)
 
     def _start(self, port: int | None, deadline: float) -> Endpoint:
         self._make_token()
@@ -306,13 +308,3 @@ def _is_alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write aside with mode 0600, fsync, rename."""
-    aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(aside, path)

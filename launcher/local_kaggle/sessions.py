@@ -345,7 +345,7 @@ class Sessions:
         target.parent.mkdir(exist_ok=True)
         if working.exists():
             remove_tree(target)
-            os.rename(working, target)
+            os.rename(working, target)  # a folder, and the very one that the session wrote into
         found = [(name, path.stat(), md5_of(path)) for name, path in regular_files(target)]
         with self._store.transaction():
             self._store.execute("DELETE FROM output_files WHERE session_id = ?", session_id)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 from pathlib import Path
 
+from kernel.contract.files import put_in_place
 from launcher.local_kaggle import errors
 from launcher.local_kaggle.files import Layout, is_plain_name, remove_tree
 from launcher.local_kaggle.states import Clock
@@ -56,9 +56,8 @@ class Uploads:
 
     def complete(self, row: Row) -> None:
         """The partial bytes are the whole file: from now on the token means them."""
-        with self.partial(row).open("ab") as stream:
-            os.fsync(stream.fileno())
-        os.replace(self.partial(row), self.blob(row))
+        self.partial(row).touch()  # of no bytes at all
+        put_in_place(self.partial(row), self.blob(row))
         self._store.execute("UPDATE uploads SET state = ? WHERE token = ? AND state = ?", COMPLETE, row["token"], OPEN)
 
     def by_token(self, owner: str, token: str) -> Row:

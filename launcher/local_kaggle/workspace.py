@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kernel.contract.files import write_aside
 from launcher import paths
 from launcher.local_kaggle import endpoint_patch
-from launcher.local_kaggle.files import copy_read_only, write_atomically
+from launcher.local_kaggle.files import copy_read_only
 
 NOWHERE = "http://127.0.0.1:1"
 """Where a session without internet finds Kaggle: a port that refuses."""
@@ -71,7 +72,7 @@ def prepare(
         (root / folder).mkdir(parents=True)
     script = root / "kaggle" / "src" / "script.py"
     script.write_text(source, encoding="utf-8")
-    write_atomically(root / "etc" / "secrets" / "kaggle" / "api-v1-token", tokens.api.encode(), mode=0o600)
+    write_aside(root / "etc" / "secrets" / "kaggle" / "api-v1-token", tokens.api.encode(), mode=0o600)
     patch = Path(endpoint_patch.__file__).read_text(encoding="utf-8")
     (root / "site" / "sitecustomize.py").write_text(patch, encoding="utf-8")
     for item in inputs:
@@ -124,4 +125,4 @@ def _environment(
 
 
 def write_spec(folder: Path, spec: dict[str, Any]) -> None:
-    write_atomically(folder / "spec.json", json.dumps(spec).encode(), mode=0o600)
+    write_aside(folder / "spec.json", json.dumps(spec).encode(), mode=0o600)

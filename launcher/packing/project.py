@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from kernel.contract.files import write_aside
 from launcher.config import FILE, RunSettings
 from launcher.errors import BundleError, ConfigError
-from launcher.files import write_aside
 from launcher.packing import secrets
 
 if TYPE_CHECKING:

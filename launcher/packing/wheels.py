@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from kernel.contract.files import put_in_place
 from launcher.errors import BundleError
 
 
@@ -56,7 +56,7 @@ def fetch(wheel: Wheel, cache: Path) -> Path:
                 f"The bundle needs the wheel {wheel.filename}, and pip did not fetch it: {last}\n"
                 f"Put that file (sha256 {wheel.sha256}) into {path.parent} by hand, or try again with a network."
             )
-        os.replace(fetched, path)
+        put_in_place(fetched, path)
     return path
 
 

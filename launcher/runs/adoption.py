@@ -17,8 +17,8 @@ from typing import Any
 
 from kernel.contract import events, names
 from kernel.contract.config import ConfigurationError, RunConfig, SessionConfig, from_mapping
+from kernel.contract.files import write_aside
 from launcher.errors import BackendError, BackendUnavailable, UnknownRun
-from launcher.files import write_aside
 from launcher.packing import bundle
 from launcher.packing.bundle import Bundle, Unreadable
 from launcher.packing.project import Project

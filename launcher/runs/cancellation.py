@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from kernel.contract.files import put_in_place
 from launcher.errors import BackendError, BackendUnavailable, NotFound
 from launcher.runs.follower import Ended, Follower
 from launcher.runs.ledger import Run, Session
@@ -110,7 +111,7 @@ def save_log(
     finally:
         follower.stop()
     if not path.exists() or part.stat().st_size > path.stat().st_size:
-        part.replace(path)
+        put_in_place(part, path)
     else:
         part.unlink()
     return (path if path.stat().st_size else None), progress.session_id

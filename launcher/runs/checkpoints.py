@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kernel.contract import segments
+from kernel.contract import files, segments
 from kernel.contract.manifest import CheckpointInvalid, Manifest, checkpoints_in, verify
 from kernel.contract.names import METRICS, checkpoint_name, num_timesteps_of
 from launcher.errors import BackendError, BackendUnavailable
@@ -193,7 +193,7 @@ def _bring(run: Run, candidate: Candidate, shown: Transfers) -> Fetched:
             if _bring_segment(candidate, entry, run.checkpoints / segments.FOLDER, shown):
                 verdict = "verified"
         if aside is not None:
-            os.replace(aside, final)
+            files.put_in_place(aside, final)
             aside = None
     except CheckpointInvalid as error:
         shown.note(f"{final.name} of {candidate.origin} is not usable: {error}")
@@ -229,7 +229,7 @@ def _bring_checkpoint(run: Run, candidate: Candidate, final: Path, shown: Transf
             _assemble(candidate, incoming, on_bytes)
 
     def check() -> Manifest:
-        os.replace(incoming, aside)
+        files.put_in_place(incoming, aside)
         try:
             manifest = verify(aside, run_id=run.run_id, config_digest=run.config.digest)
             if manifest.num_timesteps != candidate.num_timesteps:
@@ -262,7 +262,7 @@ def _bring_segment(candidate: Candidate, entry: Mapping[str, Any], folder: Path,
     _checked(
         incoming, lambda on_bytes: candidate.download(file, incoming, on_bytes), check, name, candidate.origin, shown
     )
-    os.replace(incoming, final)
+    files.put_in_place(incoming, final)
     return True
 
 
@@ -280,7 +280,7 @@ def _bring_metrics(run: Run, candidate: Candidate, shown: Transfers) -> None:
     try:
         candidate.download(file, incoming, lambda done, total: None)
         if incoming.stat().st_size > here:
-            os.replace(incoming, final)
+            files.put_in_place(incoming, final)
     except (BackendError, OSError) as error:
         shown.note(f"{METRICS} of {candidate.origin} could not be fetched: {error}")
     finally:

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kernel.contract.config import Configuration, RunConfig
+from kernel.contract.files import write_aside
 from launcher.checks import quota
 from launcher.config import Settings
 from launcher.errors import Refused, SubmissionUnknown, TrainingMissing
-from launcher.files import write_aside
 from launcher.packing import bundle
 from launcher.packing.bundle import Bundle
 from launcher.packing.project import Project

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from kernel.contract import events
+from kernel.contract.files import put_in_place
 from launcher.config import WatchSettings
 from launcher.errors import AlertStop, BackendError, KernelFailed, NotFound, SessionCut
 from launcher.runs.alerts import Alert, Alerts, Level
@@ -191,7 +192,7 @@ class Watch:
         path = self.run.log(self.session.number)
         part = path.with_name(path.name + ".part")
         if not path.exists() or part.stat().st_size >= path.stat().st_size:
-            part.replace(path)
+            put_in_place(part, path)
         else:
             part.unlink()
 

@@ -22,6 +22,7 @@ import requests
 import tenacity
 from requests.adapters import HTTPAdapter
 
+from kernel.contract import files
 from launcher.errors import (
     BackendError,
     BackendUnavailable,
@@ -357,7 +358,7 @@ class KaggleBackend:
         part = to.with_name(to.name + ".part")
 
         self._retry(lambda: storage.go_on(address, part, to.name, on_bytes, trust_env=not self._local))
-        os.replace(part, to)
+        files.put_in_place(part, to)
 
     def _retry(self, call: Callable[[], T], *, only_rate_limits: bool = False) -> T:
         """`call`, its errors translated, repeated while the target asks for patience."""

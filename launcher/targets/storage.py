@@ -8,6 +8,7 @@ from pathlib import Path
 
 import requests
 
+from kernel.contract import files
 from launcher.errors import BackendUnavailable
 from launcher.transfers import OnBytes
 
@@ -61,10 +62,6 @@ def unwrap(path: Path) -> None:
     """Large single files come as a zip of one member; put that member in its place."""
     with zipfile.ZipFile(path) as archive:
         (member,) = archive.infolist()
-        aside = path.with_name(path.name + ".unzipped")
-        with archive.open(member) as source, aside.open("wb") as file:
+        with archive.open(member) as source, files.aside(path) as file:
             while chunk := source.read(1 << 20):
                 file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-    os.replace(aside, path)

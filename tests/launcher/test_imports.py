@@ -44,6 +44,8 @@ def test_help_imports_nothing_heavy() -> None:
     [
         "kernel.contract.config",
         "kernel.contract.events",
+        "kernel.contract.files",
+        "kernel.contract.result",
         "kernel.contract.manifest",
         "kernel.contract.segments",
         "launcher.local_kaggle.service",
