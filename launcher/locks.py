@@ -4,50 +4,52 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
+from filelock import FileLock, Timeout
+
+from kernel.contract.files import write_aside
 from launcher.errors import LauncherError
 
 LOOK_S = 1.0
 """Whoever only looks holds a lock for an instant; whoever works holds it for longer than this."""
-
-
-def try_lock(file: IO[str], *, shared: bool = False) -> bool:
-    """Lock an open file if nobody else holds it; a shared lock only looks."""
-    try:
-        import fcntl
-    except ImportError:
-        raise LauncherError("Sessions on this machine and relays need Linux or macOS.") from None
-    try:
-        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+GLANCE_S = 0.1
+"""How long a look waits for another look to be over."""
+POLL_S = 0.01
 
 
 @contextlib.contextmanager
 def hold(path: Path, refusal: LauncherError) -> Iterator[None]:
-    """Hold the lock at `path`, our process id in it; raises `refusal` when another process does."""
+    """Hold the lock at `path`, our process id beside it; raises `refusal` when another process does."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="utf-8") as file:
-        until = time.monotonic() + LOOK_S
-        while not try_lock(file):
-            if time.monotonic() > until:
-                raise refusal
-            time.sleep(0.02)
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=LOOK_S, poll_interval=POLL_S)
+    except Timeout:
+        raise refusal from None
+    try:
+        write_aside(_process(path), str(os.getpid()).encode())
         yield
+    finally:
+        lock.release()
 
 
 def holder(path: Path) -> int | None:
-    """The process that holds the lock at `path`, or None."""
-    try:
-        with path.open("r", encoding="utf-8") as file:
-            return None if try_lock(file, shared=True) else int(file.read() or 0)
-    except (FileNotFoundError, ValueError):
+    """The process that holds the lock at `path`, or None; 0 where it has not said who it is."""
+    if not path.exists():
         return None
+    try:
+        with FileLock(path).acquire(timeout=GLANCE_S, poll_interval=POLL_S):
+            return None
+    except Timeout:
+        pass
+    try:
+        return int(_process(path).read_text("utf-8"))
+    except (OSError, ValueError):
+        return 0
+
+
+def _process(path: Path) -> Path:
+    """Where the process id is: Windows lets nobody else read a locked file."""
+    return path.with_suffix(".pid")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import shutil
@@ -19,9 +18,8 @@ from pathlib import Path
 
 import requests
 
-from launcher import paths
-from launcher.errors import CredentialsError, LauncherError
-from launcher.runs.submission import TRAINING_PACKAGES
+from launcher import paths, system, training_extra
+from launcher.errors import CredentialsError, LauncherError, TrainingMissing
 from launcher.targets import target
 from launcher.targets.target import KAGGLE_URL, Target, TargetName
 
@@ -54,6 +52,7 @@ class Check:
 def examine(forced: TargetName | None) -> Iterator[Check]:
     """All checks, each as soon as it is done."""
     yield _python()
+    yield system_fit(platform.system(), has_posix=system.has_posix(), trains_here=forced is TargetName.local)
     yield from _packages()
     yield _training(forced)
     yield _state_folder()
@@ -65,6 +64,8 @@ def examine(forced: TargetName | None) -> Iterator[Check]:
         said, _, ways = str(error).partition("\n")
         yield Check("credentials", Verdict.FAIL, said, ways)
         return
+    except TrainingMissing:
+        return  # the system's line has said so
     yield from _target(chosen)
 
 
@@ -73,6 +74,27 @@ def _python() -> Check:
     if (3, 11) <= sys.version_info < (3, 14):
         return Check("python", Verdict.PASS, found)
     return Check("python", Verdict.FAIL, found, "Use Python 3.11, 3.12 or 3.13.")
+
+
+def system_fit(name: str, *, has_posix: bool, trains_here: bool) -> Check:
+    """What the system `name` (Linux, Darwin, Windows) can do, and how that is known."""
+    if name == "Linux" and has_posix:
+        return Check("system", Verdict.PASS, "Linux: launching, and sessions on this machine")
+    if has_posix:
+        return Check(
+            "system",
+            Verdict.WARN,
+            f"{'macOS' if name == 'Darwin' else name}: launching, and sessions on this machine, but tests ran on Linux "
+            "only: of what it alone has, its files without a name were taken away there, and nothing else",
+            "`kaglaunch demo` tries everything without an account.",
+        )
+    return Check(
+        "system",
+        Verdict.FAIL if trains_here else Verdict.WARN,
+        f"{name}: launching, watching and fetching on kaggle.com; tested on Linux with POSIX taken away, not more",
+        f"The embedded Kaggle, `resume --here` and the trial before a push need POSIX ({system.WHY}): "
+        "use Linux or macOS for them, or WSL on Windows.",
+    )
 
 
 def _packages() -> Iterator[Check]:
@@ -89,7 +111,7 @@ def _packages() -> Iterator[Check]:
 
 
 def _training(forced: TargetName | None) -> Check:
-    missing = [name for name in TRAINING_PACKAGES if not _installed(name)]
+    missing = training_extra.missing()
     if not missing:
         return Check("training extra", Verdict.PASS, "installed: the embedded Kaggle and `resume --here` can train")
     verdict = Verdict.FAIL if forced is TargetName.local else Verdict.WARN
@@ -97,7 +119,7 @@ def _training(forced: TargetName | None) -> Check:
         "training extra",
         verdict,
         f"not installed: {', '.join(missing)} missing; kaggle.com does not need it",
-        'To train on this machine: pip install "kaglaunch[train]"',
+        f"To train on this machine, install it {training_extra.how()}.",
     )
 
 
@@ -106,7 +128,7 @@ def _state_folder() -> Check:
     probe = folder / f".doctor-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.write_text("x")
+        probe.write_bytes(b"x")
         probe.unlink()
     except OSError as error:
         return Check(
@@ -206,7 +228,3 @@ def _numbers(version: str) -> tuple[int, ...]:
             break
         digits.append(int(head))
     return tuple(digits)
-
-
-def _installed(module: str) -> bool:
-    return importlib.util.find_spec(module) is not None

@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
-import importlib.util
 import json
 import os
 import platform
@@ -28,11 +27,10 @@ from kernel.contract.checks import Check, Verdict, failed, warned
 from kernel.contract.config import Configuration, canonical_json
 from kernel.contract.events import Gate
 from kernel.contract.files import write_aside
-from launcher import paths
+from launcher import paths, system, training_extra
 from launcher.packing.bundle import CONFIGURATION
 
 NAMES = ("checkpointing", "signals", "environment", "speed")
-PACKAGES = ("torch", "stable_baselines3", "gymnasium", "numba")
 TIMEOUT_S = 300.0
 _REMEMBERED = 50
 
@@ -50,10 +48,12 @@ def run(
     configuration: Configuration, code_digest: str, folder: Path, *, note: Callable[[str], None], again: bool = False
 ) -> Trial:
     """Try `configuration` with the bundle that is unpacked in `folder`; `again` forgets what is remembered."""
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
+    if not system.has_posix():
+        evidence = f"{', '.join(NAMES)} cannot be tried on {platform.system()}: a trial needs POSIX ({system.WHY})."
+        return Trial([warned(NAMES[0], evidence, "The session tries them before it trains.")])
+    if missing := training_extra.missing(training_extra.TRAINING):
         evidence = f"It cannot be tried here: {', '.join(missing)} is not installed."
-        fix = 'The session tries it before it trains. `pip install "kaglaunch[train]"` tries it here.'
+        fix = f"The session tries it before it trains. To try it here, install the extra {training_extra.how()}."
         return Trial([warned(name, evidence, fix) for name in NAMES])
     remembered = paths.cache_dir() / "trials" / f"{_key(configuration, code_digest)}.json"
     if not again and (event := _recall(remembered)) is not None:
@@ -125,7 +125,7 @@ def _trial(event: dict[str, Any]) -> Trial:
 def _key(configuration: Configuration, code_digest: str) -> str:
     recipe = {**dataclasses.asdict(configuration.run), "run_id": "", "total_timesteps": 0}
     depends = [code_digest, recipe, configuration.session.device, sys.version, sys.executable, platform.node()]
-    depends += [importlib.metadata.version(name) for name in ("torch", "numpy", "gymnasium", "numba")]
+    depends += [importlib.metadata.version(name) for name in training_extra.TRAINING]
     return hashlib.sha256(canonical_json(depends).encode()).hexdigest()
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import typer
 
+from launcher import system
 from launcher.errors import LauncherError
 
 KILL_AT = 50
@@ -28,7 +29,10 @@ def demo() -> None:
     ------
     DemoFailed
         A step ended in another exit code than the promise says.
+    TrainingMissing
+        This system has no embedded Kaggle.
     """
+    system.require_posix("`kaglaunch demo` runs an embedded Kaggle, which", "On kaggle.com: `push --target kaggle`.")
     with tempfile.TemporaryDirectory(prefix="kaglaunch-demo-") as folder:
         environ = _environment(Path(folder))
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -13,10 +12,9 @@ from typing import Any
 import typer
 
 from kernel.contract.manifest import checkpoints_in
-from launcher.errors import NotCompared, NotFound, TrainingMissing
+from launcher import training_extra
+from launcher.errors import NotCompared, NotFound
 from launcher.runs.ledger import Ledger
-
-PACKAGES = ("stable_baselines3", "torch", "numba")
 
 
 def evaluate(controllers: Sequence[str], agents: Sequence[str], options: Sequence[str]) -> None:
@@ -58,12 +56,7 @@ def command(controllers: Sequence[str], agents: Sequence[str], options: Sequence
     NotFound
         An agent that is neither a file nor a run with a checkpoint on this machine.
     """
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise TrainingMissing(
-            f"`evaluate` simulates on this machine, and {', '.join(missing)} cannot be imported here.\n"
-            'Install the training extra with `pip install "kaglaunch[train]"`.'
-        )
+    training_extra.require("`evaluate` simulates on this machine", packages=training_extra.COMPARING)
     chosen = [argument for agent in agents for argument in ("--checkpoint", str(_checkpoint(agent)))]
     return [sys.executable, "-m", "kernel.training.compare", *controllers, *chosen, *options]
 

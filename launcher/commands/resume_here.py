@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import shutil
 import signal
 from collections.abc import Mapping
@@ -14,10 +13,10 @@ import typer
 
 from kernel.contract.config import Configuration, SessionConfig
 from kernel.contract.files import write_aside
-from launcher import screen, transfers
+from launcher import screen, system, training_extra, transfers
 from launcher.commands import resume
 from launcher.config import Settings
-from launcher.errors import BackendUnavailable, CredentialsError, Interrupted, TrainingMissing
+from launcher.errors import BackendUnavailable, CredentialsError, Interrupted
 from launcher.packing import bundle
 from launcher.packing.bundle import Bundle
 from launcher.packing.project import Project
@@ -29,8 +28,6 @@ from launcher.targets import target
 from launcher.targets.here import HereBackend, environment
 from launcher.targets.target import Target
 
-PACKAGES = ("torch", "gymnasium", "numba", "numpy")
-"""What training needs besides what travels in the bundle."""
 NO_LIMIT_S = 10 * 365 * 86_400.0
 KEEP_ALL = 1_000_000_000
 
@@ -70,13 +67,11 @@ def resume_here(run_id: str | None, *, flags: Mapping[str, Any], watch_it: bool)
 
 def require_training_here(run: Run) -> None:
     """Raise TrainingMissing when this machine cannot train."""
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise TrainingMissing(
-            f"`--here` trains on this machine, and {', '.join(missing)} cannot be imported here.\n"
-            'Install the training extra with `pip install "kaglaunch[train]"`, or go on without it on the target: '
-            f"`kaglaunch resume {run.run_id} --device cpu` costs no GPU quota."
-        )
+    elsewhere = f"`kaglaunch resume {run.run_id} --device cpu` costs no GPU quota"
+    system.require_posix("`--here` trains on this machine, which", f"Go on with the target: {elsewhere}.")
+    training_extra.require(
+        "`--here` trains on this machine", f"go on without it on the target: {elsewhere}", training_extra.TRAINING
+    )
 
 
 def _where_it_stands(run: Run, book: Ledger) -> tuple[Target | None, Session, Start]:

@@ -110,4 +110,4 @@ def _kept_md5(path: Path) -> str:
     kept = path.with_name(f"{path.name}.md5")
     if not kept.exists():
         write_aside(kept, md5_of(path).encode(), mode=0o600)
-    return kept.read_text()
+    return kept.read_text("utf-8")

@@ -56,7 +56,9 @@ class Processes:
         while not (folder / "started.json").exists():
             if child.poll() is not None or time.monotonic() > deadline:
                 self.kill(session_id, child.pid, born, folder)
-                raise OSError((folder / "runner.err").read_text(errors="replace")[-500:] or "the runner did not start")
+                raise OSError(
+                    (folder / "runner.err").read_text("utf-8", errors="replace")[-500:] or "the runner did not start"
+                )
             time.sleep(0.005)
         return child.pid, born
 
@@ -111,7 +113,7 @@ def read_exit(folder: Path) -> Exit | None:
     """How the script in `folder` ended; None while it runs, or if nothing could record it."""
     path = folder / "exit.json"
     try:
-        record: dict[str, Any] = json.loads(path.read_text())
+        record: dict[str, Any] = json.loads(path.read_text("utf-8"))
         return Exit(int(record["returncode"]), bool(record["timed_out"]), path.stat().st_mtime)
     except FileNotFoundError:
         return None
@@ -119,6 +121,6 @@ def read_exit(folder: Path) -> Exit | None:
 
 def _script_pid(folder: Path) -> int | None:
     try:
-        return int(json.loads((folder / "started.json").read_text())["script_pid"])
+        return int(json.loads((folder / "started.json").read_text("utf-8"))["script_pid"])
     except FileNotFoundError:
         return None

@@ -37,7 +37,7 @@ CONVERSION = (
 
 
 def main(folder: Path) -> None:
-    spec = json.loads((folder / "spec.json").read_text())
+    spec = json.loads((folder / "spec.json").read_text("utf-8"))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     _adopt_orphans()
     started = time.monotonic()

@@ -251,7 +251,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     layout = Layout(options.state_dir.resolve())
     _log_to(layout.log)
-    with layout.server_lock.open("a") as lock:
+    with layout.server_lock.open("ab") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -268,7 +268,7 @@ def main(arguments: list[str] | None = None) -> int:
 def serve(layout: Layout, listener: socket.socket) -> None:
     """Serve until asked to stop. Sessions outlive this process unless the stop came through `/local/stop`."""
     port = listener.getsockname()[1]
-    kaggle = Installation(layout.state_dir, layout.token.read_text().strip(), f"http://127.0.0.1:{port}")
+    kaggle = Installation(layout.state_dir, layout.token.read_text("utf-8").strip(), f"http://127.0.0.1:{port}")
     kaggle.store.set_meta("port", str(port))
     app = make_app(kaggle)
     config = uvicorn.Config(

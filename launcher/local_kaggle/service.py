@@ -59,8 +59,8 @@ class LocalKaggle:
     def find(self) -> Endpoint | None:
         """The running server, if there is one and it proves that it holds our token."""
         try:
-            port = int(json.loads((self.state_dir / "server.json").read_text())["port"])
-            token = (self.state_dir / "token").read_text().strip()
+            port = int(json.loads((self.state_dir / "server.json").read_text("utf-8"))["port"])
+            token = (self.state_dir / "token").read_text("utf-8").strip()
         except (OSError, ValueError, KeyError, TypeError):
             return None
         url = f"http://127.0.0.1:{port}"
@@ -201,7 +201,7 @@ class LocalKaggle:
                 f"The embedded Kaggle keeps its state in {self.state_dir}, which cannot be made: {error}.\n"
                 "Set XDG_STATE_HOME to a folder that can."
             ) from error
-        with (self.state_dir / "start.lock").open("a") as lock:
+        with (self.state_dir / "start.lock").open("ab") as lock:
             while True:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -250,7 +250,7 @@ class LocalKaggle:
                 f"Another embedded Kaggle holds the state folder {self.state_dir} but does not answer.\n"
                 f"Its log is {self.state_dir / 'server.log'}; end that process, then `kaglaunch local start`."
             )
-        tail = (self.state_dir / "server.err").read_text(errors="replace").strip()[-2000:]
+        tail = (self.state_dir / "server.err").read_text("utf-8", errors="replace").strip()[-2000:]
         return f"The embedded Kaggle ended with status {status} while starting.\n{tail}"
 
     def _has_survivors(self) -> bool:
@@ -258,7 +258,7 @@ class LocalKaggle:
         for started in self.state_dir.glob("sessions/*/started.json"):
             if not (started.parent / "exit.json").exists():
                 with contextlib.suppress(ValueError, KeyError, OSError):
-                    if _is_alive(int(json.loads(started.read_text())["runner_pid"])):
+                    if _is_alive(int(json.loads(started.read_text("utf-8"))["runner_pid"])):
                         return True
         return False
 

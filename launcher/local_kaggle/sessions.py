@@ -156,8 +156,8 @@ class Sessions:
                     mark.parent.mkdir(parents=True, exist_ok=True)
                     (base / mount).parent.mkdir(parents=True, exist_ok=True)
                     copy_read_only(found.files, base / mount)
-                    mark.write_text(str(found.number))
-                if mark.exists() and mark.read_text() == str(found.number):
+                    mark.write_text(str(found.number), "utf-8")
+                if mark.exists() and mark.read_text("utf-8") == str(found.number):
                     return mount, found.number
         return None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 from collections.abc import Mapping
@@ -11,9 +10,10 @@ from typing import Any
 
 from kernel.contract.config import Configuration, RunConfig
 from kernel.contract.files import write_aside
+from launcher import training_extra
 from launcher.checks import quota
 from launcher.config import Settings
-from launcher.errors import Refused, SubmissionUnknown, TrainingMissing
+from launcher.errors import Refused, SubmissionUnknown
 from launcher.packing import bundle
 from launcher.packing.bundle import Bundle
 from launcher.packing.project import Project
@@ -22,8 +22,6 @@ from launcher.targets.base import Backend, Kernel
 from launcher.targets.target import Target, TargetName
 
 logger = logging.getLogger(__name__)
-
-TRAINING_PACKAGES = ("torch", "stable_baselines3", "gymnasium", "numba", "kagglehub")
 
 
 @dataclass(frozen=True)
@@ -49,13 +47,9 @@ def require_training(target: Target) -> None:
     """Raise TrainingMissing when sessions of `target` run on this machine and it cannot train."""
     if target.name is not TargetName.local:
         return
-    missing = [name for name in TRAINING_PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise TrainingMissing(
-            f"The embedded Kaggle trains on this machine, and {', '.join(missing)} cannot be imported here.\n"
-            'Install the training extra with `pip install "kaglaunch[train]"`, or give Kaggle credentials and use '
-            "`--target kaggle`."
-        )
+    training_extra.require(
+        "The embedded Kaggle trains on this machine", "give Kaggle credentials and use `--target kaggle`"
+    )
 
 
 def prepare(

@@ -109,7 +109,7 @@ class Watch:
                 case Cut():
                     self.screen.note(f"{happening.reason} Trying again in {happening.wait_s:.0f} s.")
                 case Ended():
-                    log.flush()
+                    log.close()  # Windows gives no other name to an open file
                     self._keep_log()
                     if self._stopped_by is not None and isinstance(happening.error, NotFound):
                         # It was ended by deleting its kernel.

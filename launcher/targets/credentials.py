@@ -13,11 +13,11 @@ from pathlib import Path
 
 from launcher.errors import CredentialsError
 
-WAYS = """Three ways to give credentials:
+WAYS_ONLINE = """Three ways to give credentials:
   1. create a token on kaggle.com (Settings, API tokens) and save it as ~/.kaggle/access_token
   2. export KAGGLE_API_TOKEN=<that token>
-  3. keep a legacy ~/.kaggle/kaggle.json, or export KAGGLE_USERNAME and KAGGLE_KEY
-Or try everything without an account: `kaglaunch push --quick --target local`."""
+  3. keep a legacy ~/.kaggle/kaggle.json, or export KAGGLE_USERNAME and KAGGLE_KEY"""
+WAYS = f"{WAYS_ONLINE}\nOr try everything without an account: `kaglaunch push --quick --target local`."
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ from typing import IO, Any
 from kernel.contract import events
 from launcher import paths
 from launcher.errors import BackendError, NotFound
-from launcher.locks import try_lock
 from launcher.runs.ledger import Run
 from launcher.targets.base import LogLine, SessionState, Status
 
@@ -52,7 +51,7 @@ class HereBackend:
         self._run.folder.mkdir(parents=True, exist_ok=True)
         with self._run.here_lock.open("a+", encoding="utf-8") as lock:
             until = time.monotonic() + LOCK_WAIT_S
-            while not try_lock(lock):
+            while not _try_lock(lock):
                 # Whoever only looks holds it for an instant; a session holds it to its end.
                 if time.monotonic() > until:
                     raise HereBusy(
@@ -164,7 +163,7 @@ class HereBackend:
         """Who holds the lock: session and process, {} while it is being started, None when nobody does."""
         try:
             with self._run.here_lock.open("r", encoding="utf-8") as lock:
-                return None if try_lock(lock, shared=True) else dict(json.loads(lock.read() or "{}"))
+                return None if _try_lock(lock, shared=True) else dict(json.loads(lock.read() or "{}"))
         except FileNotFoundError:
             return None
         except ValueError:
@@ -179,6 +178,21 @@ class HereBackend:
 
     def _number(self, slug: str) -> int:
         return int(slug.rpartition("-s")[2])
+
+
+def _try_lock(file: IO[str], *, shared: bool = False) -> bool:
+    """Lock an open file if nobody else holds it; a shared lock only looks.
+
+    Of `fcntl` itself: the session inherits the lock with the open file and holds it when this process is gone, which
+    no library of locks does.
+    """
+    import fcntl
+
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def environment(temporary: Path) -> dict[str, str]:

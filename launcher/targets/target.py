@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launcher import paths
+from launcher import paths, system
 from launcher.errors import BackendUnavailable, CredentialsError
 from launcher.targets import credentials
 from launcher.targets.credentials import Credentials
@@ -84,9 +84,14 @@ def choose(forced: TargetName | None) -> Target:
     Raises
     ------
     CredentialsError
-        `kaggle` is forced and no credentials are found.
+        `kaggle` is forced and no credentials are found, or none are on a system that has no embedded Kaggle.
+    TrainingMissing
+        `local` is forced on such a system.
     """
     if forced is TargetName.local:
+        system.require_posix(
+            "The embedded Kaggle (`--target local`)", f"Use kaggle.com: `--target kaggle`. {credentials.WAYS_ONLINE}"
+        )
         return Target(TargetName.local, "as asked by --target")
     found = credentials.find()
     if found is not None:
@@ -94,6 +99,11 @@ def choose(forced: TargetName | None) -> Target:
         return Target(TargetName.kaggle, reason, found)
     if forced is TargetName.kaggle:
         raise CredentialsError(f"The target kaggle needs credentials, and none were found.\n{credentials.WAYS}")
+    if not system.has_posix():
+        raise CredentialsError(
+            "No Kaggle credentials were found, and the embedded Kaggle needs Linux or macOS.\n"
+            f"{credentials.WAYS_ONLINE}"
+        )
     return Target(TargetName.local, "no Kaggle credentials found")
 
 

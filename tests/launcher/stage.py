@@ -70,10 +70,10 @@ class Stage:
         assert isinstance(backend, KaggleBackend)
         return backend
 
-    def new_run(self) -> Run:
+    def new_run(self, target: str = "local") -> Run:
         self._runs += 1
         run_id = f"staged-run{self._runs}"
-        return new_run(run_id, "local", "local", RunConfig(run_id, 100, 10), self.folder)
+        return new_run(run_id, target, "local", RunConfig(run_id, 100, 10), self.folder)
 
     def start(self, run: Run, script: str, *, number: int = 1, **kernel: object) -> str:
         """Push `script` as session `number`, by the very steps of `kaglaunch push`; the address of its page."""
@@ -83,9 +83,9 @@ class Stage:
         prepared = Prepared(config, Bundle(source, {}), Kernel(**values))  # type: ignore[arg-type]
         return submission.start(run, prepared, Settings(), self.backend(), self.book, after=number - 1)
 
-    def begins(self, script: str, **kernel: object) -> Run:
-        """A new run whose first session plays `script`."""
-        run = self.new_run()
+    def begins(self, script: str, target: str = "local", **kernel: object) -> Run:
+        """A new run whose first session plays `script`; of the target kaggle it is this very server that is meant."""
+        run = self.new_run(target)
         self.start(run, script, **kernel)
         return run
 
@@ -120,6 +120,7 @@ def staged(folder: Path) -> Iterator[Stage]:
             if name.startswith(("KAGGLE_", "KAGLAUNCH_")):
                 patch.delenv(name)
         (folder / "home").mkdir()
+        patch.setenv("REAL_HOME", os.environ["HOME"])
         patch.setenv("HOME", str(folder / "home"))
         patch.setenv("XDG_STATE_HOME", str(folder / "state"))
         patch.chdir(folder)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kernel.contract.config import RunConfig
+from launcher import training_extra
 from launcher.cli import main
 from launcher.runs.ledger import Ledger, new_run
 
@@ -67,7 +68,7 @@ def test_the_embedded_target_without_the_training_extra_says_how_to_install_it(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "torch" else real(name, *rest))
     said = _fails(capsys, 1, "push", "--quick")
     assert "torch cannot be imported here" in said
-    assert "kaglaunch[train]" in said
+    assert training_extra.how() in said
     assert not (home / "state").exists()
 
 
@@ -80,7 +81,7 @@ def test_a_resume_here_without_the_training_extra_says_how_to_install_it_and_how
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "torch" else real(name, *rest))
     said = _fails(capsys, 1, "resume", "--here")
     assert "torch cannot be imported here" in said
-    assert "kaglaunch[train]" in said
+    assert training_extra.how() in said
     assert "kaglaunch resume quick-abcdef --device cpu" in said
 
 

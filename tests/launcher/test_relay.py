@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from launcher import locks
 from launcher.cli import main
 from launcher.config import Settings
 from launcher.errors import AlertStop, SessionCut
@@ -299,7 +300,7 @@ def test_a_relay_that_is_killed_at_any_instant_goes_on_and_pushes_nothing_twice(
         killed_when(lambda began=began, seconds=seconds: time.monotonic() - began > seconds)
 
     first = _start_relay(home)
-    while not (home / "runs" / RUN_ID / "relay.lock").read_text().startswith(str(first.pid)):
+    while locks.holder(home / "runs" / RUN_ID / "relay.lock") != first.pid:
         assert first.poll() is None
         time.sleep(0.01)
     assert main(["relay"]) == 3
