@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from kernel.contract import typed
+from kernel.contract.frozen import frozen
 from kernel.contract.names import RUN_ID, TRAFFIC
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -38,7 +39,7 @@ class ConfigurationError(ValueError):
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One training, from timestep 0 to `total_timesteps`, however many sessions it takes."""
+    """One training, from timestep 0 to `total_timesteps`, however many sessions it takes; frozen all the way down."""
 
     run_id: str
     """Names the run everywhere: lower-case letters, digits and '-', 5 to 40 characters, starting with a letter."""
@@ -68,6 +69,8 @@ class RunConfig:
     """Seed of policy, sampling and environments."""
 
     def __post_init__(self) -> None:
+        for name in ("hyperparameters", "env_kwargs"):
+            object.__setattr__(self, name, frozen(getattr(self, name)))
         if not RUN_ID.fullmatch(self.run_id):
             raise ConfigurationError(
                 f"run_id must be 5 to 40 lower-case letters, digits or '-', a letter first; got {self.run_id!r}."

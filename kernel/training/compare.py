@@ -6,6 +6,7 @@ python -m kernel.training.compare --scenario crossing --demand peak actuated --c
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import sys
@@ -60,7 +61,7 @@ def _compare(arguments: argparse.Namespace) -> None:
     for path, found in trained:
         if not is_batched(found.run):
             raise CheckpointInvalid(f"{path.name} was trained on {found.run.env}, not on the traffic environment")
-    known = trained[0][1].run.env_kwargs if trained else {}
+    known = copy.deepcopy(trained[0][1].run.env_kwargs) if trained else {}
     name = arguments.scenario or known.get("scenario", "crossing")
     demand = arguments.demand or (known.get("demand") if arguments.scenario in (None, known.get("scenario")) else None)
     interval = arguments.decision_interval_s or known.get("decision_interval_s")
@@ -68,7 +69,7 @@ def _compare(arguments: argparse.Namespace) -> None:
     controllers: list[Controller] = [by_name(text) for text in arguments.controllers or list(CONTROLLERS)]
     for path, found in trained:
         agent = f"{found.run.run_id} t{found.num_timesteps}"
-        policy = Policy(found.model, agent, scenario.decision_interval, found.run.env_kwargs)
+        policy = Policy(found.model, agent, scenario.decision_interval, copy.deepcopy(found.run.env_kwargs))
         _require_same_spaces(path, policy, found.model, scenario)
         controllers.append(policy)
     seeds = range(FIRST_SEED, FIRST_SEED + arguments.seeds)

@@ -13,6 +13,7 @@ actions
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib
 import inspect
@@ -119,7 +120,7 @@ class ActionLog(gymnasium.Wrapper):
 
 def make_environment(run: RunConfig, device: str) -> gymnasium.Env:
     """One environment of `run`, with what the exact resume needs around it."""
-    kwargs = dict(run.env_kwargs)
+    kwargs = dict(copy.deepcopy(run.env_kwargs))  # the factory's own, whatever it does to them
     if run.env.startswith("arz_model:"):
         kwargs.setdefault("device", device)
     env = _factory(run.env)(**kwargs)
@@ -138,7 +139,7 @@ def make_environments(run: RunConfig, device: str) -> VecEnv:
     if is_batched(run) and run.n_envs > 1:
         from arz_model.control.sb3 import TrafficSignalVecEnv  # compiles: only for who asks for traffic
 
-        venv = TrafficSignalVecEnv(run.n_envs, **{"device": device, **run.env_kwargs})
+        venv = TrafficSignalVecEnv(run.n_envs, **{"device": device, **copy.deepcopy(run.env_kwargs)})
     else:
         venv = DummyVecEnv([lambda: make_environment(run, device)] * run.n_envs)
     if run.normalize:

@@ -27,7 +27,7 @@ from kernel.training.sb3 import algorithms, exact_state
 RUNS: dict[str, dict[str, Any]] = {
     "ppo": {},
     "ppo-normalised-2-envs": {"n_envs": 2, "normalize": True, "total_timesteps": 128},
-    "a2c": {"algorithm": "A2C", "hyperparameters": {"n_steps": 8}},
+    "a2c": {"algorithm": "A2C", "hyperparameters": {"n_steps": 8, "policy_kwargs": {"net_arch": [8]}}},
     "dqn": {"algorithm": "DQN", "hyperparameters": SMALL_DQN, "env": "toy_environments:Queue"},
     "opaque": {"env": "toy_environments:OpaqueQueue"},
     "traffic-batch": {

@@ -8,6 +8,7 @@ counts the calls.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
@@ -119,7 +120,7 @@ def make_model(run: RunConfig, venv: VecEnv, device: str) -> Any:
     HyperparametersRefused
         A key that the algorithm does not take, or that cannot be resumed exactly.
     """
-    hyperparameters = dict(run.hyperparameters)
+    hyperparameters = dict(copy.deepcopy(run.hyperparameters))  # libraries write into what they are given
     for name, reason in _UNSUPPORTED.items():
         if hyperparameters.get(name):
             raise HyperparametersRefused(f"hyperparameters.{name} is not supported: {reason}. Leave it out.")
