@@ -13,6 +13,7 @@ from typing import Any
 
 import typer
 
+from kernel.contract import typed
 from launcher.runs.ledger import Ledger
 from launcher.targets.base import LogLine
 from launcher.targets.target import TargetName
@@ -56,7 +57,7 @@ class Kaglaunch:
 
         effective = config.resolve(_flags(**settings), quick=quick)
         proposal = push.propose(effective, target.choose(self._forced), quick=quick, waive=waive)
-        return proposal.examine(typer.echo).plain()
+        return typed.plain(proposal.examine(typer.echo).document())
 
     def watch(self, run: str | None = None) -> dict[str, Any]:
         """Follow the newest session of a run to its end; returns the run's report."""
@@ -134,19 +135,19 @@ class Kaglaunch:
 
         book = Ledger()
         found = book.run(run)
-        return reporting.as_json(found, reporting.report(found, book))
+        return typed.plain(reporting.document(found, reporting.report(found, book)))
 
     def runs(self) -> list[dict[str, Any]]:
         """Every run that is known on this machine, newest first, as `runs --json` has it."""
         from launcher.commands import runs
 
-        return runs.listing()
+        return typed.plain(runs.listing())
 
     def status(self, run: str | None = None) -> dict[str, Any]:
         """Where the newest session of a run stands, as `status --json` has it."""
         from launcher.commands import status
 
-        return status.standing(run)
+        return typed.plain(status.standing(run))
 
     def logs(self, run: str | None = None, *, session: int | None = None) -> Iterator[LogLine]:
         """The log of a session, line by line."""
@@ -160,7 +161,7 @@ class Kaglaunch:
         from launcher.targets import target
 
         chosen = target.choose(self._forced)
-        return quota.plain(chosen, quota.left(chosen))
+        return typed.plain(quota.document(chosen, quota.left(chosen)))
 
     def evaluate(
         self,
@@ -183,7 +184,7 @@ class Kaglaunch:
         from launcher.checks import machine
         from launcher.commands import doctor
 
-        return doctor.plain(list(machine.examine(self._forced)))
+        return typed.plain(doctor.document(list(machine.examine(self._forced))))
 
     def _named(self, run: str | None) -> str:
         """The name of the run that is meant: a newer one may come while this one is worked on."""

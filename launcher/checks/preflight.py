@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kernel.contract.checks import Check, Verdict, failed, passed, warned
+from launcher import documents
 from launcher.checks import account, flood, plan, quota, trial
 from launcher.config import RETIRED_ACCELERATORS, Settings
 from launcher.errors import BundleError, ConfigError, Refused, SecretFound
@@ -59,15 +60,10 @@ class Report:
         told = ", ".join(f"{number} {verdict.value}" for verdict, number in count.items() if number)
         return [*lines, f"Preflight: {told}."]
 
-    def plain(self) -> dict[str, Any]:
-        """For JSON."""
-        return {
-            "blocked": bool(self.blocking),
-            "checks": [dataclasses.asdict(check) for check in self.checks],
-            "waived": list(self.waived),
-            "plan": self.plan.plain() if self.plan else None,
-            "measured": self.measured,
-        }
+    def document(self) -> documents.Preflight:
+        """What `preflight --json` has."""
+        plan = self.plan.plain() if self.plan else None
+        return documents.Preflight(bool(self.blocking), self.checks, self.waived, plan, self.measured)
 
 
 def require_names(waived: Iterable[str]) -> tuple[str, ...]:

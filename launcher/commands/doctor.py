@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import typer
 
+from kernel.contract import checks as verdicts
 from launcher import documents
 from launcher.checks import machine
 from launcher.checks.machine import Check, Verdict
+from launcher.documents import Finding, Health
 from launcher.errors import LauncherError
 from launcher.targets.target import TargetName
 
@@ -31,7 +31,7 @@ def doctor(forced: TargetName | None, *, as_json: bool) -> None:
         if not as_json:
             typer.echo(line(check))
     if as_json:
-        typer.echo(documents.text(plain(checks)))
+        typer.echo(documents.text(document(checks)))
     if failed := [check.name for check in checks if check.verdict is Verdict.FAIL]:
         raise Unhealthy(f"Not ready to launch: {', '.join(failed)}. Do what stands beside FAIL, then try again.")
 
@@ -41,7 +41,7 @@ def line(check: Check) -> str:
     return "\n      ".join([f"{check.verdict.value}  {check.name}: {check.found}", *check.fix.splitlines()])
 
 
-def plain(checks: list[Check]) -> dict[str, Any]:
+def document(checks: list[Check]) -> Health:
     """What `doctor --json` has."""
-    rows = [{"name": c.name, "verdict": c.verdict.value, "found": c.found, "fix": c.fix} for c in checks]
-    return {"healthy": all(check.verdict is not Verdict.FAIL for check in checks), "checks": rows}
+    found = tuple(Finding(c.name, verdicts.Verdict(c.verdict.value), c.found, c.found, c.fix) for c in checks)
+    return Health(all(check.verdict is not Verdict.FAIL for check in checks), found)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import typer
 
 from launcher import documents, transfers
+from launcher.documents import FetchedCheckpoint
 from launcher.errors import CheckpointError
 from launcher.runs import checkpoints, report
 from launcher.runs.checkpoints import Fetched
@@ -26,7 +25,7 @@ def fetch_checkpoints(run_id: str | None, *, everything: bool, step: int | None,
     shown = transfers.PlainTransfers(_to_stderr) if as_json else transfers.for_terminal(typer.echo)
     run, results = fetched(run_id, everything=everything, step=step, shown=shown, require=False)
     if as_json:
-        typer.echo(documents.text([plain(result) for result in results]))
+        typer.echo(documents.text([document(result) for result in results]))
     elif results:
         typer.echo(table(run, results))
     _require(run, results, step)
@@ -93,13 +92,13 @@ def _metrics(result: Fetched) -> str:
     return ", ".join(f"{key} {shown[key]:.4g}" for key in wanted)
 
 
-def plain(result: Fetched) -> dict[str, Any]:
+def document(result: Fetched) -> FetchedCheckpoint:
     """What `fetch-checkpoints --json` has of one checkpoint."""
-    return {
-        "num_timesteps": result.num_timesteps,
-        "origin": result.origin,
-        "path": str(result.path) if result.path else None,
-        "size": result.size,
-        "verdict": result.verdict,
-        "metrics": dict(result.manifest.metrics) if result.manifest else {},
-    }
+    return FetchedCheckpoint(
+        num_timesteps=result.num_timesteps,
+        origin=result.origin,
+        path=str(result.path) if result.path else None,
+        size=result.size,
+        verdict=result.verdict,
+        metrics=dict(result.manifest.metrics) if result.manifest else {},
+    )

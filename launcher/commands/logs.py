@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import typer
 
 from launcher import documents
+from launcher.documents import LoggedLine
 from launcher.errors import UnknownRun
 from launcher.runs.ledger import Ledger
 from launcher.targets import target
@@ -42,7 +43,7 @@ def logs(run_id: str | None, *, session: int | None, as_json: bool = False) -> N
     """Print it, a line at a time."""
     for line in lines(run_id, session):
         if as_json:
-            typer.echo(documents.line({"time": line.time, "stream": line.stream, "text": line.text}))
+            typer.echo(documents.line(LoggedLine(line.time, line.stream, line.text)))
         else:
             typer.echo(f"{line.time:.3f} {line.stream} {line.text}")
 

@@ -43,7 +43,7 @@ def run(
     except (SecretFound, BundleError) as error:
         report = Report((preflight.not_packed(error),))
     if as_json:
-        typer.echo(documents.text(report.plain()))
+        typer.echo(documents.text(report.document()))
     else:
         typer.echo("\n".join(report.lines(everything=True)))
     report.refuse()

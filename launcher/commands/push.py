@@ -11,11 +11,13 @@ from typing import Any
 
 import typer
 
+from kernel.contract import typed
 from launcher import config, documents
 from launcher.checks import preflight
 from launcher.checks.preflight import Report
 from launcher.commands import relay, watch
 from launcher.config import Effective
+from launcher.documents import Proposed
 from launcher.packing import project
 from launcher.packing.project import Project
 from launcher.runs import ledger, submission
@@ -98,19 +100,20 @@ def push(
         submission.require_training(chosen)
     proposal = propose(effective, chosen, quick=quick, waive=waive)
     report = proposal.examine(note, relay=relay_it)
+    proposed = document(proposal, report)
     if dry_run:
-        typer.echo(documents.text(plain(proposal, report)) if as_json else describe(proposal, report))
+        typer.echo(documents.text(proposed) if as_json else describe(proposal, report))
         report.refuse()
         return None
     for line in report.lines(everything=False):
         note(line)
     report.refuse()
     run, settings = proposal.run, effective.settings
-    prepared = dataclasses.replace(proposal.prepared, record=plain(proposal, report))
+    prepared = dataclasses.replace(proposal.prepared, record=typed.plain(proposed))
     book = Ledger()
     address = submission.start(run, prepared, settings, proposal.backend, book, after=0)
     if as_json:
-        typer.echo(documents.line({"run_id": run.run_id, "session": 1, "page": address, **plain(proposal, report)}))
+        typer.echo(documents.line(proposed.pushed(run.run_id, address)))
     else:
         say_started(run, 1, prepared, address)
     if relay_it:
@@ -133,30 +136,30 @@ def say_started(run: Run, number: int, prepared: Prepared, address: str) -> None
     typer.echo(f"Next: kaglaunch watch {run.run_id}")
 
 
-def plain(proposal: Proposal, report: Report) -> dict[str, Any]:
+def document(proposal: Proposal, report: Report) -> Proposed:
     """Exactly what a push sends, where each value came from and what was checked: for JSON and the run's folder."""
     kernel, built, run = proposal.prepared.kernel, proposal.prepared.bundle, proposal.run
-    return {
-        "target": proposal.target.name.value,
-        "kernel": {
-            "id": f"{run.username}/{kernel.slug}",
-            "title": kernel.slug,
-            "is_private": True,
-            "enable_internet": True,
-            "accelerator": kernel.accelerator,
-            "session_timeout_s": kernel.timeout_s,
-            "dataset_sources": list(kernel.dataset_sources),
-        },
-        "dataset": run.dataset,
-        "script_bytes": len(kernel.script),
-        "script_sha256": built.digest,
-        "code_sha256": built.code_digest,
-        "files": built.files,
-        "left_out": list(proposal.project.left_out),
-        "configuration": proposal.effective.plain(),
-        "sent": json.loads(proposal.prepared.configuration.to_json()),
-        "preflight": report.plain(),
-    }
+    return Proposed(
+        target=proposal.target.name.value,
+        kernel=documents.Kernel(
+            id=f"{run.username}/{kernel.slug}",
+            title=kernel.slug,
+            is_private=True,
+            enable_internet=True,
+            accelerator=kernel.accelerator,
+            session_timeout_s=kernel.timeout_s,
+            dataset_sources=kernel.dataset_sources,
+        ),
+        dataset=run.dataset,
+        script_bytes=len(kernel.script),
+        script_sha256=built.digest,
+        code_sha256=built.code_digest,
+        files=built.files,
+        left_out=tuple(proposal.project.left_out),
+        configuration=proposal.effective.plain(),
+        sent=json.loads(proposal.prepared.configuration.to_json()),
+        preflight=report.document(),
+    )
 
 
 def describe(proposal: Proposal, report: Report) -> str:

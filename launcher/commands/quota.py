@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import typer
 
 from launcher import documents
+from launcher.documents import QuotaLeft
 from launcher.errors import BackendError
 from launcher.targets import target
 from launcher.targets.base import Quota
@@ -27,16 +26,16 @@ def left(chosen: Target) -> Quota:
     return found
 
 
-def plain(chosen: Target, found: Quota) -> dict[str, Any]:
+def document(chosen: Target, found: Quota) -> QuotaLeft:
     """What `quota --json` has."""
-    return {
-        "target": chosen.name.value,
-        "used_h": found.used_h,
-        "reserved_h": found.reserved_h,
-        "allowed_h": found.allowed_h,
-        "left_h": found.left_h,
-        "refresh": found.refresh.isoformat() if found.refresh else None,
-    }
+    return QuotaLeft(
+        target=chosen.name.value,
+        used_h=found.used_h,
+        reserved_h=found.reserved_h,
+        allowed_h=found.allowed_h,
+        left_h=found.left_h,
+        refresh=found.refresh.isoformat() if found.refresh else None,
+    )
 
 
 def quota(forced: TargetName | None, *, as_json: bool) -> None:
@@ -44,7 +43,7 @@ def quota(forced: TargetName | None, *, as_json: bool) -> None:
     chosen = target.choose(forced)
     found = left(chosen)
     if as_json:
-        typer.echo(documents.text(plain(chosen, found)))
+        typer.echo(documents.text(document(chosen, found)))
         return
     typer.echo(str(chosen))
     until = f" until {found.refresh:%a %d %b %H:%M} UTC" if found.refresh else ""

@@ -14,4 +14,4 @@ def report(run_id: str | None, *, as_json: bool) -> None:
     book = Ledger()
     run = book.run(run_id)
     rows = reporting.report(run, book)
-    typer.echo(documents.text(reporting.as_json(run, rows)) if as_json else reporting.as_table(run, rows))
+    typer.echo(documents.text(reporting.document(run, rows)) if as_json else reporting.as_table(run, rows))

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import typer
 
 from launcher import documents
+from launcher.documents import KnownRun, RemoteRun
 from launcher.runs import report as reporting
 from launcher.runs.ledger import Ledger
 from launcher.runs.report import duration
 from launcher.targets.target import TargetName
 
 
-def listing() -> list[dict[str, Any]]:
+def listing() -> list[KnownRun]:
     """Every run that is known on this machine, newest first, as `runs --json` has it."""
     book = Ledger()
     rows = []
@@ -22,16 +22,16 @@ def listing() -> list[dict[str, Any]]:
         report = reporting.report(run, book)
         safe = max((row.published for row in report), default=0)
         rows.append(
-            {
-                "run_id": run.run_id,
-                "target": run.target,
-                "age_s": round(time.time() - run.created),
-                "sessions": len(report),
-                "safe_timesteps": safe,
-                "total_timesteps": run.config.total_timesteps,
-                "state": report[-1].ended if report else "no session",
-                "folder": str(run.folder),
-            }
+            KnownRun(
+                run_id=run.run_id,
+                target=run.target,
+                age_s=round(time.time() - run.created),
+                sessions=len(report),
+                safe_timesteps=safe,
+                total_timesteps=run.config.total_timesteps,
+                state=report[-1].ended if report else "no session",
+                folder=str(run.folder),
+            )
         )
     return rows
 
@@ -53,13 +53,13 @@ def runs(*, as_json: bool, remote: bool = False, forced: TargetName | None = Non
         header = ["run", "target", "age", "sessions", "safe", "of", "last session"]
         body = [
             [
-                row["run_id"],
-                row["target"],
-                duration(row["age_s"]),
-                str(row["sessions"]),
-                f"{row['safe_timesteps']:,}",
-                f"{row['total_timesteps']:,}",
-                row["state"],
+                row.run_id,
+                row.target,
+                duration(row.age_s),
+                str(row.sessions),
+                f"{row.safe_timesteps:,}",
+                f"{row.total_timesteps:,}",
+                row.state,
             ]
             for row in rows
         ]
@@ -73,8 +73,7 @@ def _remote(book: Ledger, forced: TargetName | None, as_json: bool) -> None:
     chosen = target.choose(forced)
     found = adoption.unknown_runs(chosen.connect(), book)
     if as_json:
-        rows = [{"run_id": f.run_id, "sessions": f.sessions, "dataset": f.dataset, "known": False} for f in found]
-        typer.echo(documents.text(rows))
+        typer.echo(documents.text([RemoteRun(f.run_id, tuple(f.sessions), f.dataset, known=False) for f in found]))
         return
     typer.echo(str(chosen))
     if not found:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
+from launcher import documents
 from launcher.runs.ledger import Ledger, Run, Session
 
 
@@ -99,30 +99,30 @@ def as_table(run: Run, rows: list[SessionReport]) -> str:
     )
 
 
-def as_json(run: Run, rows: list[SessionReport]) -> dict[str, Any]:
-    """The report as plain values."""
-    return {
-        "run_id": run.run_id,
-        "target": run.target,
-        "total_timesteps": run.config.total_timesteps,
-        "sessions": [
-            {
-                "session": row.session.number,
-                "slug": run.slug(row.session.number),
-                "device": row.session.trains_on or row.session.device,
-                "target": row.session.target,
-                "status": row.session.status,
-                "result": row.session.result,
-                "from_timesteps": row.began,
-                "done_timesteps": row.reached,
-                "published_timesteps": row.published,
-                "lost_timesteps": row.lost,
-                "bound": row.bound,
-                "ended": row.ended,
-            }
+def document(run: Run, rows: list[SessionReport]) -> documents.RunReport:
+    """What `report --json` has."""
+    return documents.RunReport(
+        run_id=run.run_id,
+        target=run.target,
+        total_timesteps=run.config.total_timesteps,
+        sessions=tuple(
+            documents.SessionReport(
+                session=row.session.number,
+                slug=run.slug(row.session.number),
+                device=row.session.trains_on or row.session.device,
+                target=row.session.target,
+                status=row.session.status,
+                result=row.session.result,
+                from_timesteps=row.began,
+                done_timesteps=row.reached,
+                published_timesteps=row.published,
+                lost_timesteps=row.lost,
+                bound=row.bound,
+                ended=row.ended,
+            )
             for row in rows
-        ],
-    }
+        ),
+    )
 
 
 def columns(header: list[str], body: list[list[str]]) -> list[str]:
