@@ -23,9 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from kernel.contract import names
-from kernel.contract.manifest import MANIFEST, CheckpointInvalid, Manifest, Member
+from kernel.contract.manifest import MANIFEST, STATE, CheckpointInvalid, Manifest, Member
 
-STATE = "kaglaunch/state.bin"
 METRICS_MEMBER = "kaglaunch/metrics.jsonl"
 TEMPORARY = ".tmp-"
 REFUSED = ".refused"

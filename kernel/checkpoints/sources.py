@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,20 +67,24 @@ def mounted_folders(dataset: str, environment: Iterable[tuple[str, str]] | None 
 
 
 def candidates_in(folder: Path) -> list[tuple[int, Path]]:
-    """Checkpoints of `folder` by name, files and unpacked trees, at any depth."""
+    """Checkpoints of `folder` by name, at any depth: files, unpacked trees, and links, which may lead nowhere."""
     if not folder.is_dir():
         return []
     found: list[tuple[int, Path]] = []
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and (t := manifests.num_timesteps_of(path.name)) is not None:
+        if (path.is_file() or path.is_symlink()) and (t := manifests.num_timesteps_of(path.name)) is not None:
             found.append((t, path))
         elif path.is_dir() and (match := _TREE.fullmatch(path.name)) and (path / MANIFEST).is_file():
             found.append((int(match[1]), path))
     return found
 
 
-def choose(folders: Iterable[Path], run: RunConfig, allow_changed: Iterable[str] = ()) -> Choice:
+def choose(
+    folders: Iterable[Path], run: RunConfig, allow_changed: Iterable[str] = (), passed_over: Container[Path] = ()
+) -> Choice:
     """The newest checkpoint of `run` in `folders` that verifies; earlier folders win where timesteps are equal.
+
+    Those in `passed_over` were found to be no use, and are not looked at.
 
     Raises
     ------
@@ -90,6 +94,8 @@ def choose(folders: Iterable[Path], run: RunConfig, allow_changed: Iterable[str]
     found = [(t, -order, path) for order, folder in enumerate(folders) for t, path in candidates_in(folder)]
     refused: list[Refused] = []
     for _, _, path in sorted(found, key=lambda item: item[:2], reverse=True):
+        if path in passed_over:
+            continue
         try:
             manifest = manifests.verify(path, run_id=run.run_id)
             segments.verify(path, manifest)

@@ -18,8 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from kernel.contract import typed
 from kernel.contract.names import num_timesteps_of
 
+STATE = "kaglaunch/state.bin"
+"""Member with the exact state; its sha256 is `Manifest.state_digest`."""
 MANIFEST = "kaglaunch/manifest.json"
 FORMAT = 1
 MAX_MANIFEST_BYTES = 4_000_000
@@ -83,15 +86,11 @@ class Manifest:
             if values["format"] != FORMAT:
                 raise CheckpointInvalid(f"format {values['format']!r} where {FORMAT} is read")
             members = {str(name): Member(int(m["size"]), str(m["sha256"])) for name, m in values.pop("members").items()}
-            manifest = cls(members=members, **values)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            return typed.read(cls, {**values, "members": members})
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             if isinstance(error, CheckpointInvalid):
                 raise
             raise CheckpointInvalid(f"its manifest cannot be read ({type(error).__name__}: {error})") from error
-        for name in ("session", "num_timesteps", "total_timesteps"):
-            if not isinstance(getattr(manifest, name), int):
-                raise CheckpointInvalid(f"its manifest has {name} = {getattr(manifest, name)!r}")
-        return manifest
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
@@ -144,6 +143,8 @@ def _verify_members(
         found = _measure(open_member, name, member.size)
         if found != member:
             raise CheckpointInvalid(f"member {name} does not have the size and sha256 that the manifest names")
+    if STATE in manifest.members and manifest.members[STATE].sha256 != manifest.state_digest:
+        raise CheckpointInvalid("its state does not have the digest that the manifest names")
     if (named := num_timesteps_of(path.name)) is not None and named != manifest.num_timesteps:
         raise CheckpointInvalid(f"its manifest is of timestep {manifest.num_timesteps}")
     if run_id is not None and manifest.run_id != run_id:

@@ -24,15 +24,25 @@ def listed(manifest: Manifest) -> list[Mapping[str, Any]]:
     Raises
     ------
     CheckpointInvalid
-        A name that is none of ours: it could lead anywhere.
+        An entry that is not whole, or a name that is none of ours: it could lead anywhere.
     """
     entries = manifest.details.get("segments", [])
     if not isinstance(entries, list):
         raise CheckpointInvalid("its list of replay segments is none")
     for entry in entries:
-        if not isinstance(entry, Mapping) or not _NAME.fullmatch(str(entry.get("name"))):
+        if not isinstance(entry, Mapping) or not _is_whole(entry):
             raise CheckpointInvalid(f"it lists a replay segment {entry!r}"[:200])
     return entries
+
+
+def _is_whole(entry: Mapping[str, Any]) -> bool:
+    numbers = [entry.get(key) for key in ("first", "last", "size")]
+    return (
+        bool(_NAME.fullmatch(str(entry.get("name"))))
+        and set(entry) == {"first", "last", "name", "sha256", "size"}
+        and isinstance(entry["sha256"], str)
+        and all(type(number) is int and number >= 0 for number in numbers)
+    )
 
 
 def path_of(checkpoint: Path, name: str) -> Path:

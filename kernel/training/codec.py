@@ -32,6 +32,40 @@ class Undecodable(ValueError):
     """Raised for bytes that `encode` did not write."""
 
 
+def is_like(tree: Any, sample: Any) -> bool:
+    """Whether `tree` has the form of `sample`: the same keys, and in their places values of the same kind.
+
+    A type in the sample stands for any value of that type, an array for any of its dtype and shape (of its number of
+    axes where it is empty), an empty dict for one of names and numbers, an empty list for one of strings, None for None
+    or a number.
+    """
+    if isinstance(sample, type):
+        return isinstance(tree, sample) and not (sample is int and isinstance(tree, bool))
+    if isinstance(sample, dict):
+        if not sample:
+            return isinstance(tree, dict) and all(isinstance(k, str) and _is_number(v) for k, v in tree.items())
+        same = isinstance(tree, dict) and set(tree) == set(sample)
+        return same and all(is_like(tree[key], value) for key, value in sample.items())
+    if type(sample) is list and not sample:
+        return type(tree) is list and all(isinstance(item, str) for item in tree)
+    if isinstance(sample, (list, tuple)):
+        same = type(tree) is type(sample) and len(tree) == len(sample)
+        return same and all(is_like(one, other) for one, other in zip(tree, sample, strict=True))
+    if isinstance(sample, np.ndarray):
+        if not isinstance(tree, np.ndarray) or tree.dtype != sample.dtype:
+            return False
+        return tree.shape == sample.shape if sample.size else tree.ndim == sample.ndim
+    if sample is None:
+        return tree is None or _is_number(tree)
+    if isinstance(sample, (bool, str)):
+        return type(tree) is type(sample)
+    return type(tree) is int if type(sample) is int else _is_number(tree)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+
+
 def encode(tree: Any) -> bytes:
     """The bytes of `tree`."""
     arrays: list[np.ndarray] = []

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stable_baselines3.common.vec_env import VecEnv
-
 from kernel import health
 from kernel.channel import Channel
 from kernel.checkpoints import retention
@@ -18,7 +16,6 @@ from kernel.contract.config import RunConfig, SessionConfig
 from kernel.contract.endings import Ending
 from kernel.training import codec
 from kernel.training.cadence import Cadence
-from kernel.training.environments import NotRestorable
 from kernel.training.metrics import StepStatistics
 from kernel.training.pace import Pace
 from kernel.training.sb3 import exact_state, replay
@@ -41,7 +38,6 @@ class ConsistentPoint:
     """Called by the algorithm once a vector step; everything that is saved is saved here."""
 
     model: Any
-    venv: VecEnv
     run: RunConfig
     session: SessionConfig
     total_timesteps: int
@@ -62,6 +58,8 @@ class ConsistentPoint:
     evaluated_at: int = 0
     replay_rows: int = 0
     """Rows of the replay buffer that were handed to the writer."""
+    _lost: str = ""
+    """Why the environments' state could not be taken, once it could not."""
     _health: health.Health = field(default_factory=health.Health)
     _health_at: float = 0.0
 
@@ -91,22 +89,8 @@ class ConsistentPoint:
         if t != self.cadence.last_timesteps:
             self._checkpoint(t, finished=True)
 
-    def restore_now(self, state: dict[str, Any]) -> None:
-        """Put `state` back before `learn`, and once more at the first consistent point.
-
-        Raises
-        ------
-        exact_state.NotExact
-            `require_exact`, and an environment cannot be put back.
-        """
-        try:
-            exact_state.restore(self.model, state)
-        except NotRestorable as error:
-            if self.session.require_exact:
-                raise exact_state.NotExact(f"{error} Or leave out --require-exact.") from error
-            self._lose_exactness(str(error))
-            state = exact_state.with_new_episodes(self.model, state)
-            exact_state.restore(self.model, state)
+    def resume(self, state: dict[str, Any]) -> None:
+        """Go on from `state`, which was put back before `learn`, and is once more at the first consistent point."""
         self.model.resumes_inside_rollout = True
         self.pending = state
         training = state["training"]
@@ -125,7 +109,8 @@ class ConsistentPoint:
     def _put_back(self) -> None:
         state, self.pending = self.pending, None
         assert state is not None
-        exact_state.restore(self.model, state)
+        # Nothing since they were put back steps the environments.
+        exact_state.restore(self.model, {**state, "environments": None})
         self.statistics.load_state(state["training"]["statistics"])
         if state["environments"] is None:
             return
@@ -157,9 +142,13 @@ class ConsistentPoint:
 
     def _checkpoint(self, t: int, finished: bool = False) -> None:
         before, cpu_before = self.clock(), self.writer.cpu_seconds
+        state = self.captured()
+        if (lost := exact_state.what_was_lost(state)) and not self._lost:
+            self._lost = lost
+            self._lose_exactness(f"a resume from here begins new episodes: {lost}")
         snapshot = Snapshot(
             t,
-            self.captured(),
+            state,
             self.statistics.row(),
             list(self.statistics.recent_rows),
             finished=finished,

@@ -5,10 +5,13 @@ Three ways to a state, the first that the environment allows:
 contract
     `env.unwrapped.state_dict()` and `load_state_dict(d)`: the environment says itself what its state is.
 attributes
-    Every attribute of the environment is a number, a string, an array, a generator or a container of these.
+    Every attribute of the environment is a number, a string, an array, a generator, gymnasium's running mean and
+    variance, or a container of these.
 actions
     The generator's state before the last reset and the actions since: the environment is reset and stepped again.
     True of environments whose reset depends on nothing but their own generator.
+
+Where none works the state says why, and a resume from it begins new episodes.
 """
 
 from __future__ import annotations
@@ -26,15 +29,18 @@ from typing import Any, TypeGuard
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.wrappers.utils import RunningMeanStd
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 from kernel import isolation
 from kernel.contract.config import RunConfig
+from kernel.contract.manifest import CheckpointInvalid
 from kernel.contract.names import TRAFFIC
 from kernel.training import codec
 
 MAX_REPLAYED_ACTIONS = 100_000
 _GENERATOR = "$generator"
+_RUNNING = "$running mean and variance"
 _CONSTANT = (FunctionType, MethodType, ModuleType, type, spaces.Space)
 _NOT_STATE = frozenset(("env", "spec", "_cached_spec", "metadata", "_metadata", "_reward_range", "render_mode"))
 _NOT_STATE |= {"action_space", "observation_space", "_action_space", "_observation_space"}
@@ -200,17 +206,17 @@ def source_modules(run: RunConfig) -> list[str]:
 def capture(venv: VecEnv) -> dict[str, Any]:
     """The state of all environments of `venv`, and of its reward normalisation; copies throughout.
 
-    Raises
-    ------
-    NotRestorable
-        No way to the state; the message says why.
+    Where there is no way to the state of one, `lost` says why, and of all of them nothing is kept.
     """
     base = base_of(venv)
     state: dict[str, Any] = {"envs": [], "batch": None, "normalize": None}
-    if isinstance(base, DummyVecEnv):
-        state["envs"] = [_capture_env(env) for env in base.envs]
-    else:
-        state["batch"] = {"state": base.state_dict(), "spaces": _spaces_of(base)}  # type: ignore[attr-defined]
+    try:
+        if isinstance(base, DummyVecEnv):
+            state["envs"] = [_capture_env(env) for env in base.envs]
+        else:
+            state["batch"] = {"state": _told_by(base), "spaces": _spaces_of(base)}
+    except NotRestorable as error:
+        state |= {"envs": [], "batch": None, "lost": str(error)}
     if isinstance(venv, VecNormalize):
         rms = venv.ret_rms
         state["normalize"] = {
@@ -223,19 +229,83 @@ def capture(venv: VecEnv) -> dict[str, Any]:
 
 
 def restore(venv: VecEnv, state: dict[str, Any]) -> None:
-    """Put back what `capture` took, into environments that `make_environments` made of the same run."""
+    """Put back what `capture` took, into environments that `make_environments` made of the same run.
+
+    Raises
+    ------
+    NotRestorable
+        It was lost when it was taken, or the environments do not take it.
+    """
     base = base_of(venv)
-    if isinstance(base, DummyVecEnv):
-        for env, saved in zip(base.envs, state["envs"], strict=True):
-            _restore_env(env, saved)
-    else:
-        base.load_state_dict(state["batch"]["state"])  # type: ignore[attr-defined]
-        _set_space_state(base.action_space, state["batch"]["spaces"][0])
-        _set_space_state(base.observation_space, state["batch"]["spaces"][1])
+    if lost := state.get("lost"):
+        raise NotRestorable(lost)
+    try:
+        if isinstance(base, DummyVecEnv):
+            for env, saved in zip(base.envs, state["envs"], strict=True):
+                _restore_env(env, saved)
+        else:
+            base.load_state_dict(state["batch"]["state"])  # type: ignore[attr-defined]
+            _set_space_state(base.action_space, state["batch"]["spaces"][0])
+            _set_space_state(base.observation_space, state["batch"]["spaces"][1])
+    except NotRestorable:
+        raise
+    except Exception as error:  # whatever the researcher's code raises of a state that it does not take
+        raise NotRestorable(f"its environments could not be put back ({type(error).__name__}: {error}).") from error
     restore_normalisation(venv, state)
     # Seeds and options count for the first reset of a run only.
     base._reset_seeds()
     base._reset_options()
+
+
+def require_whole(venv: VecEnv, state: Any) -> None:
+    """Look whether `state` has what `restore` reads, of as many environments as `venv` has.
+
+    Raises
+    ------
+    CheckpointInvalid
+        `capture` never made it.
+    """
+    batched = not isinstance(base_of(venv), DummyVecEnv)
+    sample: dict[str, Any] = {"envs": list, "batch": dict if batched else type(None), "normalize": type(None)}
+    if isinstance(venv, VecNormalize):
+        sample["normalize"] = {
+            "mean": venv.ret_rms.mean,
+            "var": venv.ret_rms.var,
+            "count": 0.0,
+            "returns": venv.returns,
+        }
+    if isinstance(state, dict) and "lost" in state:
+        sample |= {"batch": type(None), "lost": str}
+    _require(codec.is_like(state, sample), "")
+    if "lost" in state:
+        return
+    _require(len(state["envs"]) == (0 if batched else venv.num_envs), "one too many or too few")
+    for saved in [state["batch"]] if batched else state["envs"]:
+        layers = {"state": dict} if batched else {"layers": list}
+        _require(codec.is_like(saved, {**layers, "spaces": [list, list]}), "")
+        for layer in saved.get("layers", []):
+            _require(isinstance(layer, dict) and str(layer.get("how")) in _HOW, "")
+            _require(codec.is_like(layer, {"how": str, **_HOW[layer["how"]]}), f"layer of kind {layer['how']}")
+            if layer["how"] == "attributes":
+                for name in layer["state"]:
+                    _require(_is_attribute(name), f"attribute {name!r}")
+
+
+_HOW: dict[str, dict[str, Any]] = {
+    "attributes": {"state": dict},
+    "contract": {"state": object, "np_random": object},
+    "actions": {"state": dict},
+}
+
+
+def _require(holds: bool, what: str) -> None:
+    if not holds:
+        raise CheckpointInvalid(f"the state of its environments is none{what and f' ({what})'}")
+
+
+def _is_attribute(name: Any) -> bool:
+    """Whether `capture` could have found it: nothing that Python or gymnasium uses itself."""
+    return isinstance(name, str) and not (name.startswith("__") and name.endswith("__")) and name not in _NOT_STATE
 
 
 def restore_normalisation(venv: VecEnv, state: dict[str, Any]) -> None:
@@ -273,17 +343,17 @@ def _capture_env(env: gymnasium.Env) -> dict[str, Any]:
             layer.needed, layer.actions = False, []
             layers.append({"how": "attributes", "state": {}})
         elif hasattr(layer, "state_dict") and not isinstance(layer, gymnasium.Wrapper):
-            state = codec.copied(layer.state_dict())
-            layers.append({"how": "contract", "state": state, "np_random": _generator_of(layer)})
+            layers.append({"how": "contract", "state": _told_by(layer), "np_random": _generator_of(layer)})
         else:
             layers.append({"how": "attributes", "state": _attributes(layer)})
     return {"layers": layers, "spaces": _spaces_of(env)}
 
 
 def _restore_env(env: gymnasium.Env, saved: dict[str, Any]) -> None:
-    for layer, kept in zip(_layers(env), saved["layers"], strict=False):
+    for layer, kept in zip(_layers(env), saved["layers"], strict=saved["layers"][-1]["how"] != "actions"):
         if kept["how"] == "actions":
-            assert isinstance(layer, ActionLog)
+            if not isinstance(layer, ActionLog):
+                raise NotRestorable(f"{type(layer.unwrapped).__qualname__} gives its state by another way.")
             layer.play(kept["state"])
         elif kept["how"] == "contract":
             layer.unwrapped.load_state_dict(kept["state"])  # type: ignore[attr-defined]
@@ -294,6 +364,15 @@ def _restore_env(env: gymnasium.Env, saved: dict[str, Any]) -> None:
             _set_attributes(layer, kept["state"])
     _set_space_state(env.action_space, saved["spaces"][0])
     _set_space_state(env.observation_space, saved["spaces"][1])
+
+
+def _told_by(owner: Any) -> Any:
+    """What its `state_dict` gives."""
+    try:
+        return codec.copied(owner.state_dict())
+    except Exception as error:  # whatever the researcher's code raises, and what no checkpoint can hold
+        name = type(owner).__qualname__
+        raise NotRestorable(f"{name} has a state_dict() that fails ({type(error).__name__}: {error}).") from error
 
 
 def _attributes_of_all(env: gymnasium.Env) -> list[dict[str, Any]] | None:
@@ -308,7 +387,7 @@ def _attributes(layer: gymnasium.Env) -> dict[str, Any]:
     for name, value in vars(layer).items():
         if name in _NOT_STATE or isinstance(value, _CONSTANT):
             continue
-        held[name] = _pack_generators(value)
+        held[name] = _packed(value)
     try:
         return codec.copied(held)
     except codec.NotEncodable as error:
@@ -317,11 +396,13 @@ def _attributes(layer: gymnasium.Env) -> dict[str, Any]:
 
 def _set_attributes(layer: gymnasium.Env, saved: dict[str, Any]) -> None:
     for name, value in saved.items():
+        if isinstance(getattr(type(layer), name, None), FunctionType):
+            raise NotRestorable(f"{type(layer).__qualname__}.{name} is a method, and an attribute in the checkpoint.")
         found = vars(layer).get(name)
         if _fits(found, value):
             found[...] = value  # in place: other attributes may be views of it
             continue
-        setattr(layer, name, _unpack_generators(found, value))
+        setattr(layer, name, _unpacked(found, value))
 
 
 def _fits(found: Any, value: Any) -> TypeGuard[np.ndarray]:
@@ -330,29 +411,37 @@ def _fits(found: Any, value: Any) -> TypeGuard[np.ndarray]:
     return found.shape == value.shape and found.dtype == value.dtype and found.flags.writeable
 
 
-def _pack_generators(value: Any) -> Any:
+def _packed(value: Any) -> Any:
+    """`value` with what the codec does not hold as maps of its numbers."""
     if isinstance(value, np.random.Generator):
         return {_GENERATOR: value.bit_generator.state}
+    if type(value) is RunningMeanStd:
+        return {_RUNNING: dict(vars(value))}
     if isinstance(value, dict):
-        return {k: _pack_generators(v) for k, v in value.items()}
+        return {k: _packed(v) for k, v in value.items()}
     if type(value) in (list, tuple):
-        return type(value)(_pack_generators(v) for v in value)
+        return type(value)(_packed(v) for v in value)
     if type(value) is deque:
-        return deque((_pack_generators(v) for v in value), value.maxlen)
+        return deque((_packed(v) for v in value), value.maxlen)
     return value
 
 
-def _unpack_generators(found: Any, value: Any) -> Any:
+def _unpacked(found: Any, value: Any) -> Any:
+    """What `_packed` made `value` from, in the object that is there if it is one of its kind."""
     if isinstance(value, dict) and set(value) == {_GENERATOR}:
         generator = found if isinstance(found, np.random.Generator) else np.random.Generator(np.random.PCG64())
         generator.bit_generator.state = value[_GENERATOR]
         return generator
+    if isinstance(value, dict) and set(value) == {_RUNNING}:
+        running = found if type(found) is RunningMeanStd else RunningMeanStd()
+        running.mean, running.var, running.count = (value[_RUNNING][name] for name in ("mean", "var", "count"))
+        return running
     if isinstance(value, dict):
-        return {k: _unpack_generators(None, v) for k, v in value.items()}
+        return {k: _unpacked(None, v) for k, v in value.items()}
     if type(value) in (list, tuple):
-        return type(value)(_unpack_generators(None, v) for v in value)
+        return type(value)(_unpacked(None, v) for v in value)
     if type(value) is deque:
-        return deque((_unpack_generators(None, v) for v in value), value.maxlen)
+        return deque((_unpacked(None, v) for v in value), value.maxlen)
     return value
 
 
@@ -367,16 +456,25 @@ def _set_generator(layer: gymnasium.Env, state: Any) -> None:
 
 
 def _generators(env: gymnasium.Env) -> Any:
-    return {
-        "np_random": _generator_of(env.unwrapped),
-        "spaces": _spaces_of(env),
-    }
+    """What a reset draws from and leaves alone: generators, and the running statistics of gymnasium's wrappers."""
+    before: dict[str, Any] = {"np_random": _generator_of(env.unwrapped), "spaces": _spaces_of(env)}
+    if running := [_attributes(layer) for layer in _running_layers(env)]:
+        before["running"] = running
+    return before
 
 
 def _restore_generators(env: gymnasium.Env, saved: Any) -> None:
     _set_generator(env.unwrapped, saved["np_random"])
     _set_space_state(env.action_space, saved["spaces"][0])
     _set_space_state(env.observation_space, saved["spaces"][1])
+    for layer, held in zip(_running_layers(env), saved.get("running", []), strict=True):
+        _set_attributes(layer, held)
+
+
+def _running_layers(env: gymnasium.Env) -> list[gymnasium.Env]:
+    """The wrappers that keep a running mean and variance."""
+    wrappers = [layer for layer in _layers(env) if isinstance(layer, gymnasium.Wrapper)]
+    return [layer for layer in wrappers if any(type(value) is RunningMeanStd for value in vars(layer).values())]
 
 
 def _space_tree(space: spaces.Space) -> Iterator[spaces.Space]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import io
 import json
 import os
@@ -70,6 +72,7 @@ def test_payload_as_the_state_is_refused(whole: Path, tmp_path: Path) -> None:
     path = whole / "checkpoints" / "checkpoint_t48.zip"
     manifest, members = members_of(path)
     members[checkpoint.STATE] = pickle.dumps(Payload(tmp_path / "owned"))
+    manifest = dataclasses.replace(manifest, state_digest=hashlib.sha256(members[checkpoint.STATE]).hexdigest())
     path.unlink()
     checkpoint.write_new(path, checkpoint.to_bytes(manifest, members))
     ear = Ear()

@@ -127,6 +127,11 @@ def greedy(lengths: list[int], options: dict[str, Any]) -> gymnasium.Env:
     return Queue(lengths.pop() + options.pop("more", {"steps": 0}).pop("steps"))
 
 
+def wrapped(inner: str, wrapper: str) -> gymnasium.Env:
+    """One of the queues in one of gymnasium's wrappers."""
+    return getattr(gymnasium.wrappers, wrapper)(globals()[inner]())
+
+
 def not_an_environment() -> dict[str, int]:
     """What a factory must not return."""
     return {}

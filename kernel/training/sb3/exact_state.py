@@ -24,8 +24,12 @@ from typing import Any
 import numpy as np
 import torch as th
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.type_aliases import TrainFrequencyUnit
+from stable_baselines3.common.vec_env.util import obs_space_info
 
+from kernel.contract.manifest import CheckpointInvalid
 from kernel.training import environments
+from kernel.training.codec import is_like
 
 SCALARS = (
     "num_timesteps",
@@ -60,6 +64,115 @@ def capture(model: Any, training: Any) -> dict[str, Any]:
     }
 
 
+def require_whole(model: Any, state: Any, training: Any) -> None:
+    """Look whether `state` has what `restore` reads, in the form in which `capture` would give it of `model`.
+
+    `training` is what the callbacks have before anything was learnt. What this lets through can be restored and learnt
+    from, but for what lies within environments: that is theirs.
+
+    Raises
+    ------
+    CheckpointInvalid
+        `capture` never made it; the message names the part.
+    """
+    fresh = _capture_tensors(model.policy)
+    on_policy = isinstance(model, OnPolicyAlgorithm)
+    sample = {
+        "scalars": {name: getattr(model, name) for name in SCALARS if hasattr(model, name)},
+        "arrays": dict.fromkeys(ARRAYS, object),
+        "episodes": dict.fromkeys(EPISODES, list),
+        "policy": fresh["policy"],
+        "optimizer": {"state": dict, "param_groups": [dict for _ in fresh["optimizer"]["param_groups"]]},
+        "rollout": {"pos": int, "rows": object} if on_policy else None,
+        "collected": [0, 0],
+        "environments": dict,
+        "random": {**_capture_random(model), "cuda": object},
+        "training": training,
+        **({} if on_policy else {"replay": dict}),
+    }
+    if not isinstance(state, dict) or set(state) != set(sample):
+        raise CheckpointInvalid(f"its state has not the parts {', '.join(sample)}")
+    looks = {
+        "scalars": lambda part: part["num_timesteps"] >= 0 and part["_total_timesteps"] > 0,
+        "arrays": lambda part: _are_observations(model, part),
+        "episodes": lambda part: all(map(_is_record, (*part["ep_info_buffer"], *part["ep_success_buffer"]))),
+        "optimizer": lambda part: _is_optimizer_state(model.policy.optimizer, part, fresh["optimizer"]),
+        "rollout": lambda part: not on_policy or _is_rollout(model, part, state["collected"][0]),
+        "collected": lambda part: _is_inside_rollout(model, *part),
+    }
+    for name, wanted in sample.items():
+        if not is_like(state[name], wanted) or not looks.get(name, lambda part: True)(state[name]):
+            raise CheckpointInvalid(f"its state has a part {name!r} that does not fit {type(model).__name__}")
+    environments.require_whole(model.env, state["environments"])
+
+
+def _is_record(item: Any) -> bool:
+    """Return and length of an episode, or whether one was a success."""
+    if isinstance(item, dict):
+        return {"r", "l"} <= set(item) and is_like({key: item[key] for key in ("r", "l")}, {"r": 0.0, "l": 0.0})
+    return isinstance(item, (bool, int, float, np.bool_, np.number))
+
+
+def _are_observations(model: Any, arrays: dict[str, Any]) -> bool:
+    keys, shapes, _ = obs_space_info(model.env.observation_space)
+
+    def fits(obs: Any) -> bool:
+        held = obs if isinstance(obs, dict) else {None: obs}
+        return set(held) == set(keys) and all(
+            isinstance(held[key], np.ndarray) and held[key].shape == (model.n_envs, *shapes[key]) for key in keys
+        )
+
+    starts, original = arrays["_last_episode_starts"], arrays["_last_original_obs"]
+    return (
+        fits(arrays["_last_obs"])
+        and (original is None or fits(original))
+        and (starts is None or (isinstance(starts, np.ndarray) and starts.shape == (model.n_envs,)))
+        and (starts is not None or not isinstance(model, OnPolicyAlgorithm))
+    )
+
+
+def _is_optimizer_state(optimizer: th.optim.Optimizer, saved: dict[str, Any], fresh: dict[str, Any]) -> bool:
+    groups = zip(saved["param_groups"], fresh["param_groups"], strict=True)
+    for group, wanted in groups:
+        if not is_like({k: v for k, v in group.items() if k in wanted}, {k: wanted[k] for k in group if k in wanted}):
+            return False
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    kept = _kept_by(optimizer)
+    for index, held in saved["state"].items():
+        if type(index) is not int or not 0 <= index < len(parameters) or not is_like(held, kept):
+            return False
+        if any(value.shape not in ((), tuple(parameters[index].shape)) for value in held.values()):
+            return False
+    return True
+
+
+def _kept_by(optimizer: th.optim.Optimizer) -> dict[str, type]:
+    """What an optimizer keeps of each parameter: found out by one step of another one of its kind."""
+    number = th.nn.Parameter(th.zeros(1))
+    number.grad = th.zeros(1)
+    another = type(optimizer)([number], **optimizer.defaults)
+    another.step()
+    return dict.fromkeys(another.state[number], np.ndarray)
+
+
+def _is_inside_rollout(model: Any, steps: int, episodes: int) -> bool:
+    if isinstance(model, OnPolicyAlgorithm):
+        return 0 <= steps < model.n_steps and episodes == 0
+    done = steps if model.train_freq.unit == TrainFrequencyUnit.STEP else episodes
+    return steps >= 0 and 0 <= episodes <= steps * model.n_envs and done < model.train_freq.frequency
+
+
+def _is_rollout(model: Any, saved: dict[str, Any], steps: int) -> bool:
+    if not steps:
+        return saved["rows"] is None
+    return saved["pos"] == steps and is_like(saved["rows"], _rows(model.rollout_buffer, steps))
+
+
+def what_was_lost(state: dict[str, Any]) -> str:
+    """Why the environments of a captured state cannot be put back; empty where they can."""
+    return str(state["environments"].get("lost", ""))
+
+
 def restore(model: Any, state: dict[str, Any]) -> None:
     """Put everything back, generators last; what drew from them in between becomes harmless.
 
@@ -73,7 +186,7 @@ def restore(model: Any, state: dict[str, Any]) -> None:
     for name, items in state["episodes"].items():
         setattr(model, name, deque((dict(i) if isinstance(i, dict) else i for i in items), model._stats_window_size))
     model.policy.load_state_dict({name: th.from_numpy(array.copy()) for name, array in state["policy"].items()})
-    model.policy.optimizer.load_state_dict(to_tensors(state["optimizer"]))
+    model.policy.optimizer.load_state_dict(to_tensors(_completed(model.policy.optimizer, state["optimizer"])))
     model.collected_steps, model.collected_episodes = state["collected"]
     _restore_rollout(model, state["rollout"])
     if state["environments"] is not None:
@@ -92,6 +205,12 @@ def with_new_episodes(model: Any, state: dict[str, Any]) -> dict[str, Any]:
         "_last_original_obs": None if state["arrays"]["_last_original_obs"] is None else original,
     }
     return {**state, "arrays": arrays, "environments": None}
+
+
+def _completed(optimizer: th.optim.Optimizer, saved: dict[str, Any]) -> dict[str, Any]:
+    """`saved` with the options that an optimizer of another version lacks."""
+    groups = zip(optimizer.state_dict()["param_groups"], saved["param_groups"], strict=True)
+    return {**saved, "param_groups": [{**present, **group} for present, group in groups]}
 
 
 def to_tensors(tree: Any) -> Any:
@@ -175,11 +294,15 @@ def _capture_rollout(model: Any, collected_steps: int) -> Any:
     buffer: Any = model.rollout_buffer
     if not collected_steps:
         return {"pos": 0, "rows": None}  # between rollouts the buffer holds nothing that is read again
-    at = buffer.pos
+    return {"pos": buffer.pos, "rows": _rows(buffer, buffer.pos)}
+
+
+def _rows(buffer: Any, at: int) -> dict[str, Any]:
+    """Copies of the first `at` rows."""
     rows: dict[str, Any] = {name: getattr(buffer, name)[:at].copy() for name in ROLLOUT}
     obs = buffer.observations
     rows["observations"] = {k: v[:at].copy() for k, v in obs.items()} if isinstance(obs, dict) else obs[:at].copy()
-    return {"pos": at, "rows": rows}
+    return rows
 
 
 def _restore_rollout(model: Any, saved: Any) -> None:

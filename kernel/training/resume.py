@@ -1,0 +1,200 @@
+"""Where a training begins: at the newest checkpoint that can be used, else at timestep 0.
+
+The one place that decides it. A checkpoint that cannot be used, for whatever reason, is set aside with one
+`checkpoint_refused` that says why, and the one before it is tried, on an algorithm and environments made anew. Where it
+is the environments alone that cannot be put back they begin new episodes. Everything that makes the continuation other
+than bit-identical is told in one `inexact`.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch as th
+from stable_baselines3.common.vec_env import VecEnv
+
+from kernel.channel import Channel
+from kernel.checkpoints import sources
+from kernel.checkpoints.checkpoint import read_state, refuse
+from kernel.checkpoints.digests import append_digest, read_digests
+from kernel.contract import events
+from kernel.contract.config import Configuration
+from kernel.contract.manifest import CheckpointInvalid, Manifest
+from kernel.training import codec, environments, fingerprint
+from kernel.training.metrics import StepStatistics
+from kernel.training.sb3 import algorithms, exact_state, replay
+from kernel.training.writer import Lineage
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Beginning:
+    """A training that can begin to learn."""
+
+    model: Any
+    statistics: StepStatistics
+    store: replay.SegmentStore | None
+    choice: sources.Choice
+    lineage: Lineage
+    state: dict[str, Any] | None = None
+    """What was put back; None from scratch."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to learn."""
+        manifest = self.choice.manifest
+        return self.choice.finished and manifest is not None and manifest.num_timesteps >= self.lineage.total_timesteps
+
+
+def begin(configuration: Configuration, checkpoints: Path, device: str, channel: Channel) -> Beginning:
+    """Make the algorithm of the run and bring it to where the run stands.
+
+    Raises
+    ------
+    sources.RunChanged
+        The run is not the one that its newest checkpoint was made by.
+    exact_state.NotExact
+        `require_exact`, and the continuation is not exact.
+    """
+    session = configuration.session
+    unusable: set[Path] = set()
+    while True:
+        venv = environments.make_environments(configuration.run, device)
+        model = algorithms.make_model(configuration.run, venv, device)
+        statistics = StepStatistics()
+        model.set_logger(statistics.make_logger())
+        statistics.init_callback(model)
+        store = replay.store_for(model, checkpoints)
+        choice = sources.choose([checkpoints], configuration.run, session.allow_changed, unusable)
+        for refused in choice.refused:
+            _set_aside(refused, unusable, channel)
+        total = algorithms.rounded_total(configuration.run, model)
+        lineage, changes, reasons = _lineage(configuration, total, venv, device, choice)
+        beginning = Beginning(model, statistics, store, choice, lineage)
+        if choice.path is None or choice.manifest is None:
+            return beginning
+        reasons += changes
+        if reasons and session.require_exact:
+            raise _not_exact(reasons)
+        try:
+            beginning.state, lost = _put_back(beginning, choice.path, choice.manifest)
+        except CheckpointInvalid as error:
+            if changes:  # the checkpoint is as good as it was: older ones would fit no better
+                why = f"{choice.path.name} does not fit the run as it is ({'; '.join(changes)}): {error}."
+                raise sources.RunChanged(f"{why} Restore what was changed.") from error
+            _set_aside(sources.Refused(choice.path, str(error)), unusable, channel)
+            venv.close()
+            continue
+        if lost and session.require_exact:
+            raise _not_exact([*reasons, lost])
+        if reasons or lost:
+            lineage.exact = False
+            reason = "; ".join([*reasons, *([lost] if lost else [])])
+            channel.event(events.Inexact(num_timesteps=choice.manifest.num_timesteps, reason=reason))
+        lineage.known_digests = recorded_digests(checkpoints, choice.manifest, channel)
+        return beginning
+
+
+def _set_aside(found: sources.Refused, unusable: set[Path], channel: Channel) -> None:
+    channel.event(events.CheckpointRefused(file=found.path.name, reason=found.reason))
+    unusable.add(found.path)  # on a disk that cannot be written the name stays
+    refuse(found.path)
+
+
+def _not_exact(reasons: list[str]) -> exact_state.NotExact:
+    said = "; ".join(reason.rstrip(".") for reason in reasons)
+    return exact_state.NotExact(f"Exact continuation was required, but {said}. Leave out --require-exact.")
+
+
+def _put_back(beginning: Beginning, path: Path, manifest: Manifest) -> tuple[dict[str, Any], str]:
+    """The state of a checkpoint, put back, and why its episodes are new ones if they are.
+
+    Raises
+    ------
+    CheckpointInvalid
+        It cannot be read, or is none of this algorithm; the algorithm may be changed by half of it.
+    """
+    model, statistics, lost = beginning.model, beginning.statistics, ""
+    try:
+        state = codec.decode(read_state(path, manifest))
+        fresh = {"row_at": 0, "evaluated_at": 0, "statistics": statistics.state()}
+        exact_state.require_whole(model, state, fresh)
+        if state["scalars"]["num_timesteps"] != manifest.num_timesteps:
+            raise CheckpointInvalid(f"its state is of timestep {state['scalars']['num_timesteps']}")
+        if beginning.store is not None:
+            beginning.store.fill(model, state["replay"], manifest.details.get("segments", []))
+        if beginning.is_over:
+            return state, lost
+        try:
+            exact_state.restore(model, state)
+        except environments.NotRestorable as error:
+            lost = str(error)
+            state = exact_state.with_new_episodes(model, state)
+            exact_state.restore(model, state)
+        statistics.load_state(state["training"]["statistics"])
+    except (MemoryError, th.cuda.OutOfMemoryError):
+        raise  # says nothing of the checkpoint
+    except (CheckpointInvalid, codec.Undecodable) as error:
+        raise CheckpointInvalid(str(error)) from error
+    except Exception as error:  # a state that is whole in form may hold anything, and torch raises anything of it
+        raise CheckpointInvalid(f"it cannot be put back ({type(error).__name__}: {error})") from error
+    return state, lost
+
+
+def _lineage(
+    configuration: Configuration, total: int, venv: VecEnv, device: str, choice: sources.Choice
+) -> tuple[Lineage, list[str], list[str]]:
+    """What this session's manifests say, what was changed of the run, and what differs of the machine.
+
+    Raises
+    ------
+    sources.RunChanged
+        Code, spaces or reward are not what the checkpoint was made with.
+    """
+    run, session = configuration.run, configuration.session
+    details: dict[str, Any] = {
+        "code": fingerprint.code_digests(environments.source_modules(run)),
+        "observation_space": str(venv.observation_space),
+        "action_space": str(venv.action_space),
+        "reward": environments.reward_source(venv),
+    }
+    now = fingerprint.fingerprint(device)
+    if traffic := environments.canary(run, device):
+        now["traffic"] = traffic
+    lineage = Lineage(run, session, total, now, details)
+    before = choice.manifest
+    if before is None or choice.path is None:
+        return lineage, [], []
+    changed = {k: (before.details.get(k), v) for k, v in details.items() if before.details.get(k) != v}
+    if "code" in changed:
+        changed["code"] = changed_files(changed["code"][0], details["code"])
+    if unmeant := {k: v for k, v in changed.items() if k not in session.allow_changed}:
+        raise sources.RunChanged(sources.describe(choice.path.name, unmeant))
+    lineage.parent, lineage.exact = before.state_digest, before.exact
+    changes = [f"{key} was changed" for key in (*choice.changed, *changed)]
+    return lineage, changes, fingerprint.differences(before.fingerprint, now)
+
+
+def recorded_digests(folder: Path, manifest: Manifest, channel: Channel) -> dict[int, str]:
+    """Digests that `folder` records, and that of `manifest`: its writer may have been killed before it did."""
+    digests = read_digests(folder)
+    t = manifest.num_timesteps
+    if t not in digests:
+        digests[t] = manifest.state_digest
+        try:
+            append_digest(folder, t, manifest.state_digest)
+        except OSError as error:
+            reason = f"its digest could not be recorded: {error}"
+            channel.event(events.CheckpointFailed(num_timesteps=t, reason=reason))
+    return digests
+
+
+def changed_files(before: Any, now: dict[str, str]) -> tuple[Any, Any]:
+    """Only the source files that differ."""
+    before = before if isinstance(before, dict) else {}
+    names = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+    return {n: before.get(n) for n in names}, {n: now.get(n) for n in names}
