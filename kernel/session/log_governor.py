@@ -7,12 +7,13 @@ is spent. Standard library only; the clock is a parameter.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from kernel.contract.events import Flood
@@ -31,10 +32,21 @@ SHOWN_AT_ONCE = 200
 SHOWN_PER_S = 0.03
 MAX_LINE = 500
 FOLDED_FORMS = 2000
+MAX_SAMPLE = 120
+"""Characters of the line that a flood is told with."""
 
 _IMPORTANT = (b"warn", b"error", b"exception", b"traceback", b"critical", b"fatal", b"killed", b"out of memory")
 _DEBUG_TAG = re.compile(rb"^\W{0,2}\[?DEBUG")
 _NUMBERS = re.compile(rb"\d+")
+_ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+_SECRET = re.compile(
+    r"""(?i:(?<=key)|(?<=token)|(?<=secret)|(?<=password)|(?<=passwd)|(?<=pwd)|(?<=bearer)|(?<=authorization))
+        (?P<between>["']?(?:\s*[:=]\s*|\s+)["']?) (?:(?i:bearer|basic)\s+)? [^\s"',;]+
+      | (?<=://)[^\s/@]+(?=@)
+      | (?=[A-Za-z_+/=.-]*\d) [\w+/=.-]{24,}""",
+    re.VERBOSE,
+)
+"""What may be a credential: what follows such a name, the user of an address, a long word with a digit in it."""
 
 
 @dataclass
@@ -135,6 +147,19 @@ def is_important(text: bytes) -> bool:
 def _text(line: bytes, limit: int) -> str:
     text = line[:limit].decode("utf-8", "replace").rstrip()
     return text if len(line) <= limit else f"{text} … [{len(line) - limit:,} bytes more in the full log]"
+
+
+def sample_of(lines: Sequence[bytes]) -> str:
+    """The line that tells best what `lines` are: the newest of the debug output, else the newest that says anything.
+
+    It goes farther than a log, to whoever is notified: no control character, nothing like a credential, not long.
+    """
+    said = [line for line in lines if line.strip()]
+    line = next((line for line in reversed(said) if _DEBUG_TAG.match(line)), said[-1] if said else b"")
+    text = _ESCAPE.sub("", line[: 4 * MAX_LINE].decode("utf-8", "replace"))
+    text = " ".join("".join(one if one.isprintable() else " " for one in text).split())
+    text = _SECRET.sub(lambda found: f"{found['between'] or ''}(hidden)", text)
+    return text if len(text) <= MAX_SAMPLE else text[: MAX_SAMPLE - 2] + " …"
 
 
 class LogGovernor:
@@ -238,6 +263,6 @@ class LogGovernor:
         verdict = self._watch.verdict()
         if verdict and not self._flooded:
             self._flooded = True
-            self._on_flood(verdict)
+            self._on_flood(dataclasses.replace(verdict, sample=sample_of(sample)))
         elif not verdict:
             self._flooded = False

@@ -15,7 +15,7 @@ import pytest
 from kernel.contract.events import Checkpoint, Event, Flood, Progress
 from kernel.session.event_governor import EventGovernor
 from kernel.session.full_log import FullLog
-from kernel.session.log_governor import Filter, FloodWatch, LogGovernor
+from kernel.session.log_governor import Filter, FloodWatch, LogGovernor, sample_of
 
 
 def governed(data: bytes, folder: Path, **kwargs: Any) -> tuple[list[str], list[dict[str, Any]], LogGovernor]:
@@ -121,6 +121,33 @@ def test_flood_is_a_sustained_rate_and_not_a_burst(per_second: int, seconds: int
         watch.add(tenth / 10, per_second // 10, 0)
         verdicts.append(watch.verdict())
     assert any(verdicts) == is_flood
+
+
+@pytest.mark.parametrize(
+    ("lines", "sample"),
+    [
+        ([b"[DEBUG] one", b"[DEBUG] two", b"loss 3"], "[DEBUG] two"),
+        ([b"loss 3", b"loss 4", b"", b"  "], "loss 4"),
+        ([], ""),
+        ([b"\x1b[31m red\x1b[0m\x00\x07 and\tblue \xff\r"], "red and blue \ufffd"),
+        ([b"x" * 121], "x" * 118 + " \u2026"),
+        ([b"x" * 120], "x" * 120),
+        ([b"api_key=abcd1234 x"], "api_key=(hidden) x"),
+        ([b"{'KAGGLE_KEY': 'abcd'}"], "{'KAGGLE_KEY': '(hidden)'}"),
+        ([b"Authorization: Bearer abc.def"], "Authorization: (hidden)"),
+        ([b"password hunter2"], "password (hidden)"),
+        ([b"https://user:word@host/path"], "https://(hidden)@host/path"),
+        ([b"sent a1b2c3d4e5f6a7b8c9d0e1f2"], "sent (hidden)"),
+        ([b"[DEBUG_BC_GPU] cell 17 rho=0.1234 keyboard 5"], "[DEBUG_BC_GPU] cell 17 rho=0.1234 keyboard 5"),
+    ],
+)
+def test_the_sample_of_a_flood_is_one_printable_line_without_a_secret(lines: list[bytes], sample: str) -> None:
+    assert sample_of(lines) == sample
+
+
+def test_a_flood_is_told_with_one_of_its_lines(tmp_path: Path) -> None:
+    _, (flood, *_), _ = governed(b"starts\n" + b"[DEBUG] token=abc step 3001\n" * 2_000, tmp_path)
+    assert flood.sample == "[DEBUG] token=(hidden) step 3001"
 
 
 def test_few_debug_lines_are_no_flood_and_many_are() -> None:
