@@ -105,6 +105,9 @@ class WatchSettings:
     """More log lines than this in one second: STOP."""
     max_debug_lines_per_s: float = 20.0
     """More lines with a [DEBUG tag than this in one second: STOP."""
+    grace_s: float = 30.0
+    """So long the kernel has to say itself that it stops a flood that is seen here, before it is ended by force: 10 s
+    that it looks at its trainer's output, 10 s between two looks at the log, 10 s that a line may be under way."""
     min_timesteps_per_s: float = 5.0
     """Slower training than this: WARN."""
     silence_s: float = 600.0

@@ -271,6 +271,8 @@ def told_speed(progress: Progress) -> str:
 def prospect(progress: Progress, now_s: float, limit_s: float) -> str:
     """When the run will be done, and what ends before: the session's clock, or the week's quota."""
     to_go_s = progress.seconds_to_go(now_s)
+    if progress.ending is not None and progress.result is None:
+        return f"{progress.ending}: the kernel is stopping itself"
     if progress.result is not None or to_go_s is None:
         return "" if progress.result is not None else "to go ?"
     said = f"to go {duration(to_go_s)}"

@@ -21,6 +21,7 @@ from kernel.contract.config import Configuration
 from kernel.contract.events import Cadence, Event, Published, PublishFailed, WriteFailed, WriteProved
 from kernel.contract.files import write_aside
 from kernel.contract.names import CHECKPOINTS, PUBLISHED, num_timesteps_of, version_note
+from kernel.contract.stopping import LAST_PUBLISH_SECONDS
 from kernel.session.deadline import Deadline
 from kernel.session.upload import Remote, Uploader, UploadFailed
 
@@ -30,7 +31,6 @@ FIRST_BACKOFF = 2.0
 MAX_BACKOFF = 300.0
 MAX_UPLOAD_SECONDS = 600.0
 MAX_READY_SECONDS = 600.0
-MAX_LAST_SECONDS = 900.0
 LOOKUP_SECONDS = 60.0
 POLL_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 BYTES_PER_SECOND = 500_000
@@ -100,9 +100,9 @@ class Publisher:
     def close(self) -> None:
         """Publish the newest checkpoint if it is not published, for as long as the deadline allows, and end.
 
-        A network that is gone is not waited for longer than MAX_LAST_SECONDS: the session's outputs have it too.
+        A network that is gone is not waited for longer than LAST_PUBLISH_SECONDS: the session's outputs have it too.
         """
-        self._last_until = self._clock() + min(self.deadline.upload_seconds_left, MAX_LAST_SECONDS)
+        self._last_until = self._clock() + min(self.deadline.upload_seconds_left, LAST_PUBLISH_SECONDS)
         self._closing.set()
         self._wake.set()
         while self._thread.is_alive() and not self._abandoned:

@@ -35,6 +35,7 @@ from kernel.contract.events import (
     Training,
 )
 from kernel.contract.names import CHECKPOINTS
+from kernel.contract.stopping import STOP_SECONDS
 from kernel.session.deadline import Deadline
 from kernel.session.event_governor import EventGovernor
 from kernel.session.full_log import FullLog
@@ -48,8 +49,6 @@ MAX_RESTARTS_AT_ONE_PLACE = 3
 MAX_RESTARTS = 20
 TICK_SECONDS = 0.02
 """Between two looks at the trainer: what a signal or the deadline waits at the most; costs under 1 % of a core."""
-STOP_SECONDS = 60.0
-"""Longest wait for the trainer to reach its next consistent point."""
 STARTUP_SECONDS = 180.0
 DUMP_SECONDS = 3.0
 PIPE_BYTES = 1 << 20

@@ -215,9 +215,9 @@ class ConsistentPoint:
             *health.speed_findings(self.pace.recent_speed(now)),
         ]
         for finding in self._health.fresh(iter(findings)):
-            action = self.session.on_unhealthy
+            action = "warn" if finding.rule == "slow" else self.session.on_unhealthy
             self.channel.event(events.Health(num_timesteps=t, action=action, **vars(finding)))
-            if action == "stop" and finding.rule != "slow":
+            if action == "stop":
                 if t != self.cadence.last_timesteps:
                     self._checkpoint(t)
                 raise StopTraining(Ending.unhealthy, finding.message)

@@ -1,6 +1,19 @@
 """When a session goes wrong: rules over log lines and time, pure but for what they remember; clocks are passed in.
 
-STOP ends the session; WARN says so once and again only after it was well in between.
+STOP says that the session ends; WARN says so once and again only after it was well in between. Each decision has one
+owner, and the other side tells what it sees or waits:
+
+| decision | owner | what the other side does |
+|---|---|---|
+| a flood of the trainer | kernel (`on_flood`) | STOP or WARN with the kernel's figures; waits for the end |
+| a flood that the kernel says nothing of for `grace_s` | launcher | the kernel cannot know: it is killed |
+| an unhealthy training | kernel (`on_unhealthy`) | STOP where it stops, else WARN; waits for the end |
+| no step for long | kernel: restarts the trainer | WARN |
+| no line for long | nobody: the kernel or the network may come back | WARN |
+| the session's clock | kernel (`deadline`); the platform at the limit | WARN before it; waits for the end |
+| the week's quota | platform | WARN; a relay waits for hours |
+| a stop that does not end | launcher, after `kernel.contract.stopping.END_SECONDS` | killed by `forced_end` |
+| the end that a person asks for | `cancel` | a watch only sees it; Ctrl-C in a watch ends the watch |
 """
 
 from __future__ import annotations
@@ -11,6 +24,7 @@ from enum import Enum
 
 from kernel.contract import events
 from kernel.contract.events import Event
+from kernel.contract.stopping import told_ending
 from launcher.config import WatchSettings
 from launcher.runs.progress import Progress
 from launcher.targets.base import LogLine
@@ -62,7 +76,7 @@ class Alerts:
             return found
         match event:
             case events.Flood():
-                found += self._raise(Level.STOP, "flood", event.reason or "the kernel saw a log flood")
+                found += self._raise(_level(event), "flood", flood_figure(event))
             case events.Health():
                 found += self._unhealthy(event)
             case events.PublishFailed() | events.WriteFailed() | events.CheckpointFailed() | events.Restart():
@@ -117,11 +131,12 @@ class Alerts:
         )
 
     def _unhealthy(self, event: events.Health) -> list[Alert]:
-        rule = f"unhealthy ({event.rule or 'no rule'})"
+        # The launcher knows a slow training too: one rule, whoever speaks first.
+        rule = "slow" if event.rule == "slow" else f"unhealthy ({event.rule or 'no rule'})"
         self._findings[rule] += 1
-        if self._findings[rule] < self.limits.health_reports:
+        if _level(event) is Level.WARN and self._findings[rule] < self.limits.health_reports:
             return []
-        return self._raise(Level.WARN, rule, event.message or "the kernel found the training unhealthy")
+        return self._raise(_level(event), rule, event.message or f"{event.figure} (limit {event.limit})")
 
     def _flood(self, line: LogLine) -> list[Alert]:
         limits, found = self.limits, []
@@ -155,3 +170,15 @@ class Alerts:
             return []
         self._raised.add(rule)
         return [Alert(level, rule, message)]
+
+
+def flood_figure(event: events.Flood) -> str:
+    """A flood that the kernel tells, in figures: `120.4 lines/s (limit 20 per s; [DEBUG] step 3001)`."""
+    details = [f"limit {event.limit:g} per s"] if event.limit is not None else []
+    details += [said] if (said := event.sample or event.reason) else []
+    rate = f"{event.lines_per_s:,.1f} lines/s" if event.lines_per_s is not None else "the kernel saw a log flood"
+    return f"{rate} ({'; '.join(details)})" if details else rate
+
+
+def _level(event: Event) -> Level:
+    return Level.WARN if told_ending(event) is None else Level.STOP

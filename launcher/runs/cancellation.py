@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kernel.contract.files import put_in_place
+from kernel.contract.stopping import END_SECONDS
 from launcher.errors import BackendError, BackendUnavailable, NotFound
 from launcher.runs.follower import Ended, Follower
 from launcher.runs.ledger import Run, Session
@@ -17,6 +18,7 @@ from launcher.targets.base import LogLine, Sessions
 from launcher.targets.here import HereBackend
 
 WAIT_S = 60.0
+"""For an end that the target makes; a kernel that is asked to end, as on this machine, has what it promises."""
 LOST_ANSWER_S = 5.0
 LOG_WAIT_S = 20.0
 """Longest time for reading a log from its first line to its newest."""
@@ -60,7 +62,8 @@ def cancel_session(
         session_id = backend.alive(session.number)
     reason = "its log did not tell its id"
     if session_id is not None:
-        reason, wait_s = f"it still runs {WAIT_S:.0f} s after the request", WAIT_S
+        wait_s = END_SECONDS if session.here else WAIT_S
+        reason = f"it still runs {wait_s:.0f} s after the request"
         try:
             backend.cancel(session_id)
         except BackendError as error:

@@ -126,8 +126,10 @@ class Session:
     """Furthest timestep known to be in a dataset version."""
     result: str
     """The kernel's own word: finished, deadline, flood, unhealthy, crashed, stopped; empty without one."""
-    alert: str
-    """The alert that ended it from here; empty without one."""
+    alert_rule: str
+    """Rule of the alert that it was ended for, by its kernel or from here; empty without one."""
+    alert_message: str
+    """What that alert found."""
     target: str
     """Where it runs: the run's target, or HERE."""
     code_digest: str
@@ -136,6 +138,11 @@ class Session:
     """`RunConfig.digest` that it was pushed with; empty where nobody here knows."""
     trains_on: str
     """Device that its log told; empty before that."""
+
+    @property
+    def alert(self) -> str:
+        """The alert that it was ended for, in words; empty without one."""
+        return f"{self.alert_rule}: {self.alert_message}" if self.alert_rule else ""
 
     @property
     def here(self) -> bool:
@@ -355,10 +362,24 @@ def _m003_device_in_use(db: sqlite3.Connection) -> None:
     db.execute("ALTER TABLE sessions ADD COLUMN trains_on TEXT NOT NULL DEFAULT ''")
 
 
+def _m004_typed_alerts(db: sqlite3.Connection) -> None:
+    """An alert was the sentence `STOP rule: message`."""
+    db.execute("ALTER TABLE sessions RENAME COLUMN alert TO alert_message")
+    db.execute("ALTER TABLE sessions ADD COLUMN alert_rule TEXT NOT NULL DEFAULT ''")
+    for run_id, number, said in db.execute("SELECT run_id, number, alert_message FROM sessions").fetchall():
+        level_and_rule, _, message = said.partition(": ")
+        rule = level_and_rule.partition(" ")[2] or level_and_rule
+        db.execute(
+            "UPDATE sessions SET alert_rule = ?, alert_message = ? WHERE run_id = ? AND number = ?",
+            (rule, message, run_id, number),
+        )
+
+
 _MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _m001_initial,
     _m002_places_digests_relays,
     _m003_device_in_use,
+    _m004_typed_alerts,
 )
 
 

@@ -6,7 +6,9 @@ import collections
 from dataclasses import dataclass, field
 
 from kernel.contract import events
+from kernel.contract.endings import Ending
 from kernel.contract.events import Event
+from kernel.contract.stopping import told_ending
 from launcher.targets.base import LogLine
 
 SERIES_LENGTH = 60
@@ -37,6 +39,8 @@ class Progress:
     calibrated_time: float = 0.0
     quota_left_h: float | None = None
     """GPU hours left this week, as the target last told; None where it does not matter or nobody knows."""
+    ending: Ending | None = None
+    """How the kernel said that it is ending the session; None while it goes on."""
     result: events.Result | None = None
     log_lines: int = 0
     last_time: float = 0.0
@@ -114,8 +118,13 @@ class Progress:
             case events.Published():
                 self.published_timesteps = max(self.published_timesteps or 0, event.num_timesteps)
                 self.published_time = when
+            case events.Restart():
+                self.ending = None
             case events.Result():
                 self.result = event
+                if event.published_timesteps is not None:
+                    self.published_timesteps = max(self.published_timesteps or 0, event.published_timesteps)
+        self.ending = told_ending(event) or self.ending
         return event
 
     def _count(self, event: Event, when: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kernel.contract.endings import Ending
 from launcher import documents
 from launcher.runs.ledger import Ledger, Run, Session
 
@@ -28,17 +29,18 @@ class SessionReport:
 
 def report(run: Run, ledger: Ledger) -> list[SessionReport]:
     """What the ledger knows of every session of `run`."""
-    rows = []
-    for session in ledger.sessions(run.run_id):
-        began = session.resumed_timesteps or 0
-        published = max(began, session.published_timesteps or 0)
-        reached = session.seen_timesteps
-        finished = session.result != ""
-        if finished and reached is not None:
-            published = max(published, reached) if session.result == "finished" else published
-        lost = None if reached is None else max(0, reached - published)
-        rows.append(SessionReport(session, began, reached, published, lost, bound(session), ended(session)))
-    return rows
+    return [of_session(session) for session in ledger.sessions(run.run_id)]
+
+
+def of_session(session: Session) -> SessionReport:
+    """What the ledger knows of one session."""
+    began = session.resumed_timesteps or 0
+    published = max(began, session.published_timesteps or 0)
+    reached = session.seen_timesteps
+    if session.result == Ending.finished and reached is not None:
+        published = max(published, reached)
+    lost = None if reached is None else max(0, reached - published)
+    return SessionReport(session, began, reached, published, lost, bound(session), ended(session))
 
 
 def bound(session: Session) -> str:
@@ -52,10 +54,10 @@ def bound(session: Session) -> str:
 
 def ended(session: Session) -> str:
     """How a session ended, in a word or two."""
-    if session.alert:
-        return f"stopped by an alert ({session.alert.split(':', 1)[0]})"
     if session.result:
         return session.result
+    if session.alert_rule:
+        return f"stopped by an alert ({session.alert_rule})"
     if session.submission != "pushed":
         return f"submission {session.submission}"
     return {

@@ -1,4 +1,4 @@
-"""Watch one session to its end: show it, keep its log, raise alerts, stop it when they say so, write down the end."""
+"""Watch one session to its end: show it, keep its log, raise alerts, end it where its kernel cannot, write down how."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from kernel.contract import events
+from kernel.contract.endings import STOPPED_BY_ALERT, Ending, ending_of
 from kernel.contract.files import put_in_place
 from launcher.config import WatchSettings
 from launcher.errors import AlertStop, BackendError, KernelFailed, NotFound, SessionCut
+from launcher.runs import report
 from launcher.runs.alerts import Alert, Alerts, Level
 from launcher.runs.cancellation import cancel_session
 from launcher.runs.follower import Cut, Ended, Follower, QuotaSeen, StateSeen
+from launcher.runs.forced_end import ForcedEnd
 from launcher.runs.ledger import Ledger, Run, Session
 from launcher.runs.notifier import Notice, Notifier
 from launcher.runs.progress import Progress
@@ -45,7 +48,11 @@ class Watch:
         self.progress = Progress(total_timesteps=self.run.config.total_timesteps)
         self.alerts = Alerts(self.limits)
         self.notifier = Notifier(self.limits)
-        self._stopped_by: Alert | None = None
+        self.forced = ForcedEnd(self.limits.grace_s, self.session.max_seconds)
+        self._stop: Alert | None = None
+        """The first alert that says that the session ends."""
+        self._forced_by: Alert | None = None
+        """The alert that the session is ended for by force."""
         self._ended = False
         self._next_try = 0.0
 
@@ -55,7 +62,7 @@ class Watch:
         Raises
         ------
         AlertStop
-            An alert ended the session.
+            The session was ended by force.
         LauncherError
             The session cannot be followed; what was seen so far is kept.
         """
@@ -79,10 +86,10 @@ class Watch:
             self.screen.end()
             self._remember()
             self.notifier.close()
-        if self._stopped_by is not None:
+        if self._forced_by is not None and (self.session.here or self.progress.result is None):
             raise AlertStop(
-                f"{self._stopped_by}\nThe session was ended. Its checkpoints are kept: `kaglaunch fetch-checkpoints "
-                f"{self.run.run_id}` brings them here. Its log: {path}"
+                f"{self._forced_by}\nThe session was ended, with {self.progress.at_risk:,} timesteps lost. Its "
+                f"checkpoints are kept: `kaglaunch fetch-checkpoints {self.run.run_id}` brings them. Its log: {path}"
             )
         return state
 
@@ -107,11 +114,12 @@ class Watch:
                     # The hours that this session has reserved are hours that it may still use.
                     self.progress.quota_left_h = max(0.0, happening.quota.allowed_h - happening.quota.used_h)
                 case Cut():
+                    self.forced.deafen(now + happening.wait_s)
                     self.screen.note(f"{happening.reason} Trying again in {happening.wait_s:.0f} s.")
                 case Ended():
                     log.close()  # Windows gives no other name to an open file
                     self._keep_log()
-                    if self._stopped_by is not None and isinstance(happening.error, NotFound):
+                    if self._forced_by is not None and isinstance(happening.error, NotFound):
                         # It was ended by deleting its kernel.
                         return SessionState(Status.CANCEL_ACKNOWLEDGED, "ended from here")
                     if happening.error is not None:
@@ -133,17 +141,25 @@ class Watch:
                         limit_s=self.session.max_seconds,
                     )
                 )
-                self._end_session(now)
+                self._end_by_force(now)
                 self._remember()
 
     def _on_line(self, line: LogLine) -> None:
+        before = self.progress.ending
         event = self.progress.observe(line)
         if self.session.here:
             # What lies on the disk of this machine outlives the session as what is published does.
             self.progress.published_timesteps = self.progress.checkpoint_timesteps
             self.progress.published_time = self.progress.checkpoint_time
+        ending = self.progress.ending
+        if event is not None:
+            self.forced.hear(event, ending, self.clock())
         self.screen.line(line, event, self.progress)
         self._raise(self.alerts.on_line(line, event))
+        if ending is not None and ending is not before:
+            self.screen.note(
+                f"The kernel is stopping itself ({ending}): last checkpoint, publish. Waiting for its end."
+            )
         if isinstance(event, (events.Session, events.Result, events.Training)):
             self._remember()
 
@@ -151,16 +167,22 @@ class Watch:
         for alert in alerts:
             self.screen.alert(alert)
             self.notifier.send(Notice(self.run.run_id, self.session.number, alert))
-            if alert.level is Level.STOP and self._stopped_by is None and self.progress.result is None:
-                self._stopped_by = alert
-                self._remember()
-                self.ledger.update_session(self.run.run_id, self.session.number, alert=str(alert))
-                self._end_session(self.clock())
+            if alert.level is Level.STOP:
+                self._stop = self._stop or alert
+                if self.progress.ending is None:
+                    self.forced.condemn(alert, self.clock())
 
-    def _end_session(self, now: float) -> None:
-        """End a session that an alert condemned, again and again until the target has done it."""
-        if self._stopped_by is None or self._ended or now < self._next_try:
+    def _end_by_force(self, now: float) -> None:
+        """End a session whose kernel has not, again and again until the target has done it."""
+        alert = self.forced.due(now)
+        if alert is None or self._ended or self.progress.result is not None or now < self._next_try:
             return
+        if self._forced_by is None:
+            self._forced_by = alert
+            if alert is not self._stop:
+                self._raise([alert])
+            self.screen.note(self._cost())
+            self._remember()
         try:
             said = cancel_session(self.backend, self.run, self.session, self.progress.session_id)
             self._ended = True
@@ -168,6 +190,17 @@ class Watch:
         except BackendError as error:
             self._next_try = now + RETRY_S
             self.screen.note(f"{error}\nThe session could not be ended yet; trying again in {RETRY_S:.0f} s.")
+
+    def _cost(self) -> str:
+        """What the end by force costs, in words."""
+        if self.session.here:
+            return "The kernel said nothing of it: asking it to write a last checkpoint and to end."
+        published, at_risk = self.progress.published_timesteps, self.progress.at_risk
+        return (
+            f"The kernel said nothing of its own for {self.limits.grace_s:.0f} s, and the target can only kill: ending "
+            f"the session by force. That costs {at_risk:,} timesteps, those since the last published checkpoint "
+            f"({'none' if published is None else f't{published:,}'})."
+        )
 
     def _on_end(self, state: SessionState) -> None:
         values = {"status": state.status.value, "message": state.message}
@@ -184,6 +217,11 @@ class Watch:
             "published_timesteps": progress.published_timesteps,
             "trains_on": progress.device,
         }
+        ended_for = self._forced_by
+        if progress.ending is not None and progress.ending.about.exit_code == STOPPED_BY_ALERT:
+            ended_for = self._stop
+        if ended_for is not None:
+            values |= {"alert_rule": ended_for.rule, "alert_message": ended_for.message}
         known = {name: value for name, value in values.items() if value is not None}
         if known:
             self.ledger.update_session(self.run.run_id, self.session.number, **known)
@@ -205,31 +243,30 @@ def outcome(run: Run, session: Session, state: SessionState) -> str:
     KernelFailed, SessionCut, AlertStop
         It ended otherwise; the message says what to type next.
     """
+    row, log = report.of_session(session), run.log(session.number)
     resume = f"Nothing published is lost: go on with `kaglaunch resume {run.run_id}`."
     seen = f"{session.seen_timesteps or 0:,} of {run.config.total_timesteps:,} timesteps"
+    safe = f"{seen}, t{row.published:,} of them published, {row.lost or 0:,} lost"
     if state.status is Status.COMPLETE:
-        match session.result:
-            case "finished":
+        match ending_of(session.result):
+            case Ending.finished:
                 return f"Run {run.run_id} is finished: {seen}."
-            case "deadline" | "stopped":
-                raise SessionCut(f"The session ended by its own deadline after {seen}, all published.\n{resume}")
-            case "flood" | "unhealthy":
-                raise AlertStop(
-                    f"The kernel stopped itself ({session.result}) after {seen}. See {run.log(session.number)}."
-                )
-            case "crashed":
-                raise KernelFailed(
-                    f"The trainer crashed for good after {seen}. See {run.log(session.number)}.\n{resume}"
-                )
-        raise KernelFailed(
-            f"The kernel ended without saying how, after {seen}. See {run.log(session.number)}.\n{resume}"
-        )
+            case Ending.deadline:
+                raise SessionCut(f"The session ended by its own deadline after {safe}.\n{resume}")
+            case Ending.stopped:
+                raise SessionCut(f"The session was asked to end, and did so after {safe}.\n{resume}")
+            case Ending.flood | Ending.unhealthy:
+                why = f"\n{session.alert}" if session.alert else ""
+                raise AlertStop(f"The kernel stopped itself ({session.result}) after {safe}. See {log}.{why}")
+            case Ending.crashed:
+                raise KernelFailed(f"The trainer crashed for good after {safe}. See {log}.\n{resume}")
+        raise KernelFailed(f"The kernel ended without saying how, after {safe}. See {log}.\n{resume}")
     said = f" Kaggle says: {state.message}" if state.message else ""
     if state.status is Status.ERROR:
-        raise KernelFailed(f"The kernel failed after {seen}.{said}\nSee {run.log(session.number)}. {resume}")
+        raise KernelFailed(f"The kernel failed after {safe}.{said}\nSee {log}. {resume}")
     if state.status is Status.CANCEL_ACKNOWLEDGED:
         raise SessionCut(
-            f"The session was cut off after {seen}; its outputs and its log are gone there.{said}\n"
-            f"What was seen of its log: {run.log(session.number)}\n{resume}"
+            f"The session was cut off after {safe}; its outputs and its log are gone there.{said}\n"
+            f"What was seen of its log: {log}\n{resume}"
         )
     raise KernelFailed(f"The kernel is in state {state.status.value} and was never run.{said}")

@@ -1,14 +1,18 @@
-"""Alerts are raised by what happens in the log and in time, and only then."""
+"""Alerts are raised by what happens in the log and in time, with their figures, and only then."""
 
 from __future__ import annotations
 
 import gzip
+import io
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from kernel.contract import events
+from kernel.contract.events import Event
 from launcher.config import WatchSettings
 from launcher.runs.alerts import Alert, Alerts, Level
 from launcher.runs.progress import Progress
@@ -16,43 +20,389 @@ from launcher.targets.base import LogLine
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the recorded logs in ../shared/data are not here")
+OLD_FLOOD = {"event": "flood", "schema": 1, "time": 5.0, "lines_per_s": 120.4, "limit": 100.0}
+OLD_FLOOD |= {"reason": "too many lines", "action": "throttle"}
+"""As a kernel wrote it that sent no sample."""
+
+Said = str | Event | Mapping[str, object]
+"""A line of the trainer, an event as the contract makes it, or one as another version wrote it."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What comes when, and the alerts that it raises."""
+
+    claim: str
+    said: Sequence[tuple[float, Said]]
+    alerts: Sequence[str]
+    """In words: level, rule and message."""
+    limits: Mapping[str, float] = field(default_factory=dict)
+
+
+def _every(seconds: float, count: int, text: str = "step done", start: float = 0.0) -> list[tuple[float, Said]]:
+    return [(start + seconds * i, text) for i in range(count)]
+
+
+def _health(**fields: object) -> events.Health:
+    values: dict[str, object] = {"rule": "one_action", "message": "The policy chose action 0 in 200 steps."}
+    return events.Health(**(values | fields))  # type: ignore[arg-type]
+
+
+def _speed(steps_per_s: float | None) -> events.Progress:
+    return events.Progress(num_timesteps=1, steps_per_s=steps_per_s)
+
+
+FLOOD = events.Flood(lines_per_s=120.4, limit=20.0, reason="debug output is on", sample="[DEBUG] step 3001 x")
+STARTED = events.Training(num_timesteps=0)
+CASES = (
+    # the trainer's own lines
+    Case("as many debug lines as the limit", _every(0.01, 3, "[DEBUG] x"), (), {"max_debug_lines_per_s": 3}),
+    Case(
+        "one debug line more than the limit in a second",
+        _every(0.01, 4, "[DEBUG] x"),
+        ("STOP flood: 4 [DEBUG lines within 1 s (limit 3 per s)",),
+        {"max_debug_lines_per_s": 3},
+    ),
+    Case("debug lines a second apart", _every(1.0, 40, "[DEBUG] x"), (), {"max_debug_lines_per_s": 1}),
+    Case(
+        "debug lines just within a second",
+        _every(0.999, 2, "[DEBUG] x"),
+        ("STOP flood: 2 [DEBUG lines within 1 s (limit 1 per s)",),
+        {"max_debug_lines_per_s": 1},
+    ),
+    Case("ordinary lines are no debug output", _every(0.01, 4), (), {"max_debug_lines_per_s": 3}),
+    Case("as many lines as the burst limit", _every(0.0001, 5), (), {"max_burst_lines_per_s": 5}),
+    Case(
+        "one line more than the burst limit",
+        _every(0.0001, 6),
+        ("STOP flood: 6 lines within 1 s (limit 5 per s)",),
+        {"max_burst_lines_per_s": 5},
+    ),
+    Case(
+        "lines of one entry count each",
+        [(0.0, "a\nb\nc\nd\ne\nf")],
+        ("STOP flood: 6 lines within 1 s (limit 5 per s)",),
+        {"max_burst_lines_per_s": 5},
+    ),
+    Case("as many lines as the limit for a minute", _every(0.5, 240), (), {"max_lines_per_s": 2}),
+    Case(
+        "more lines than the limit for a minute",
+        _every(0.49, 130),
+        ("STOP flood: 121 lines within 60 s (limit 2 per s)",),
+        {"max_lines_per_s": 2},
+    ),
+    Case(
+        "a flood that goes on is told once",
+        _every(0.0001, 40),
+        ("STOP flood: 6 lines within 1 s (limit 5 per s)",),
+        {"max_burst_lines_per_s": 5},
+    ),
+    # the kernel's word on a flood
+    Case(
+        "the kernel stops a flood",
+        [(5.0, FLOOD)],
+        ("STOP flood: 120.4 lines/s (limit 20 per s; [DEBUG] step 3001 x)",),
+    ),
+    Case(
+        "the kernel throttles a flood",
+        [(5.0, {**FLOOD.plain(), "action": "throttle"})],
+        ("WARN flood: 120.4 lines/s (limit 20 per s; [DEBUG] step 3001 x)",),
+    ),
+    Case(
+        "an older kernel throttles a flood",
+        [(5.0, OLD_FLOOD)],
+        ("WARN flood: 120.4 lines/s (limit 100 per s; too many lines)",),
+    ),
+    Case(
+        "an older kernel stops a flood",
+        [(5.0, {**OLD_FLOOD, "action": "stop"})],
+        ("STOP flood: 120.4 lines/s (limit 100 per s; too many lines)",),
+    ),
+    Case("a flood without figures", [(5.0, events.Flood())], ("STOP flood: the kernel saw a log flood",)),
+    Case(
+        "a flood with a limit alone",
+        [(5.0, events.Flood(limit=0.5))],
+        ("STOP flood: the kernel saw a log flood (limit 0.5 per s)",),
+    ),
+    Case(
+        "a newer kernel does something else",
+        [(5.0, events.Flood(action="fold"))],
+        ("WARN flood: the kernel saw a log flood",),
+    ),
+    Case(
+        "the kernel's word after the launcher's own rule",
+        [*_every(0.0001, 6), (5.0, FLOOD)],
+        ("STOP flood: 6 lines within 1 s (limit 5 per s)",),
+        {"max_burst_lines_per_s": 5},
+    ),
+    Case(
+        "the launcher's own rule after the kernel's word",
+        [(0.0, {**FLOOD.plain(), "action": "throttle"}), *_every(0.0001, 6, start=5.0)],
+        ("WARN flood: 120.4 lines/s (limit 20 per s; [DEBUG] step 3001 x)",),
+        {"max_burst_lines_per_s": 5},
+    ),
+    # health
+    Case("a finding", [(5.0, _health())], ("WARN unhealthy (one_action): The policy chose action 0 in 200 steps.",)),
+    Case(
+        "a finding of no rule",
+        [(5.0, _health(rule=""))],
+        ("WARN unhealthy (no rule): The policy chose action 0 in 200 steps.",),
+    ),
+    Case(
+        "a finding without words",
+        [(5.0, _health(message="", figure=7, limit="5 actions"))],
+        ("WARN unhealthy (one_action): 7 (limit 5 actions)",),
+    ),
+    Case("fewer findings than asked for", [(5.0, _health())] * 2, (), {"health_reports": 3}),
+    Case(
+        "findings of two rules are not added up",
+        [(5.0, _health()), (5.0, _health(rule="not_finite"))],
+        (),
+        {"health_reports": 2},
+    ),
+    Case(
+        "as many findings as asked for",
+        [(5.0, _health())] * 3,
+        ("WARN unhealthy (one_action): The policy chose action 0 in 200 steps.",),
+        {"health_reports": 3},
+    ),
+    Case(
+        "an end for a finding is told at the first",
+        [(5.0, _health(action="stop"))],
+        ("STOP unhealthy (one_action): The policy chose action 0 in 200 steps.",),
+        {"health_reports": 3},
+    ),
+    Case(
+        "a trainer that is started again",
+        [(5.0, _health(action="restart", rule="silence", message="x"))],
+        ("WARN unhealthy (silence): x",),
+    ),
+    # speed: the launcher's rule and the kernel's are one
+    Case("the kernel finds it slow", [(5.0, _health(rule="slow", message="2 per s"))], ("WARN slow: 2 per s",)),
+    Case(
+        "slow never ends a session",
+        [(5.0, _health(rule="slow", message="2 per s", action="stop"))],
+        ("WARN slow: 2 per s",),
+    ),
+    Case(
+        "slow by both",
+        [(0.0, STARTED), (60.0, _speed(4.0)), (61.0, _health(rule="slow"))],
+        ("WARN slow: 4.00 timesteps/s (limit 5 per s)",),
+    ),
+    Case("slow before it is warm", [(1.0, STARTED), (60.9, _speed(0.1))], ()),
+    Case(
+        "slow when it is warm", [(1.0, STARTED), (61.0, _speed(0.1))], ("WARN slow: 0.10 timesteps/s (limit 5 per s)",)
+    ),
+    Case("as fast as the limit", [(60.0, _speed(5.0))], ()),
+    Case("no speed is told", [(60.0, _speed(None))], ()),
+    Case(
+        "slow, well, and slow again",
+        [(60.0, _speed(4.0)), (61.0, _speed(3.0)), (62.0, _speed(6.0)), (63.0, _speed(2.5))],
+        ("WARN slow: 4.00 timesteps/s (limit 5 per s)", "WARN slow: 2.50 timesteps/s (limit 5 per s)"),
+    ),
+    # what went wrong inside
+    Case(
+        "a failed publish, each time",
+        [(1.0, events.PublishFailed(reason="429"))] * 2,
+        ("WARN publish failed: 429",) * 2,
+    ),
+    Case(
+        "a failed first version", [(1.0, events.WriteFailed(dataset="a/b"))], ("WARN write failed: no reason is told",)
+    ),
+    Case(
+        "a failed checkpoint",
+        [(1.0, events.CheckpointFailed(num_timesteps=3, reason="disk full"))],
+        ("WARN checkpoint failed: disk full",),
+    ),
+    Case("a restart", [(1.0, events.Restart(reason="SIGSEGV"))], ("WARN restart: SIGSEGV",)),
+    Case(
+        "an event of wrong types, once",
+        [(1.0, {"event": "published", "num_timesteps": "many"})] * 2,
+        ("WARN malformed event: published: num_timesteps must be a whole number; got 'many'",),
+    ),
+    Case("an event of a newer kernel", [(1.0, {"event": "applause"})], ()),
+    Case("the kernel's deadline", [(1.0, events.Deadline(seconds_left=100.0))], ()),
+)
+
+
+def _line(when: float, said: Said) -> LogLine:
+    if isinstance(said, str):
+        return LogLine(when, "stdout", said)
+    if isinstance(said, Event):
+        written = io.StringIO()
+        events.emit(said, written)
+        return LogLine(when, "stdout", written.getvalue().rstrip("\n"))
+    return LogLine(when, "stdout", events.PREFIX + json.dumps(said))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.claim)
+def test_a_line_raises_the_alert_with_its_figure(case: Case) -> None:
+    alerts, raised = Alerts(WatchSettings(**case.limits)), []  # type: ignore[arg-type]
+    for when, said in case.said:
+        line = _line(when, said)
+        raised += [str(alert) for alert in alerts.on_line(line, events.parse(line.text))]
+    assert raised == list(case.alerts)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What stands at an instant of the session, and the alerts that it raises."""
+
+    claim: str
+    alerts: Sequence[str]
+    progress: Progress = field(default_factory=Progress)
+    silent_s: float = 0.0
+    now_s: float = 0.0
+    limit_s: float = 0.0
+    limits: Mapping[str, float] = field(default_factory=dict)
+
+
+def _slow_run(**more: object) -> Progress:
+    """400 of 1,000 timesteps, at one a second by its own word."""
+    values: dict[str, object] = {"total_timesteps": 1_000, "num_timesteps": 400, "steps_per_s": 1.0}
+    return Progress(**(values | more))  # type: ignore[arg-type]
+
+
+RESULT = events.Result(status="finished")
+CLOCK = {"min_session_left_s": 500.0}
+MOMENTS = (
+    Moment("as silent as the limit", (), silent_s=600.0),
+    Moment("more silent than the limit", ("WARN silent: no log line for 601 s (limit 600 s)",), silent_s=601.0),
+    # publishing
+    Moment("unpublished for as long as the limit", (), _slow_run(published_time=50.0), now_s=1_850.0),
+    Moment(
+        "unpublished for longer than the limit",
+        ("WARN not publishing: 400 timesteps at risk; nothing was published for 1801 s",),
+        _slow_run(published_time=50.0, training_time=1_000.0),
+        now_s=1_851.0,
+    ),
+    Moment(
+        "never published since training began",
+        ("WARN not publishing: 400 timesteps at risk; nothing was published for 1801 s",),
+        _slow_run(training_time=50.0),
+        now_s=1_851.0,
+    ),
+    Moment("training has not begun", (), _slow_run(), now_s=9_999.0),
+    Moment("nothing is at risk", (), _slow_run(published_timesteps=400, published_time=1.0), now_s=9_999.0),
+    Moment(
+        "one timestep is at risk",
+        ("WARN not publishing: 1 timesteps at risk; nothing was published for 9998 s",),
+        _slow_run(published_timesteps=399, published_time=1.0),
+        now_s=9_999.0,
+    ),
+    # the session's clock
+    Moment("as much left as the limit", (), _slow_run(), now_s=500.0, limit_s=1_000.0, limits=CLOCK),
+    Moment(
+        "less left than the limit and than is needed",
+        (
+            "WARN clock: 499 s of the session are left (limit 500 s) and the run needs 600 s; "
+            "`kaglaunch resume` goes on after it",
+        ),
+        _slow_run(),
+        now_s=501.0,
+        limit_s=1_000.0,
+        limits=CLOCK,
+    ),
+    Moment(
+        "little left, and it is enough", (), _slow_run(num_timesteps=501), now_s=501.0, limit_s=1_000.0, limits=CLOCK
+    ),
+    Moment(
+        "one second too little",
+        (
+            "WARN clock: 499 s of the session are left (limit 500 s) and the run needs 500 s; "
+            "`kaglaunch resume` goes on after it",
+        ),
+        _slow_run(num_timesteps=500),
+        now_s=501.0,
+        limit_s=1_000.0,
+        limits=CLOCK,
+    ),
+    Moment(
+        "nobody knows what is needed, and half of the session is over",
+        (
+            "WARN clock: 499 s of the session are left (limit 500 s) and the run needs more; "
+            "`kaglaunch resume` goes on after it",
+        ),
+        _slow_run(steps_per_s=None),
+        now_s=501.0,
+        limit_s=1_000.0,
+        limits=CLOCK,
+    ),
+    Moment(
+        "nobody knows what is needed, and half of it is not over",
+        (),
+        _slow_run(steps_per_s=None),
+        now_s=500.0,
+        limit_s=1_000.0,
+        limits={"min_session_left_s": 501.0},
+    ),
+    Moment(
+        "the limit is passed",
+        (
+            "WARN clock: 0 s of the session are left (limit 500 s) and the run needs 600 s; "
+            "`kaglaunch resume` goes on after it",
+        ),
+        _slow_run(),
+        now_s=1_007.0,
+        limit_s=1_000.0,
+        limits=CLOCK,
+    ),
+    Moment("no limit is known", (), _slow_run(), now_s=501.0, limits=CLOCK),
+    Moment("it has ended", (), _slow_run(result=RESULT), now_s=900.0, limit_s=1_000.0, limits=CLOCK),
+    # the quota
+    Moment("nobody knows the quota", (), _slow_run()),
+    Moment("as many hours as the limit", (), _slow_run(quota_left_h=1.0)),
+    Moment(
+        "fewer hours than the limit",
+        ("WARN quota: 0.99 GPU hours are left this week (limit 1 h) and the run needs 0.17 h",),
+        _slow_run(quota_left_h=0.99),
+    ),
+    Moment(
+        "fewer hours than the run needs",
+        ("WARN quota: 1.99 GPU hours are left this week (limit 1 h) and the run needs 2.00 h",),
+        _slow_run(total_timesteps=7_600, quota_left_h=1.99),
+    ),
+    Moment("as many hours as the run needs", (), _slow_run(total_timesteps=7_600, quota_left_h=2.0)),
+    Moment(
+        "fewer hours than the limit, and nobody knows what is needed",
+        ("WARN quota: 0.50 GPU hours are left this week (limit 1 h)",),
+        _slow_run(steps_per_s=None, quota_left_h=0.5),
+    ),
+    Moment("no hours are left and it has ended", (), _slow_run(quota_left_h=0.0, result=RESULT)),
+)
+
+
+@pytest.mark.parametrize("moment", MOMENTS, ids=lambda moment: moment.claim)
+def test_time_raises_the_alert_with_its_figure(moment: Moment) -> None:
+    alerts = Alerts(WatchSettings(**moment.limits))  # type: ignore[arg-type]
+    times = {"silent_s": moment.silent_s, "now_s": moment.now_s, "limit_s": moment.limit_s}
+    assert [str(alert) for alert in alerts.on_time(progress=moment.progress, **times)] == list(moment.alerts)
+    assert alerts.on_time(progress=moment.progress, **times) == [], "told once while it lasts"
+
+
+def test_silence_warns_once_until_a_line_comes() -> None:
+    alerts = Alerts(WatchSettings(silence_s=60))
+
+    def rules(silent_s: float) -> list[str]:
+        return [a.rule for a in alerts.on_time(silent_s=silent_s, progress=Progress(), now_s=silent_s)]
+
+    assert [rules(silent_s) for silent_s in (59, 61, 90, 0, 61)] == [[], ["silent"], [], [], ["silent"]]
+
+
+def test_the_limits_are_those_of_the_settings() -> None:
+    lines = _every(1 / 50, 500, "[DEBUG_BC_GPU] inflow")
+    (found,) = _judge([_line(when, said) for when, said in lines])
+    assert found[0].time <= 1.0
+    assert not _judge([_line(when, said) for when, said in _every(1 / 50, 500)])
+    found = _judge([_line(when, said) for when, said in _every(1 / 130, 130 * 120)])[0]
+    assert (found[1].level, found[0].time <= 60.0) == (Level.STOP, True)
+    assert not _judge([_line(when, said) for when, said in _every(1 / 95, 95 * 120)])
+    assert not _judge([LogLine(60.0 * i, "stdout", "\n".join(["x"] * 800)) for i in range(10)]), "a screenful at once"
 
 
 def _judge(lines: list[LogLine]) -> list[tuple[LogLine, Alert]]:
     alerts = Alerts()
     return [(line, alert) for line in lines for alert in alerts.on_line(line, None)]
-
-
-def _lines(per_second: float, seconds: float, text: str = "step done") -> list[LogLine]:
-    return [LogLine(i / per_second, "stdout", text) for i in range(int(per_second * seconds))]
-
-
-def test_more_lines_than_the_limit_for_a_whole_minute_is_a_stop() -> None:
-    assert not _judge(_lines(95, 120))
-    found = _judge(_lines(130, 120))
-    assert [alert.level for _, alert in found] == [Level.STOP]
-    assert found[0][0].time <= 60.0
-
-
-def test_a_screenful_at_once_is_no_flood() -> None:
-    assert not _judge([LogLine(60.0 * i, "stdout", "\n".join(["x"] * 800)) for i in range(10)])
-
-
-def test_a_burst_beyond_any_screenful_stops_within_its_second() -> None:
-    found = _judge(_lines(2_000, 3))
-    assert found
-    assert found[0][0].time <= 1.0
-
-
-def test_debug_lines_stop_at_a_fifth_of_the_rate_within_a_second() -> None:
-    assert not _judge(_lines(50, 10))
-    found = _judge(_lines(50, 10, "[DEBUG_BC_GPU] inflow"))
-    assert [alert.rule for _, alert in found] == ["flood"]
-    assert found[0][0].time <= 1.0
-
-
-def test_a_replayed_log_is_judged_by_its_own_times() -> None:
-    assert not _judge(_lines(2, 3600))
 
 
 @needs_shared
@@ -78,33 +428,3 @@ def test_a_real_session_without_a_flood_is_not_stopped() -> None:
     lines = [LogLine(float(e["time"]), e["stream_name"], e["data"].rstrip("\n")) for e in events]
     assert len(lines) > 50
     assert not [alert for _, alert in _judge(lines) if alert.level is Level.STOP]
-
-
-def test_silence_warns_once_until_a_line_comes() -> None:
-    alerts = Alerts(WatchSettings(silence_s=60))
-
-    def rules(silent_s: float) -> list[str]:
-        return [a.rule for a in alerts.on_time(silent_s=silent_s, progress=Progress(), now_s=silent_s)]
-
-    assert rules(59) == []
-    assert rules(61) == ["silent"]
-    assert rules(90) == []
-    assert rules(0) == []
-    assert rules(61) == ["silent"]
-
-
-def test_slow_training_warns_with_its_figure_once_it_is_warm() -> None:
-    alerts = Alerts(WatchSettings(min_timesteps_per_s=5))
-    assert not alerts.on_line(LogLine(10.0, "stdout", ""), events.Training(num_timesteps=0, total_timesteps=9))
-    assert not alerts.on_line(LogLine(20.0, "stdout", ""), events.Progress(num_timesteps=1, steps_per_s=0.1))
-    assert not alerts.on_line(LogLine(80.0, "stdout", ""), events.Progress(num_timesteps=1, steps_per_s=6.0))
-    (alert,) = alerts.on_line(LogLine(81.0, "stdout", ""), events.Progress(num_timesteps=1, steps_per_s=0.5))
-    assert (alert.level, alert.rule) == (Level.WARN, "slow")
-    assert "0.50" in alert.message
-
-
-def test_work_at_risk_that_is_not_published_warns() -> None:
-    alerts = Alerts(WatchSettings(publish_silence_s=100))
-    progress = Progress(num_timesteps=500, published_timesteps=400, published_time=50.0)
-    assert not alerts.on_time(silent_s=0, progress=progress, now_s=149)
-    assert [a.rule for a in alerts.on_time(silent_s=0, progress=progress, now_s=151)] == ["not publishing"]

@@ -119,6 +119,33 @@ def test_a_ledger_of_the_first_version_keeps_what_it_knows(tmp_path: Path) -> No
     assert book.sessions("quick-old")[0].trains_on == "cuda"
 
 
+@pytest.mark.parametrize(
+    ("sentence", "rule", "message"),
+    [
+        ("", "", ""),
+        ("STOP flood: 120 lines: much", "flood", "120 lines: much"),
+        ("STOP unhealthy (one_action): x", "unhealthy (one_action)", "x"),
+    ],
+)
+def test_an_alert_that_was_a_sentence_has_its_rule_apart(
+    tmp_path: Path, sentence: str, rule: str, message: str
+) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        for migration in ledger._MIGRATIONS[:3]:
+            migration(db)
+        db.execute("PRAGMA user_version = 3")
+        db.execute("INSERT INTO runs VALUES ('quick-old', 'kaggle', 'alice', 1.0, '/x', '{}')")
+        db.execute(
+            "INSERT INTO sessions (run_id, number, device, accelerator, max_seconds, max_timesteps_at_risk,"
+            " publish_interval_seconds, pushed, alert) VALUES ('quick-old', 1, 'cpu', '', 60, 0, 1, 2, ?)",
+            (sentence,),
+        )
+    (session,) = Ledger(path).sessions("quick-old")
+    assert (session.alert_rule, session.alert_message) == (rule, message)
+    assert session.alert == (f"{rule}: {message}" if rule else "")
+
+
 def test_a_relay_is_remembered_as_it_was_asked_for(book: Ledger, tmp_path: Path) -> None:
     run = _run(book, tmp_path)
     assert book.relay(run.run_id) is None
