@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import io
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,8 @@ from hypothesis import strategies as st
 
 from kernel.contract import events
 from kernel.contract.config import RunConfig
+from kernel.contract.endings import Ending
+from kernel.contract.events import Event
 from launcher import screen
 from launcher.runs import report
 from launcher.runs.ledger import Ledger, new_run
@@ -20,20 +25,199 @@ from launcher.runs.progress import Progress
 from launcher.targets.base import LogLine
 
 
+def _result(t: int, published: int | None) -> events.Result:
+    return events.Result(time=9.0, status="flood", num_timesteps=t, published_timesteps=published)
+
+
 def _line(time: float, **event: Any) -> LogLine:
     return LogLine(time, "stdout", events.PREFIX + json.dumps({"schema": 1, "time": time, **event}))
 
 
-def test_at_risk_is_what_was_done_since_the_last_published_checkpoint() -> None:
-    progress = Progress(total_timesteps=100)
-    progress.observe(_line(1.0, event="training", num_timesteps=30))
-    assert progress.at_risk == 0
-    progress.observe(_line(2.0, event="progress", num_timesteps=50, steps_per_s=10.0))
-    assert progress.at_risk == 20
-    progress.observe(_line(3.0, event="published", num_timesteps=40))
-    assert progress.at_risk == 10
-    progress.observe(_line(4.0, event="result", status="finished", num_timesteps=100))
-    assert progress.result is not None
+@dataclass(frozen=True)
+class Case:
+    """What a session says, and what is known after it at `now_s`."""
+
+    claim: str
+    said: Sequence[Event | str]
+    known: Mapping[str, Any]
+    now_s: float = 0.0
+
+
+def _training(at: float, t: int = 0, **more: Any) -> events.Training:
+    return events.Training(time=at, num_timesteps=t, **({"total_timesteps": 9_000} | more))
+
+
+def _step(at: float, t: int, speed: float | None = None, **more: Any) -> events.Progress:
+    return events.Progress(time=at, num_timesteps=t, steps_per_s=speed, **more)
+
+
+def _published(at: float, t: int) -> events.Published:
+    return events.Published(time=at, num_timesteps=t)
+
+
+def _needs(at: float, seconds: float, t: int = 0) -> events.Calibration:
+    return events.Calibration(time=at, num_timesteps=t, steps_per_s=10.0, seconds_needed=seconds)
+
+
+CASES = (
+    Case("nothing was said", (), {"at_risk": 0, "at_risk_s": 0.0, "seconds_to_go": None, "ending": None}, 9.0),
+    # at risk
+    Case("a start from a checkpoint risks nothing", [_training(1.0, 30)], {"at_risk": 0, "at_risk_s": 0.0}, 9.0),
+    Case(
+        "steps since the start are at risk",
+        [_training(1.0, 30), _step(2.0, 50)],
+        {"at_risk": 20, "at_risk_s": 8.0, "num_timesteps": 50, "resumed_timesteps": 30},
+        9.0,
+    ),
+    Case(
+        "steps since the newest publish are at risk",
+        [_training(1.0, 30), _step(2.0, 50), _published(3.0, 40), _step(4.0, 60)],
+        {"at_risk": 20, "at_risk_s": 6.0, "published_timesteps": 40},
+        9.0,
+    ),
+    Case(
+        "a publish that is older than the start saves nothing",
+        [_training(1.0, 30), _published(2.0, 20), _step(3.0, 50)],
+        {"at_risk": 20},
+    ),
+    Case(
+        "an older publish takes nothing back",
+        [_training(1.0), _published(2.0, 40), _published(3.0, 20), _step(4.0, 50)],
+        {"at_risk": 10, "published_timesteps": 40, "at_risk_s": 6.0},
+        9.0,
+    ),
+    Case("everything is published", [_training(1.0), _published(2.0, 40)], {"at_risk": 0, "at_risk_s": 0.0}, 9.0),
+    Case("steps before the training began", [_step(2.0, 50)], {"at_risk": 50, "at_risk_s": 0.0}, 9.0),
+    Case("a clock before the publish", [_training(1.0), _published(5.0, 1), _step(6.0, 2)], {"at_risk_s": 0.0}, 4.0),
+    Case(
+        "the result tells a publish that the log lost",
+        [_training(1.0), _published(2.0, 40), _result(70, 60)],
+        {"at_risk": 10, "published_timesteps": 60},
+    ),
+    Case("a result that published nothing", [_training(1.0), _published(2.0, 40), _result(70, None)], {"at_risk": 30}),
+    Case(
+        "a result that knows less", [_training(1.0), _published(2.0, 40), _result(70, 30)], {"published_timesteps": 40}
+    ),
+    Case("timesteps only grow", [_step(1.0, 50), _step(2.0, 40)], {"num_timesteps": 50, "progress_time": 1.0}),
+    Case("an equal timestep is no progress", [_step(1.0, 50), _step(2.0, 50)], {"progress_time": 1.0}),
+    Case(
+        "a newer start does not move the first one",
+        [_training(1.0, 30), _training(5.0, 40)],
+        {"resumed_timesteps": 30, "training_time": 5.0},
+    ),
+    Case(
+        "a total of nothing is no total", [_training(1.0), _step(2.0, 1, total_timesteps=0)], {"total_timesteps": 9_000}
+    ),
+    # speed and time to go
+    Case(
+        "its own speed",
+        [_training(0.0), _step(10.0, 1_000, 100.0)],
+        {"seconds_to_go": 80.0, "steps_per_s": 100.0},
+        10.0,
+    ),
+    Case("a speed that is not told stays", [_step(1.0, 1, 100.0), _step(2.0, 2)], {"steps_per_s": 100.0}),
+    Case("a speed of nothing tells nothing", [_training(0.0), _step(1.0, 1, 0.0)], {"seconds_to_go": None}, 1.0),
+    Case(
+        "what the kernel calculated",
+        [_training(0.0), _step(5.0, 500, 100.0), _needs(6.0, 120.0)],
+        {"seconds_to_go": 116.0},
+        10.0,
+    ),
+    Case("what the kernel calculated long ago", [_training(0.0), _needs(6.0, 3.0)], {"seconds_to_go": 0.0}, 10.0),
+    Case(
+        "all done needs nothing", [_training(0.0), _needs(6.0, 120.0), _step(7.0, 9_000)], {"seconds_to_go": 0.0}, 8.0
+    ),
+    Case(
+        "just before a minute its own speed counts",
+        [_training(10.0), _step(69.9, 1_000, 100.0)],
+        {"whole_steps_per_s": None, "seconds_to_go": 80.0},
+        69.9,
+    ),
+    Case(
+        "from a minute on all time counts",
+        [_training(10.0), _step(70.0, 3_000, 100.0), _needs(70.0, 9.0)],
+        {"whole_steps_per_s": 50.0, "seconds_to_go": 120.0},
+        70.0,
+    ),
+    Case("time goes on", [_training(10.0), _step(70.0, 3_000)], {"seconds_to_go": 90.0}, 100.0),
+    Case("it is late", [_training(10.0), _step(70.0, 3_000)], {"seconds_to_go": 0.0}, 1_000.0),
+    Case("after all timesteps", [_training(10.0), _step(70.0, 9_000)], {"seconds_to_go": 0.0}, 70.0),
+    Case(
+        "what was done before the session is no speed of it",
+        [_training(10.0, 3_000), _step(70.0, 6_000)],
+        {"whole_steps_per_s": 50.0, "seconds_to_go": 60.0},
+        70.0,
+    ),
+    Case("one timestep of its own", [_training(10.0, 3_000), _step(110.0, 3_001)], {"whole_steps_per_s": 0.01}),
+    Case("none of its own", [_training(10.0, 3_000), _training(110.0, 3_000)], {"whole_steps_per_s": None}),
+    # what else is kept
+    Case("a session's number", [events.Session(session_id=7), events.Session()], {"session_id": 7}),
+    Case("the device", [_training(0.0, device="cuda")], {"device": "cuda"}),
+    Case("no device is told", [_training(0.0)], {"device": None}),
+    Case(
+        "a checkpoint",
+        [events.Checkpoint(num_timesteps=500, time=3.0)],
+        {"checkpoint_timesteps": 500, "checkpoint_time": 3.0, "num_timesteps": 500},
+    ),
+    Case(
+        "series of numbers",
+        [_step(1.0, 1, reward=0.5, queue=3), _step(2.0, 2, reward="NaN"), _step(3.0, 3)],
+        {"rewards": collections.deque([0.5]), "queues": collections.deque([3.0])},
+    ),
+    Case(
+        "the newest sixty",
+        [_step(float(i), i, reward=i) for i in range(61)],
+        {"rewards": collections.deque(map(float, range(1, 61)))},
+    ),
+    # the end
+    Case("a flood that stops it", [events.Flood()], {"ending": Ending.flood, "result": None}),
+    Case("a flood that is throttled", [events.Flood(action="throttle")], {"ending": None}),
+    Case("a stop that goes on", [events.Flood(), _step(1.0, 1)], {"ending": Ending.flood}),
+    Case("a restart after the word", [events.Health(action="stop"), events.Restart()], {"ending": None}),
+    Case("a result", [events.Deadline(), _result(70, 70)], {"ending": Ending.deadline, "result": _result(70, 70)}),
+    # lines
+    Case("all lines are counted", ["a", "b", events.Session()], {"log_lines": 3}),
+)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.claim)
+def test_what_a_session_says_is_known(case: Case) -> None:
+    progress = Progress()
+    for said in case.said:
+        out = io.StringIO(said if isinstance(said, str) else "")
+        if isinstance(said, Event):
+            events.emit(said, out)
+        progress.observe(LogLine(0.0, "stdout", out.getvalue()))
+    for name, value in case.known.items():
+        found = getattr(progress, name)
+        found = found(case.now_s) if callable(found) else found
+        assert found == (pytest.approx(value) if isinstance(value, float) else value), name
+
+
+def test_a_line_is_counted_for_ten_seconds() -> None:
+    progress = Progress()
+    for when in (0.0, 0.9, 1.0, 5.0):
+        progress.observe(LogLine(when, "stdout", "x"))
+    assert [progress.lines_per_s(now_s) for now_s in (9.9, 10.0, 11.0, 14.9, 15.0)] == [0.4, 0.2, 0.1, 0.1, 0.0]
+
+
+def test_what_is_counted_does_not_grow_with_the_session() -> None:
+    progress = Progress()
+    for second in range(5_000):
+        progress.observe(LogLine(float(second), "stdout", "x"))
+    assert len(progress._lines_in) <= 101
+    assert progress.last_time == 4_999.0
+    assert progress.lines_per_s(4_999.0) == 1.0
+    progress.observe(LogLine(3.0, "stdout", "late"))
+    assert progress.last_time == 4_999.0
+
+
+def test_a_line_has_its_own_time_where_its_event_has_none() -> None:
+    progress = Progress()
+    line = events.PREFIX + json.dumps({"event": "training", "schema": 1, "num_timesteps": 0})
+    assert isinstance(progress.observe(LogLine(7.0, "stdout", line)), events.Training)
+    assert progress.training_time == 7.0
+    assert progress.observe(LogLine(8.0, "stdout", "no event")) is None
 
 
 def test_the_speed_with_waits_is_told_where_the_trainers_own_hides_them() -> None:
@@ -46,6 +230,14 @@ def test_the_speed_with_waits_is_told_where_the_trainers_own_hides_them() -> Non
     assert progress.seconds_to_go(110.0) == pytest.approx(4000 / 40.0)
     progress.observe(_line(170.0, event="progress", num_timesteps=9000, steps_per_s=51.0))
     assert screen.told_speed(progress) == "51.0 steps/s"
+
+
+def test_the_picture_says_that_the_kernel_is_stopping_itself() -> None:
+    progress = Progress(total_timesteps=100)
+    progress.observe(LogLine(1.0, "stdout", events.PREFIX + json.dumps(events.Flood().plain())))
+    assert "flood: the kernel is stopping itself" in screen.picture("run", "RUNNING", progress, 1.0, 900.0)
+    progress.observe(LogLine(1.0, "stdout", events.PREFIX + json.dumps(_result(70, 70).plain())))
+    assert "stopping" not in screen.picture("run", "COMPLETE", progress, 1.0, 900.0)
 
 
 @given(st.text(max_size=200))
