@@ -71,10 +71,10 @@ class Kaglaunch:
         self, run: str | None = None, *, everything: bool = False, step: int | None = None
     ) -> list[Path]:
         """Bring checkpoints back, each verified; returns their files."""
-        from launcher import transfers
+        from launcher import downloads
         from launcher.commands import fetch_checkpoints
 
-        shown = transfers.for_terminal(typer.echo)
+        shown = downloads.for_terminal(typer.echo)
         _, results = fetch_checkpoints.fetched(run, everything=everything, step=step, shown=shown)
         return [result.path for result in results if result.path is not None]
 

@@ -6,7 +6,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 
 from kernel.contract import events
 from kernel.contract.events import Event
@@ -15,6 +15,7 @@ from launcher.runs.alerts import Alert, Level
 from launcher.runs.ledger import Run, Session
 from launcher.runs.progress import Progress
 from launcher.runs.report import duration
+from launcher.runs.viewer import Screen
 from launcher.targets.base import LogLine, SessionState
 
 SPARKS = "▁▂▃▄▅▆▇█"
@@ -36,18 +37,6 @@ SAID_EVENTS = (
     events.Unknown,
     events.Malformed,
 )
-
-
-class Screen(Protocol):
-    """Where a watch shows what happens."""
-
-    def begin(self, run: Run, session: Session) -> None: ...
-    def state(self, state: SessionState) -> None: ...
-    def line(self, line: LogLine, event: Event | None, progress: Progress) -> None: ...
-    def alert(self, alert: Alert) -> None: ...
-    def note(self, text: str) -> None: ...
-    def tick(self, progress: Progress, now_s: float) -> None: ...
-    def end(self) -> None: ...
 
 
 class PlainScreen:

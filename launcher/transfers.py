@@ -1,19 +1,18 @@
-"""Downloads as they are shown: bars on a terminal, a line a file elsewhere."""
+"""Where a verb says what it does, and shows what it downloads: passed in by whoever has a terminal, a page or a log."""
 
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 OnBytes = Callable[[int, int], None]
 """Called with (bytes that are here, bytes in all; -1 while nobody tells)."""
 
 
 class Transfers(Protocol):
-    """Where downloads are shown."""
+    """Where downloads are shown and things are said."""
 
     def file(self, name: str, origin: str) -> contextlib.AbstractContextManager[OnBytes]:
         """One file while it comes; left by an exception when it did not."""
@@ -52,42 +51,3 @@ class PlainTransfers:
 
     def note(self, text: str) -> None:
         self._say(text)
-
-
-class LiveTransfers:
-    """A bar for each file, which stays when it is full."""
-
-    def __init__(self) -> None:
-        from rich import progress
-        from rich.console import Console
-
-        self._progress = progress.Progress(
-            progress.TextColumn("{task.description}"),
-            progress.BarColumn(),
-            progress.DownloadColumn(),
-            progress.TransferSpeedColumn(),
-            progress.TimeRemainingColumn(),
-            console=Console(highlight=False),
-        )
-
-    @contextlib.contextmanager
-    def file(self, name: str, origin: str) -> Iterator[OnBytes]:
-        task: Any = self._progress.add_task(f"{name} ({origin})", total=None)
-
-        def on_bytes(done: int, total: int) -> None:
-            self._progress.update(task, completed=done, total=total if total >= 0 else None)
-
-        self._progress.start()
-        try:
-            yield on_bytes
-        finally:
-            self._progress.stop()
-            self._progress.remove_task(task)
-
-    def note(self, text: str) -> None:
-        self._progress.console.print(text, markup=False)
-
-
-def for_terminal(say: Callable[[str], object]) -> Transfers:
-    """What fits where standard output goes; lines are said by `say`."""
-    return LiveTransfers() if sys.stdout.isatty() else PlainTransfers(say)

@@ -39,7 +39,7 @@ def cancel(run_id: str | None) -> None:
     message = "deleted from here" if done.status == DELETED else "cancelled from here"
     book.update_session(run.run_id, session.number, status=done.status, message=message)
     if session.here:
-        continuation.here(run, book)
+        continuation.settle_here(run, book)
     typer.echo("\n".join(["Kept:", *(f"  {line}" for line in kept(run, book, session, log))]))
     typer.echo(f"Go on with `kaglaunch resume {run.run_id}`.")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from launcher import documents, transfers
+from launcher import documents, downloads, transfers
 from launcher.documents import FetchedCheckpoint
 from launcher.errors import CheckpointError
 from launcher.runs import checkpoints, report
@@ -22,7 +22,7 @@ def fetch_checkpoints(run_id: str | None, *, everything: bool, step: int | None,
     CheckpointError
         None that verifies can be had.
     """
-    shown = transfers.PlainTransfers(_to_stderr) if as_json else transfers.for_terminal(typer.echo)
+    shown = transfers.PlainTransfers(_to_stderr) if as_json else downloads.for_terminal(typer.echo)
     run, results = fetched(run_id, everything=everything, step=step, shown=shown, require=False)
     if as_json:
         typer.echo(documents.text([document(result) for result in results]))

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from launcher import config, locks, screen, transfers
+from launcher import config, downloads, locks, screen
 from launcher.config import WatchSettings
 from launcher.errors import BackendUnavailable, Interrupted, LauncherError
 from launcher.runs import continuation, report, submission
@@ -97,7 +97,7 @@ def _relaying(
         watched = Watch(run, session, place, book, screen.for_terminal(False), limits, revive=chosen.revive)
         return watched.to_the_end()
 
-    shown = transfers.for_terminal(typer.echo)
+    shown = downloads.for_terminal(typer.echo)
     return Relaying(run, wish, chosen, backend, book, follow, shown, POLL_S[chosen.name], clock)
 
 

@@ -7,20 +7,20 @@ from typing import Any
 
 import typer
 
-from launcher import transfers
+from launcher import downloads, screen
 from launcher.commands import push, watch
 from launcher.runs import continuation, report, submission
+from launcher.runs import here as on_this_machine
 from launcher.runs.continuation import Start
 from launcher.runs.ledger import Ledger, Run
+from launcher.runs.watch import outcome
 from launcher.targets import target
 
 
 def resume(run_id: str | None, *, flags: Mapping[str, Any], watch_it: bool, here: bool = False) -> None:
     """Start the next session of `run_id`, or of the newest run; say so when the run is finished."""
     if here:
-        from launcher.commands import resume_here
-
-        resume_here.resume_here(run_id, flags=flags, watch_it=watch_it)
+        resume_here(run_id, flags=flags, watch_it=watch_it)
         return
     book = Ledger()
     run = book.run(run_id)
@@ -30,7 +30,7 @@ def resume(run_id: str | None, *, flags: Mapping[str, Any], watch_it: bool, here
     backend = chosen.connect()
     last = continuation.settled(run, backend, book)
     settings = continuation.next_settings(flags, last)
-    start = continuation.starting_point(run, backend, book, transfers.for_terminal(typer.echo))
+    start = continuation.starting_point(run, backend, book, downloads.for_terminal(typer.echo))
     if said_finished(run, start, book):
         return
     say_start(run, start, last.number + 1)
@@ -38,6 +38,40 @@ def resume(run_id: str | None, *, flags: Mapping[str, Any], watch_it: bool, here
     push.say_started(run, last.number + 1, prepared, address)
     if watch_it:
         watch.watch_session(run, chosen, backend, book, settings.watch, json_lines=False)
+
+
+def resume_here(run_id: str | None, *, flags: Mapping[str, Any], watch_it: bool) -> None:
+    """Continue `run_id`, or the newest run, in a process of this machine that outlives this command.
+
+    Raises
+    ------
+    TrainingMissing
+        This machine cannot train.
+    SessionRuns, HereBusy
+        A session of the run is not over.
+    """
+    book = Ledger()
+    run = book.run(run_id)
+    on_this_machine.require_training(run)
+    found, last, start = on_this_machine.where_it_stands(run, book, downloads.for_terminal(typer.echo))
+    if said_finished(run, start, book):
+        return
+    settings = continuation.next_settings(flags, last)
+    session = on_this_machine.session_config(settings, last.number + 1, flags.get("session", {}).get("max_hours"))
+    secrets = found.credentials.secrets if found is not None and found.credentials else ()
+    say_start(run, start, session.session)
+    pid = on_this_machine.begin(run, book, session, start, secrets)
+    typer.echo(
+        f"Session {session.session} of run {run.run_id} runs on this machine (process {pid}, {session.device}); its "
+        f"checkpoints go to {run.checkpoints}. Ctrl-C writes a last one and ends it."
+    )
+    if not watch_it:
+        typer.echo(f"Next: kaglaunch watch {run.run_id}")
+        return
+    shown = screen.for_terminal(False)
+    state = on_this_machine.follow(run, book, session.session, settings.watch, shown)
+    typer.echo(outcome(run, submission.session_of(book, run, session.session), state))
+    typer.echo(report.as_table(run, report.report(run, book)))
 
 
 def said_finished(run: Run, start: Start, book: Ledger) -> bool:

@@ -79,7 +79,7 @@ def starting_point(run: Run, backend: Backend, book: Ledger, transfers: Transfer
     """The newest verified checkpoint among dataset versions, kernel outputs and the run's folder."""
     results = checkpoints.fetch(run, backend, book, transfers=transfers)
     remote = next((result for result in results if result.path), None)
-    newest = max(filter(None, (remote, here(run, book))), key=lambda found: found.num_timesteps, default=None)
+    newest = max(filter(None, (remote, settle_here(run, book))), key=lambda found: found.num_timesteps, default=None)
     versions = backend.dataset_versions(run.dataset)
     mounted: int | None = None
     if versions:
@@ -91,8 +91,8 @@ def starting_point(run: Run, backend: Backend, book: Ledger, transfers: Transfer
     return Start(newest, bool(versions), newest is not None and mounted != newest.num_timesteps)
 
 
-def here(run: Run, book: Ledger) -> Fetched | None:
-    """The newest verified checkpoint in the run's folder; the session on this machine that wrote it is told so."""
+def settle_here(run: Run, book: Ledger) -> Fetched | None:
+    """Write into the ledger how far a session on this machine came; returns the newest verified checkpoint here."""
     newest = checkpoints.newest_here(run)
     if newest is not None and newest.manifest is not None:
         wrote = {session.number: session for session in book.sessions(run.run_id)}.get(newest.manifest.session)

@@ -21,7 +21,7 @@ from launcher.runs.forced_end import ForcedEnd
 from launcher.runs.ledger import Ledger, Run, Session
 from launcher.runs.notifier import Notice, Notifier
 from launcher.runs.progress import Progress
-from launcher.screen import Screen
+from launcher.runs.viewer import Screen
 from launcher.targets.base import LogLine, Quota, Sessions, SessionState, Status
 
 TICK_S = 1.0

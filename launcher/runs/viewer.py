@@ -1,0 +1,36 @@
+"""Where a watch shows what happens: a terminal, lines of JSON, a page. It decides nothing."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from kernel.contract.events import Event
+from launcher.runs.alerts import Alert
+from launcher.runs.ledger import Run, Session
+from launcher.runs.progress import Progress
+from launcher.targets.base import LogLine, SessionState
+
+
+class Screen(Protocol):
+    """Whoever looks on; each method is called from the thread that watches."""
+
+    def begin(self, run: Run, session: Session) -> None:
+        """The watching of `session` begins."""
+
+    def state(self, state: SessionState) -> None:
+        """The target was asked, and its answer is another than before."""
+
+    def line(self, line: LogLine, event: Event | None, progress: Progress) -> None:
+        """One line of the log, the event that it holds, and where the session stands with it."""
+
+    def alert(self, alert: Alert) -> None:
+        """Something goes wrong."""
+
+    def note(self, text: str) -> None:
+        """What the watch itself has to say."""
+
+    def tick(self, progress: Progress, now_s: float) -> None:
+        """About once a second: where the session stands, `now_s` after it began."""
+
+    def end(self) -> None:
+        """The watching is over."""
