@@ -81,9 +81,14 @@ def canary() -> str:
     return digest.hexdigest()
 
 
+def trainer_digests() -> dict[str, str]:
+    """sha256, shortened, of each module of OWN_MODULES."""
+    return _digests({name: Path(__file__).parents[1] / name for name in OWN_MODULES})
+
+
 def code_digests(module_names: Iterable[str]) -> dict[str, str]:
-    """sha256, shortened, of each source file that a changed training would come from."""
-    files: dict[str, Path] = {f"kernel/{name}": Path(__file__).parents[1] / name for name in OWN_MODULES}
+    """sha256, shortened, of each source file of the researcher's modules."""
+    files: dict[str, Path] = {}
     for name in module_names:
         spec = importlib.util.find_spec(name)
         if spec is None:
@@ -92,6 +97,23 @@ def code_digests(module_names: Iterable[str]) -> dict[str, str]:
             files |= {f"{name}/{path.relative_to(folder).as_posix()}": path for path in sorted(folder.rglob("*.py"))}
         if spec.submodule_search_locations is None and spec.origin is not None:
             files[f"{name}/{Path(spec.origin).name}"] = Path(spec.origin)
+    return _digests(files)
+
+
+def recorded_digests(details: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+    """What `code_digests` and `trainer_digests` were for the checkpoint of these details.
+
+    Version 0.1 kept both in one table, its own modules under `kernel/`.
+    """
+    code, trainer = (held if isinstance(held := details.get(key), dict) else None for key in ("code", "trainer"))
+    if trainer is not None:
+        return code or {}, trainer
+    code = code or {}
+    own = {name for name in code if name.startswith("kernel/")}
+    return {k: v for k, v in code.items() if k not in own}, {k.partition("/")[2]: code[k] for k in own}
+
+
+def _digests(files: Mapping[str, Path]) -> dict[str, str]:
     return {
         key: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for key, path in sorted(files.items()) if path.is_file()
     }

@@ -158,6 +158,7 @@ def _lineage(
     run, session = configuration.run, configuration.session
     details: dict[str, Any] = {
         "code": fingerprint.code_digests(environments.source_modules(run)),
+        "trainer": fingerprint.trainer_digests(),
         "observation_space": str(venv.observation_space),
         "action_space": str(venv.action_space),
         "reward": environments.reward_source(venv),
@@ -169,13 +170,19 @@ def _lineage(
     before = choice.manifest
     if before is None or choice.path is None:
         return lineage, [], []
-    changed = {k: (before.details.get(k), v) for k, v in details.items() if before.details.get(k) != v}
-    if "code" in changed:
-        changed["code"] = changed_files(changed["code"][0], details["code"])
+    code, trainer = fingerprint.recorded_digests(before.details)
+    recorded = {**before.details, "code": code, "trainer": trainer}
+    changed: dict[str, tuple[Any, Any]] = {k: (recorded.get(k), v) for k, v in details.items() if recorded.get(k) != v}
+    for key in {"code", "trainer"} & set(changed):
+        changed[key] = changed_files(recorded[key], details[key])
+    # An update of kaglaunch is nothing that the researcher changed: it costs exactness and not the run.
+    own = changed.pop("trainer", None)
     if unmeant := {k: v for k, v in changed.items() if k not in session.allow_changed}:
         raise sources.RunChanged(sources.describe(choice.path.name, unmeant))
     lineage.parent, lineage.exact = before.state_digest, before.exact
     changes = [f"{key} was changed" for key in (*choice.changed, *changed)]
+    if own is not None:
+        changes.append(f"kaglaunch's own trainer changed: {', '.join(own[1])}")
     return lineage, changes, fingerprint.differences(before.fingerprint, now)
 
 
@@ -193,8 +200,7 @@ def recorded_digests(folder: Path, manifest: Manifest, channel: Channel) -> dict
     return digests
 
 
-def changed_files(before: Any, now: dict[str, str]) -> tuple[Any, Any]:
+def changed_files(before: dict[str, str], now: dict[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Only the source files that differ."""
-    before = before if isinstance(before, dict) else {}
     names = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
     return {n: before.get(n) for n in names}, {n: now.get(n) for n in names}

@@ -95,7 +95,9 @@ def require_whole(model: Any, state: Any, training: Any) -> None:
     looks = {
         "scalars": lambda part: part["num_timesteps"] >= 0 and part["_total_timesteps"] > 0,
         "arrays": lambda part: _are_observations(model, part),
-        "episodes": lambda part: all(map(_is_record, (*part["ep_info_buffer"], *part["ep_success_buffer"]))),
+        "episodes": lambda part: (
+            all(map(_is_episode, part["ep_info_buffer"])) and all(map(_is_success, part["ep_success_buffer"]))
+        ),
         "optimizer": lambda part: _is_optimizer_state(model.policy.optimizer, part, fresh["optimizer"]),
         "rollout": lambda part: not on_policy or _is_rollout(model, part, state["collected"][0]),
         "collected": lambda part: _is_inside_rollout(model, *part),
@@ -106,10 +108,11 @@ def require_whole(model: Any, state: Any, training: Any) -> None:
     environments.require_whole(model.env, state["environments"])
 
 
-def _is_record(item: Any) -> bool:
-    """Return and length of an episode, or whether one was a success."""
-    if isinstance(item, dict):
-        return {"r", "l"} <= set(item) and is_like({key: item[key] for key in ("r", "l")}, {"r": 0.0, "l": 0.0})
+def _is_episode(item: Any) -> bool:
+    return isinstance(item, dict) and is_like({key: item.get(key) for key in ("r", "l")}, {"r": 0.0, "l": 0.0})
+
+
+def _is_success(item: Any) -> bool:
     return isinstance(item, (bool, int, float, np.bool_, np.number))
 
 
