@@ -6,7 +6,7 @@ VENV = .venv/installed
 IMAGE_VENV = .image-venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: cuda-compiler help demo test test-fast test-image check format docs bench validate results lock clean
+.PHONY: cuda-compiler help demo test test-fast test-image check format docs bench validate campaign results lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -44,6 +44,9 @@ bench: $(VENV) ## docs/speed.md: speed, as ratios measured side by side
 
 validate: $(VENV) ## docs/validation.md from runs
 	@.venv/bin/python -m benchmarks.validate
+
+campaign: $(VENV) ## runs that flood their log end alike, watched or not
+	@.venv/bin/python -W ignore -m benchmarks.watching
 
 results: $(VENV) ## train agents and compare them with tuned baselines: docs/results.md
 	@.venv/bin/python -W ignore -m benchmarks.results

@@ -164,13 +164,14 @@ class Watch:
             self._remember()
 
     def _raise(self, alerts: list[Alert]) -> None:
+        now = self.clock()
         for alert in alerts:
             self.screen.alert(alert)
             self.notifier.send(Notice(self.run.run_id, self.session.number, alert))
             if alert.level is Level.STOP:
                 self._stop = self._stop or alert
                 if self.progress.ending is None:
-                    self.forced.condemn(alert, self.clock())
+                    self.forced.condemn(alert, now)
 
     def _end_by_force(self, now: float) -> None:
         """End a session whose kernel has not, again and again until the target has done it."""
@@ -246,7 +247,8 @@ def outcome(run: Run, session: Session, state: SessionState) -> str:
     row, log = report.of_session(session), run.log(session.number)
     resume = f"Nothing published is lost: go on with `kaglaunch resume {run.run_id}`."
     seen = f"{session.seen_timesteps or 0:,} of {run.config.total_timesteps:,} timesteps"
-    safe = f"{seen}, t{row.published:,} of them published, {row.lost or 0:,} lost"
+    lost = "" if row.lost is None else f", {row.lost:,} lost"
+    safe = f"{seen}, t{row.published:,} of them published{lost}"
     if state.status is Status.COMPLETE:
         match ending_of(session.result):
             case Ending.finished:
