@@ -127,8 +127,8 @@ class Campaign:
         cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("KAGGLE_", "KAGLAUNCH_"))}
         self.environ = kept | {"HOME": str(folder), "XDG_STATE_HOME": str(folder / "state"), "XDG_CACHE_HOME": cache}
-        self.folder, self.state = folder, folder / "state" / "kaglaunch"
-        self.kaggle = LocalKaggle(self.state / "local-kaggle")
+        self.folder = folder
+        self.kaggle = LocalKaggle(folder / "state" / "kaglaunch" / "local-kaggle")
 
     def play(self, name: str, case: Case) -> Outcome:
         """One run to its end."""
@@ -161,7 +161,7 @@ class Campaign:
     def _outcome(self, folder: Path, run_id: str, code: int) -> Outcome:
         (row,) = json.loads(self._types(folder, "report", run_id, "--json").stdout)["sessions"]
         self._types(folder, "fetch-checkpoints", run_id)
-        fetched = checkpoints_in(self.state / "runs" / run_id / "checkpoints")
+        fetched = checkpoints_in(folder / "runs" / run_id / "checkpoints")
         told = list(self._events(run_id))
         result = next((event for event in told if isinstance(event, events.Result)), None)
         return Outcome(

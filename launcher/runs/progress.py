@@ -91,9 +91,9 @@ class Progress:
         """Take in one log line; returns the event that it holds, or None for the trainer's own output."""
         self.log_lines += 1
         self.last_time = max(self.last_time, line.time)
+        if int(line.time) not in self._lines_in:
+            self.lines_per_s(self.last_time)  # which forgets what is older
         self._lines_in[int(line.time)] += 1
-        if len(self._lines_in) > 10 * RATE_WINDOW_S:
-            self.lines_per_s(self.last_time)
         event = events.parse(line.text)
         if event is None:
             return None

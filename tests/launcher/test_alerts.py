@@ -362,6 +362,11 @@ MOMENTS = (
         ("WARN quota: 1.99 GPU hours are left this week (limit 1 h) and the run needs 2.00 h",),
         _slow_run(total_timesteps=7_600, quota_left_h=1.99),
     ),
+    Moment(
+        "a run of more than a year",
+        ("WARN quota: 9999.00 GPU hours are left this week (limit 1 h) and the run needs 10000.00 h",),
+        _slow_run(total_timesteps=36_000_400, quota_left_h=9_999.0),
+    ),
     Moment("as many hours as the run needs", (), _slow_run(total_timesteps=7_600, quota_left_h=2.0)),
     Moment(
         "fewer hours than the limit, and nobody knows what is needed",

@@ -73,10 +73,18 @@ def test_nothing_is_waited_for_beyond_the_limit_of_the_session() -> None:
     _hear(forced, events.Flood(action="stop", time=900.0), 50.0)
     assert forced.due(150.0) is None
     assert forced.due(150.1) is not None
-    past = ForcedEnd(GRACE_S, limit_s=1_000.0)
+    past = ForcedEnd(0.0, limit_s=1_000.0)
     _hear(past, events.Flood(action="stop", time=1_900.0), 50.0)
-    assert past.due(80.0) is None
-    assert past.due(80.1) is not None
+    assert past.due(50.0) is None
+    assert past.due(50.1) is not None
+
+
+@pytest.mark.parametrize(("limit_s", "time"), [(0.0, 900.0), (1_000.0, None)])
+def test_without_a_limit_or_a_time_the_kernels_own_bound_holds(limit_s: float, time: float | None) -> None:
+    forced = ForcedEnd(GRACE_S, limit_s=limit_s) if limit_s else ForcedEnd(GRACE_S)
+    _hear(forced, events.Flood(action="stop", time=time), 50.0)
+    assert forced.due(50.0 + END_SECONDS) is None
+    assert forced.due(50.1 + END_SECONDS) is not None
 
 
 def test_a_trainer_that_is_started_again_is_no_stop() -> None:

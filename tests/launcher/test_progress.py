@@ -60,7 +60,12 @@ def _needs(at: float, seconds: float, t: int = 0) -> events.Calibration:
 
 
 CASES = (
-    Case("nothing was said", (), {"at_risk": 0, "at_risk_s": 0.0, "seconds_to_go": None, "ending": None}, 9.0),
+    Case(
+        "nothing was said",
+        (),
+        {"at_risk": 0, "at_risk_s": 0.0, "seconds_to_go": None, "ending": None, "total_timesteps": 0, "last_time": 0.0},
+        9.0,
+    ),
     # at risk
     Case("a start from a checkpoint risks nothing", [_training(1.0, 30)], {"at_risk": 0, "at_risk_s": 0.0}, 9.0),
     Case(
@@ -98,6 +103,8 @@ CASES = (
     Case(
         "a result that knows less", [_training(1.0), _published(2.0, 40), _result(70, 30)], {"published_timesteps": 40}
     ),
+    Case("a publish of the very start", [_published(1.0, 0)], {"published_timesteps": 0}),
+    Case("a result that published the very start", [_result(70, 0)], {"published_timesteps": 0}),
     Case("timesteps only grow", [_step(1.0, 50), _step(2.0, 40)], {"num_timesteps": 50, "progress_time": 1.0}),
     Case("an equal timestep is no progress", [_step(1.0, 50), _step(2.0, 50)], {"progress_time": 1.0}),
     Case(
@@ -205,11 +212,16 @@ def test_what_is_counted_does_not_grow_with_the_session() -> None:
     progress = Progress()
     for second in range(5_000):
         progress.observe(LogLine(float(second), "stdout", "x"))
-    assert len(progress._lines_in) <= 101
+    assert len(progress._lines_in) <= 11
     assert progress.last_time == 4_999.0
     assert progress.lines_per_s(4_999.0) == 1.0
     progress.observe(LogLine(3.0, "stdout", "late"))
     assert progress.last_time == 4_999.0
+
+
+def test_no_step_of_its_own_is_no_speed_however_long_it_took() -> None:
+    progress = Progress(num_timesteps=3_000, resumed_timesteps=3_000, training_time=0.0, progress_time=100.0)
+    assert progress.whole_steps_per_s is None
 
 
 def test_a_line_has_its_own_time_where_its_event_has_none() -> None:
