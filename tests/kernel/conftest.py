@@ -16,7 +16,7 @@ from kernel import pinning
 pinning.pin()  # before any test imports torch
 sys.path.insert(0, str(Path(__file__).parent))  # helpers and environments of these tests
 
-from tests_kernel_support import configuration, environment  # noqa: E402
+from .support import configuration, environment  # noqa: E402
 
 
 @pytest.fixture

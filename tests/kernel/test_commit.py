@@ -17,13 +17,14 @@ from typing import Any
 import pytest
 from harness import Ear, configuration, digests, learn
 from stable_baselines3 import PPO
-from tests_kernel_support import HERE, environment
 
 from kernel.checkpoints import checkpoint, retention
 from kernel.checkpoints import digests as records
 from kernel.contract import segments
 from kernel.contract.manifest import CheckpointInvalid, checkpoints_in, verify
 from kernel.training import codec, train, writer
+
+from .support import HERE, environment
 
 CALLS = "openat,write,pwrite64,fsync,fdatasync,linkat,link,unlinkat,unlink,renameat,renameat2,rename,close,lseek"
 

@@ -14,13 +14,14 @@ from typing import Any
 
 import pytest
 from harness import SMALL, SMALL_DQN
-from tests_kernel_support import configuration, environment, events_of
 from toy_environments import ConstantQueue, Queue, StillQueue, WideQueue
 
 from kernel import health
 from kernel.contract.config import Configuration, RunConfig
 from kernel.training import environment_health, speed
 from kernel.training import trial as gate
+
+from .support import configuration, environment, events_of
 
 CHECKS = ["checkpointing", "signals", "environment", "speed"]
 

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests_kernel_support import HERE, environment
+
+from .support import HERE, environment
 
 CASES = (
     "ppo-boundary",

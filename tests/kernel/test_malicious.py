@@ -17,10 +17,11 @@ from typing import Any
 
 import pytest
 from harness import Ear, configuration, digests, learn
-from tests_kernel_support import environment
 
 from kernel.checkpoints import checkpoint, sources
 from kernel.contract.manifest import MANIFEST, CheckpointInvalid, Manifest, verify
+
+from .support import environment
 
 
 class Payload:

@@ -8,10 +8,11 @@ import warnings
 from pathlib import Path
 
 from stable_baselines3 import PPO
-from tests_kernel_support import events_of
 
 from kernel.contract.manifest import checkpoints_in, verify
 from kernel.contract.names import num_timesteps_of
+
+from .support import events_of
 
 
 def test_quick_run_ends_at_exactly_its_total_with_every_checkpoint(finished: Path) -> None:

@@ -14,10 +14,11 @@ from typing import Any
 
 import psutil
 import pytest
-from tests_kernel_support import configuration, environment, events_of
 
 from kernel.contract.manifest import checkpoints_in, verify
 from kernel.session.supervisor import describe_exit
+
+from .support import configuration, environment, events_of
 
 Start = Callable[..., "Running"]
 
