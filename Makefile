@@ -6,7 +6,7 @@ VENV = .venv/installed
 IMAGE_VENV = .image-venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: cuda-compiler help demo test test-fast test-image check format docs bench validate campaign results lock clean
+.PHONY: cuda-compiler help demo test test-fast test-image mutants check format docs bench validate campaign results lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -23,6 +23,9 @@ test-fast: $(VENV) ## the tests that take seconds
 
 test-image: $(IMAGE_VENV) ## kernel and arz_model with the versions of Kaggle's image
 	@.image-venv/bin/python -m pytest -q $(PARALLEL) tests/kernel tests/arz_model
+
+mutants: $(VENV) ## whether the tests of the safety rules notice each change of a rule (20 minutes)
+	@.venv/bin/python -m tests.mutation
 
 check: $(VENV) ## formatting, lint, types, import contracts, generated docs
 	@.venv/bin/ruff format --check --quiet .

@@ -60,7 +60,8 @@ class FloodWatch:
     def add(self, now: float, lines: int, debug_lines: int) -> None:
         """So many lines came now."""
         self._counts.append((now, lines, debug_lines))
-        while self._counts and now - self._counts[0][0] > self.window:
+        # What came exactly a window ago was printed before it.
+        while self._counts and now - self._counts[0][0] >= self.window:
             self._counts.popleft()
 
     def verdict(self) -> Flood | None:

@@ -240,7 +240,7 @@ class Publisher:
         backoff = min(MAX_BACKOFF, FIRST_BACKOFF * 2 ** min(self._failures - 1, 20)) * self._jitter()
         if status in CONFLICTS:
             backoff = min(backoff, 5.0)
-        wait = retry_after if retry_after is not None else max(0.1, backoff)
+        wait = max(0.1, backoff if retry_after is None else retry_after)
         self._next_at = self._clock() + wait
         t = staged.num_timesteps if staged else None
         retry_seconds = round(wait, 1)

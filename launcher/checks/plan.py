@@ -162,7 +162,7 @@ def _ways(plan: Plan) -> list[str]:
             break
     if (fit := plan.timesteps_that_fit) > 0:
         ways.append(f"  --timesteps {fit}   in a session of {plan.max_hours:g} h")
-    if plan.evaluations and plan.training_h < plan.usable_h:
+    if plan.evaluations and plan.training_h <= plan.usable_h:
         ways.append(f"  a larger eval_freq: without any evaluation it takes {_hours(plan.training_h)}")
     longest = replace(plan, max_hours=PLATFORM_HOURS)
     if plan.sessions is not None:

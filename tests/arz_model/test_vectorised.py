@@ -62,8 +62,8 @@ def test_loops_over_road_ends_use_packed_arithmetic(dtype):
     number = np.dtype(dtype).type
     ends = np.full(N_END_ROWS * kind.width, 0.02, number)
     par = tuple(number(x) for x in (4.0, 1.6, 4.0, 4.0, 20.0, 20.0, 25.0))
-    check_packed(demands, (ends, 16, number(0.1), par), dtype)
-    check_packed(admits, (ends, 16, par), dtype)
+    assert check_packed(demands, (ends, 16, number(0.1), par), dtype)
+    assert check_packed(admits, (ends, 16, par), dtype)
 
 
 def check_packed(loop, arguments, dtype):

@@ -34,10 +34,12 @@ def test_script_is_far_below_the_platforms_limit() -> None:
 
 @pytest.mark.parametrize("minor", [11, 12, 13])
 def test_every_source_parses_on(minor: int) -> None:
-    ast.parse(bundle.kernel_script(CONFIG), feature_version=(3, minor))
-    for name, content in bundle.sources().items():
-        if name.endswith(".py"):
-            ast.parse(content, name, feature_version=(3, minor))
+    sources = {"script.py": bundle.kernel_script(CONFIG), **bundle.sources()}
+    parsed = {
+        name: ast.parse(sources[name], name, feature_version=(3, minor)) for name in sources if name[-3:] == ".py"
+    }
+    assert {"script.py", "kernel/session/main.py", "arz_model/solver.py"} <= set(parsed)
+    assert parsed["script.py"].body
 
 
 def test_too_large_a_bundle_is_refused_and_names_the_largest_member(monkeypatch: pytest.MonkeyPatch) -> None:

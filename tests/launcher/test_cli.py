@@ -34,7 +34,8 @@ def _fails(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> st
     ],
 )
 def test_wrong_usage_is_exit_code_2(home: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
-    _fails(capsys, 2, *arguments)
+    said = _fails(capsys, 2, *arguments)
+    assert any(word in said for word in arguments[1:] or arguments), "the message names what is wrong"
 
 
 @pytest.mark.parametrize("verb", ["watch", "fetch-checkpoints", "resume", "report"])

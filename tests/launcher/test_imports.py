@@ -20,13 +20,16 @@ def _python(code: str) -> str:
 
 @pytest.mark.parametrize(("package", "callers"), [("kernel", ["launcher"]), ("arz_model", ["launcher", "kernel"])])
 def test_imports_without_its_callers(package: str, callers: list[str]) -> None:
-    _python(
+    imported = _python(
         f"import sys, pkgutil, importlib\n"
         f"for name in {callers!r}: sys.modules[name] = None\n"
         f"package = importlib.import_module({package!r})\n"
         f"for module in pkgutil.walk_packages(package.__path__, {package!r} + '.'):\n"
-        f"    if module.name.rsplit('.')[-1] not in ('__main__', 'step_cuda'): importlib.import_module(module.name)\n"
+        f"    if module.name.rsplit('.')[-1] not in ('__main__', 'step_cuda'):\n"
+        f"        print(importlib.import_module(module.name).__name__)\n"
     )
+    assert len(imported.split()) > 20
+    assert all(name.startswith(f"{package}.") for name in imported.split())
 
 
 def test_help_imports_nothing_heavy() -> None:

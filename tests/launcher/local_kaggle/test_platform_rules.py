@@ -46,7 +46,9 @@ def test_the_hard_limit_kills_every_process_and_takes_outputs_andlog_of(
 def test_no_session_outlasts_twelve_hours_whatever_was_asked(call: Caller, local_kaggle: LocalKaggle) -> None:
     call.push("greedy-kernel", sessionTimeoutSeconds=1_000_000)
     reaches(call, "greedy-kernel", "RUNNING")
-    local_kaggle.advance_clock(43_200)
+    local_kaggle.advance_clock(36_000)
+    assert call.state("greedy-kernel")["status"] == "RUNNING"
+    local_kaggle.advance_clock(7_200)
     reaches(call, "greedy-kernel", "CANCEL_ACKNOWLEDGED")
 
 

@@ -1,0 +1,425 @@
+"""The figures of publishing: how long is waited, for what, and when an alarm is due; time passes by waiting alone."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kernel.checkpoints.retention import publishing_given_up
+from kernel.session.publisher import Publisher, _wrong_files
+from kernel.session.upload import Remote, UploadFailed
+
+from .test_publisher import Bench
+
+
+class Answers:
+    """A service that answers requests for the newest version in order, the last answer again and again."""
+
+    def __init__(self, bench: Bench, *remotes: Remote) -> None:
+        self.bench, self.remotes = bench, list(remotes)
+        self.asked_at: list[float] = []
+        self.timeouts: list[tuple[str, float]] = []
+        self.notes: list[str] = []
+        self.upload_s = 0.0
+
+    def newest(self, handle: str, timeout: float) -> Remote:
+        self.asked_at.append(round(self.bench.clock.now, 6))
+        self.timeouts.append(("newest", timeout))
+        return self.remotes.pop(0) if len(self.remotes) > 1 else self.remotes[0]
+
+    def upload(self, folder: Path, handle: str, notes: str, timeout: float) -> None:
+        self.timeouts.append(("upload", timeout))
+        self.notes.append(notes)
+        self.bench.clock.now += self.upload_s
+
+
+NONE_YET = Remote()
+READY = {"run.json": 0, "index.json": 0}
+
+
+def remote(version: int, *, ready: bool = True, session: int | None = 1) -> Remote:
+    return Remote(True, ready, version, session, dict(READY))
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Callable[..., Bench]:
+    """A publisher whose thread is not started: each try is asked for."""
+    return lambda *args, **kwargs: Bench(tmp_path, *args, **kwargs)
+
+
+def answered(b: Bench, *remotes: Remote) -> Answers:
+    b.publisher._uploader = answers = Answers(b, *remotes)
+    return answers
+
+
+def end(publisher: Publisher) -> None:
+    """What the thread does once the session ends."""
+    publisher.close()
+    publisher._run()
+
+
+@pytest.mark.parametrize(
+    ("failures", "status", "retry_after", "jitter", "wait_s"),
+    [
+        (1, None, None, 1.0, 2.0),
+        (2, 500, None, 1.0, 4.0),
+        (3, 404, None, 1.0, 8.0),
+        (8, 500, None, 1.0, 256.0),
+        (9, 500, None, 1.0, 300.0),
+        (40, 500, None, 1.0, 300.0),
+        (3, 500, None, 0.5, 4.0),
+        (1, 500, None, 0.333, 0.7),
+        (1, 500, None, 0.04, 0.1),
+        (1, 500, None, 0.07, 0.1),
+        (2, 403, None, 1.0, 4.0),
+        (3, 403, None, 1.0, 5.0),
+        (3, 409, None, 1.0, 5.0),
+        (3, 402, None, 1.0, 8.0),
+        (3, 408, None, 1.0, 8.0),
+        (3, 410, None, 1.0, 8.0),
+        (9, 409, 7.0, 1.0, 7.0),
+        (9, 429, 0.0, 1.0, 0.1),
+        (1, 429, 900.0, 1.0, 900.0),
+    ],
+)
+def test_a_failed_publish_is_tried_again_after(
+    failures: int, status: int | None, retry_after: float | None, jitter: float, wait_s: float, bench: Any
+) -> None:
+    b = bench([UploadFailed("no", status, retry_after)] * failures)
+    b.publisher._jitter = lambda: jitter
+    for _ in range(failures):
+        assert not b.publisher._try()
+    told = b.named("publish_failed")[-1]
+    assert (told["retry_seconds"], told["status"], told["num_timesteps"]) == (wait_s, status, None)
+    b.clock.now = wait_s - 0.06
+    assert not b.publisher._is_due()
+    b.clock.now = wait_s + 0.06
+    assert b.publisher._is_due()
+
+
+def test_a_retry_is_due_on_the_second(bench: Any) -> None:
+    b = bench([UploadFailed("no", 429, 64.0)])
+    b.publisher._try()
+    b.clock.now = 63.5
+    assert b.publisher._pause() == 0.002, "the bench looks every 2 ms"
+    b.publisher._longest_pause = 1.0
+    assert b.publisher._pause() == 0.5
+    assert not b.publisher._is_due()
+    b.clock.now = 64.0
+    assert b.publisher._is_due()
+    assert b.publisher._pause() == 0.002
+
+
+def test_backoff_begins_anew_after_a_publish(bench: Any) -> None:
+    b = bench([UploadFailed("no")] * 3 + [None] + [UploadFailed("no")])
+    b.publisher._jitter = lambda: 1.0
+    b.write(10)
+    assert [b.publisher._try() for _ in range(4)] == [False, False, False, True]
+    b.write(20)
+    assert not b.publisher._try()
+    assert [told["retry_seconds"] for told in b.named("publish_failed")] == [2.0, 4.0, 8.0, 2.0]
+    assert b.named("publish_failed")[-1]["num_timesteps"] == 20
+
+
+def test_the_third_failed_first_write_is_an_alarm_and_only_the_third(bench: Any) -> None:
+    b = bench([UploadFailed("no")] * 5)
+    given_up = []
+    for _ in range(5):
+        b.publisher._try()
+        given_up.append((len(b.named("write_failed")), publishing_given_up(b.folder)))
+    assert given_up == [(0, False), (0, False), (1, True), (1, True), (1, True)]
+    assert b.named("write_failed")[0]["dataset"] == "alice/quick-run-ckpt"
+    assert b.publisher._try()
+    assert not publishing_given_up(b.folder)
+
+
+def test_once_a_write_is_proved_no_failure_is_an_alarm(bench: Any) -> None:
+    b = bench([None, *[UploadFailed("no")] * 5])
+    assert [b.publisher._try() for _ in range(6)] == [True] + [False] * 5
+    assert b.named("write_failed") == []
+    assert json.loads((b.folder / "published.json").read_text()) == {"num_timesteps": None, "given_up": False}
+
+
+@pytest.mark.parametrize(
+    ("asked_s", "seconds", "size", "spacing_s", "told_s"),
+    [
+        (10.0, 0.0, 0, 10.0, None),
+        (10.0, 5.0, 0, 10.0, None),
+        (10.0, 6.0, 0, 12.0, 12),
+        (10.0, 0.0, 5_000_000, 10.0, None),
+        (10.0, 0.0, 5_500_000, 11.0, 11),
+        (10.0, 7.0, 5_500_000, 14.0, 14),
+        (0.0, 6.0, 0, 12.0, None),
+        (0.0, 0.0, 500_000, 1.0, None),
+    ],
+)
+def test_publishes_are_spaced_by_what_was_asked_twice_the_time_of_one_and_its_bytes(
+    asked_s: float, seconds: float, size: int, spacing_s: float, told_s: int | None, bench: Any
+) -> None:
+    b = bench(publish_interval_seconds=asked_s)
+    assert b.publisher._spacing(size, seconds) == spacing_s
+    assert b.publisher._spacing(size, seconds) == spacing_s
+    told = [(one["asked"], one["seconds_between"]) for one in b.named("cadence")]
+    assert told == ([(f"a publish every {asked_s:.0f} s", told_s)] if told_s else []), "told once, if at all"
+
+
+def test_a_trainer_that_waits_for_publishes_is_kept_waiting_by_no_interval(bench: Any) -> None:
+    b = bench(max_timesteps_at_risk=50, publish_interval_seconds=10.0)
+    assert b.publisher._spacing(10**9, 60.0) == 0.0
+    assert b.named("cadence") == []
+
+
+def test_the_interval_counts_from_the_end_of_a_publish(bench: Any) -> None:
+    b = bench(publish_interval_seconds=100.0)
+    answers = answered(b, NONE_YET, remote(1))
+    answers.upload_s = 1.23456
+    b.clock.now = 50.0
+    assert b.publisher._try()
+    b.write(10)
+    b.clock.now = 151.0
+    assert not b.publisher._is_due()
+    b.clock.now = 151.25
+    assert b.publisher._is_due()
+    assert b.deadline.measured == [pytest.approx(1.23456)]
+
+
+@pytest.mark.parametrize(("seconds_left", "is_due"), [(240.5, True), (240.0, False)])
+def test_no_upload_begins_within_two_margins_of_the_limit(seconds_left: float, is_due: bool, bench: Any) -> None:
+    b = bench(max_seconds=1000.0)
+    b.clock.now = 1000.0 - seconds_left
+    assert b.publisher._is_due() is is_due
+
+
+@pytest.mark.parametrize(
+    ("proved", "published", "newest", "fenced", "is_behind"),
+    [
+        (False, None, None, False, True),
+        (True, None, None, False, False),
+        (True, None, 0, False, True),
+        (True, None, 10, False, True),
+        (True, 10, 10, False, False),
+        (True, 10, 20, False, True),
+        (True, 20, 10, False, False),
+        (False, None, 10, True, False),
+    ],
+)
+def test_a_publish_is_wanted_while(
+    proved: bool, published: int | None, newest: int | None, fenced: bool, is_behind: bool, bench: Any
+) -> None:
+    b = bench()
+    b.publisher.proved, b.publisher.published, b.publisher.fenced = proved, published, fenced
+    if newest is not None:
+        b.write(newest)
+    assert b.publisher._is_behind() is is_behind
+
+
+@pytest.mark.parametrize(
+    ("max_seconds", "left_s"), [(40_000.0, 900.0), (930.5, 900.0), (930.0, 900.0), (929.0, 899.0), (100.0, 93.75)]
+)
+def test_the_last_publish_has_until_the_uploads_are_given_up_and_at_most_a_quarter_of_an_hour(
+    max_seconds: float, left_s: float, bench: Any
+) -> None:
+    b = bench(max_seconds=max_seconds)
+    b.publisher.close()
+    assert b.publisher._timeout(1e9) == left_s
+    b.clock.now += left_s - 0.5
+    assert b.publisher._timeout(1e9) == 0.5
+    b.clock.now += 0.5
+    with pytest.raises(UploadFailed, match="no time is left for it"):
+        b.publisher._timeout(1e9)
+
+
+def test_at_the_end_a_failing_publish_is_tried_every_ten_seconds_at_least(bench: Any) -> None:
+    b = bench([UploadFailed("Connection refused")] * 1000)
+    b.publisher._jitter = lambda: 1.0
+    tries: list[float] = []
+    upload = b.service.upload
+    b.service.upload = lambda *args: (tries.append(b.clock.now), upload(*args))
+    b.clock.now = 100.0
+    end(b.publisher)
+    assert tries == [100.0, 102.0, 106.0, *[114.0 + 10 * k for k in range(89)]]
+    assert b.clock.now == 1000.0
+
+
+@pytest.mark.parametrize(
+    ("max_seconds", "margin_seconds", "tries"), [(1.25, 1.0, 0), (1.5, 2.0, 1)], ids=["1.0 s left", "1.125 s left"]
+)
+def test_no_last_publish_begins_with_a_second_left(
+    max_seconds: float, margin_seconds: float, tries: int, bench: Any
+) -> None:
+    b = bench([UploadFailed("no")], max_seconds=max_seconds)
+    b.deadline.margin_seconds = margin_seconds
+    end(b.publisher)
+    assert (len(b.named("publish_failed")), len(b.named("write_proved"))) == (tries, 0)
+
+
+def test_a_publish_that_is_abandoned_or_fenced_is_not_tried_at_the_end(bench: Any) -> None:
+    b = bench()
+    b.publisher.abandon()
+    end(b.publisher)
+    assert b.service.versions == []
+    b.publisher._abandoned, b.publisher.fenced = False, True
+    end(b.publisher)
+    assert b.service.versions == []
+
+
+def test_the_new_version_is_asked_for_less_and_less_often(bench: Any) -> None:
+    b = bench()
+    answers = answered(b, NONE_YET, *[remote(1, ready=False)] * 7, remote(1))
+    assert b.publisher._try()
+    assert answers.asked_at == [0.0, 0.0, 0.2, 0.7, 1.7, 3.7, 8.7, 13.7, 18.7]
+
+
+def test_a_version_that_is_never_ready_is_given_up_after_ten_minutes(bench: Any) -> None:
+    b = bench()
+    answers = answered(b, NONE_YET, remote(1, ready=False))
+    assert not b.publisher._try()
+    assert b.named("publish_failed")[0]["reason"] == "version 1 was not ready in time"
+    assert answers.asked_at[-2:] == [598.7, 603.7]
+
+
+def test_a_version_that_is_never_ready_is_not_asked_for_once_uploads_are_given_up(bench: Any) -> None:
+    b = bench(max_seconds=640.0)
+    answers = answered(b, NONE_YET, remote(1, ready=False))
+    b.clock.now = 300.0
+    assert not b.publisher._try()
+    assert b.named("publish_failed")[0]["reason"] == "no time is left for it"
+    assert answers.asked_at[-1] == 608.7, "the limit less 30 s is 610"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "succeeds"),
+    [
+        (NONE_YET, [remote(1)], True),
+        (remote(3), [remote(3), remote(4)], True),
+        (remote(3), [remote(5)], True),
+        (remote(3), [remote(3)], False),
+        (remote(3, ready=False), [remote(3), remote(4)], True),
+        (remote(3, session=None), [remote(4)], True),
+        (NONE_YET, [Remote(True, True, None, 1, dict(READY)), remote(1)], True),
+        (NONE_YET, [Remote(True, True, None, 1, dict(READY))], False),
+        (Remote(True, True, 0, 1, {}), [remote(1)], True),
+        (Remote(True, False, None, None, {}), [Remote(True, True, None, 1, {}), remote(1)], True),
+    ],
+)
+def test_a_publish_has_succeeded_when_a_version_after_the_one_before_is_ready(
+    before: Remote, after: list[Remote], succeeds: bool, bench: Any
+) -> None:
+    b = bench()
+    answers = answered(b, before, *after)
+    assert b.publisher._try() is succeeds
+    assert answers.notes == ["t=0 session=1"]
+    assert len(answers.remotes) == 1, "every answer was asked for"
+    if succeeds:
+        assert b.named("write_proved")[0]["version"] == after[-1].version
+        assert b.publisher.published is None
+        assert b.named("published") == []
+    else:
+        assert not b.publisher.proved
+
+
+@pytest.mark.parametrize(("theirs", "fenced"), [(None, False), (1, False), (2, False), (3, True)])
+def test_only_a_later_session_fences(theirs: int | None, fenced: bool, bench: Any) -> None:
+    b = bench(session=2)
+    answers = answered(b, remote(3, session=theirs), remote(4, session=2))
+    assert b.publisher._try() is not fenced
+    assert b.publisher.fenced is fenced
+    assert answers.notes == ([] if fenced else ["t=0 session=2"])
+    assert [one.get("fenced") for one in b.named("publish_failed")] == ([True] if fenced else [])
+
+
+def test_each_request_has_its_time(bench: Any) -> None:
+    b = bench()
+    answers = answered(b, NONE_YET, remote(1))
+    assert b.publisher._try()
+    assert answers.timeouts == [("newest", 60.0), ("upload", 600.0), ("newest", 60.0)]
+    short = bench(max_seconds=660.0)
+    short.clock.now = 600.0
+    answers = answered(short, NONE_YET, remote(1))
+    assert short.publisher._try()
+    assert answers.timeouts == [("newest", 30.0), ("upload", 30.0), ("newest", 30.0)]
+
+
+@pytest.mark.parametrize(
+    ("sent", "listed", "wrong"),
+    [
+        ({"a.bin": 3, "run.json": 5}, {"a.bin": 3, "run.json": 5}, []),
+        ({"a.bin": 3, "run.json": 5}, {"a.bin": 2, "run.json": 4}, ["a.bin"]),
+        ({"b.bin": 3, "a.bin": 3, "run.json": 5}, {}, ["a.bin", "b.bin", "run.json"]),
+        ({}, {"other.bin": 3}, []),
+    ],
+)
+def test_a_version_must_list_every_file_and_checkpoints_at_their_size(
+    sent: dict[str, int], listed: dict[str, int], wrong: list[str]
+) -> None:
+    assert _wrong_files(sent, listed) == wrong
+
+
+def test_a_version_without_a_sent_file_is_no_publish_and_says_which(bench: Any) -> None:
+    b = bench()
+    answered(b, NONE_YET, Remote(True, True, 1, 1, {"run.json": 0}))
+    assert not b.publisher._try()
+    assert b.named("publish_failed")[0]["reason"] == "the new version does not list index.json as it was sent"
+
+
+def test_an_invalid_newest_checkpoint_is_named_once_and_the_one_before_goes(bench: Any) -> None:
+    b = bench()
+    assert b.publisher._try()
+    b.write(10)
+    newest = b.write(20)
+    newest.write_bytes(newest.read_bytes()[:-7])
+    assert b.publisher._newest_timesteps() == 20
+    assert b.publisher._try(), "the next look says whether an older one is due"
+    assert b.publisher._newest_timesteps() == 10
+    assert b.service.timesteps() == [0]
+    b.clock.now += 5.0
+    assert b.publisher._try()
+    assert (b.service.timesteps(), b.publisher.published) == ([0, 10], 10)
+
+
+def test_no_staged_folder_is_left_whether_a_publish_succeeds_or_not(
+    bench: Any, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staged = tmp_path_factory.mktemp("staged")
+    monkeypatch.setattr(tempfile, "tempdir", str(staged))
+    b = bench([UploadFailed("no")])
+    assert [b.publisher._try() for _ in range(2)] == [False, True]
+    assert list(staged.iterdir()) == []
+
+
+def test_what_is_published_is_written_down_before_the_first_publish_and_a_checkpoint_wakes_the_publisher(
+    bench: Any,
+) -> None:
+    b = bench()
+    (b.folder / "published.json").write_text('{"num_timesteps": 70, "given_up": true}')
+    b.publisher.abandon()
+    b.publisher._closing.set()
+    b.publisher.start()
+    assert json.loads((b.folder / "published.json").read_text()) == {"num_timesteps": None, "given_up": False}
+    assert not b.publisher._wake.is_set()
+    b.publisher.notify()
+    assert b.publisher._wake.is_set()
+
+
+def test_what_a_publish_tells(bench: Any) -> None:
+    b = bench()
+    upload = b.service.upload
+
+    def slow(*args: Any) -> None:
+        b.clock.now += 1.23456
+        upload(*args)
+
+    b.service.upload = slow
+    b.service.processing = 0.0
+    path = b.write(10)
+    assert b.publisher._try()
+    (told,) = b.named("published")
+    assert told["bytes"] >= path.stat().st_size
+    figures = [told[name] for name in ("num_timesteps", "files", "seconds", "version")]
+    assert figures == [10, 4, 1.235, 1]
+    assert json.loads((b.folder / "published.json").read_text()) == {"num_timesteps": 10, "given_up": False}

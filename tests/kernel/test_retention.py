@@ -1,0 +1,172 @@
+"""Which checkpoints stay on the disk, and that nothing else goes with those that do not."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kernel.checkpoints import checkpoint, retention
+from kernel.contract import segments
+from kernel.contract.manifest import Manifest, checkpoints_in
+
+
+def write(folder: Path, t: int, score: Any = None, needs: tuple[str, ...] = ()) -> Path:
+    """A checkpoint with an evaluation of `score`, if any, that needs these replay segments."""
+    metrics = {} if score is None else {"eval/mean_reward": score}
+    whole = {"first": 0, "last": 1, "size": 1, "sha256": "0" * 64}
+    details = {"segments": [{"name": name, **whole} for name in needs]} if needs else {}
+    manifest = Manifest("quick-run", 1, t, 100, "", {}, metrics, state_digest=f"{t:064d}", details=details)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"checkpoint_t{t}.zip"
+    checkpoint.write_new(path, checkpoint.to_bytes(manifest, {"data": b"x"}))
+    return path
+
+
+def left(folder: Path) -> list[int]:
+    return sorted(int(path.stem.partition("_t")[2]) for path in checkpoints_in(folder))
+
+
+@pytest.mark.parametrize(
+    ("timesteps", "newest", "best", "published", "stay"),
+    [
+        ([], 3, None, None, set()),
+        ([7], 3, None, None, {7}),
+        ([5, 7], 0, None, None, {5, 7}),
+        ([100, 300, 200], 1, None, None, {100, 200, 300}),
+        ([100, 101, 102, 103, 104], 2, None, None, {100, 103, 104}),
+        ([100, 101, 102, 103, 104], 1, None, None, {100, 103, 104}),
+        ([100, 101, 102, 103, 104], 3, None, None, {100, 102, 103, 104}),
+        ([100, 101, 102, 103, 104], 2, 101, 102, {100, 101, 102, 103, 104}),
+        ([100, 101, 102, 103, 104], 2, 99, 105, {100, 103, 104}),
+        ([1, 2, 3, 4, 5, 6, 7], 2, None, None, {1, 2, 4, 6, 7}),
+        ([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], 2, None, None, {1, 2, 4, 8, 10, 11}),
+        ([60, 64, 66, 67, 68], 2, None, None, {60, 64, 67, 68}),
+        ([60, 63, 66, 67, 68], 2, None, None, {60, 66, 67, 68}),
+        ([0, 1, 3, 5, 6], 2, None, None, {1, 3, 5, 6}),
+        ([63, 64], 2, None, None, {63, 64}),
+        ([61, 62, 63, 64], 2, None, None, {61, 63, 64}),
+    ],
+)
+def test_the_newest_the_best_the_published_and_powers_of_two_stay(
+    timesteps: list[int], newest: int, best: int | None, published: int | None, stay: set[int]
+) -> None:
+    assert retention.kept(timesteps, newest, best, published) == stay
+
+
+def test_checkpoints_that_stay_grow_as_the_logarithm() -> None:
+    assert len(retention.kept(list(range(1, 100_001)), 3)) == 3 + 17
+
+
+@pytest.mark.parametrize(
+    ("scores", "best"),
+    [
+        ({10: 1.0, 20: 3.0, 30: 2.0}, 20),
+        ({10: 3, 20: 3.0, 30: -7.0}, 20),
+        ({10: -9.0, 20: None, 30: -7.0}, 30),
+        ({10: None, 20: None}, None),
+        ({10: "9", 20: 1.0}, 20),
+    ],
+)
+def test_the_best_is_the_highest_score_and_the_later_of_equals(scores: dict[int, Any], best: int | None) -> None:
+    known = retention.Scores()
+    paths = [Path(f"checkpoint_t{t}.zip") for t in scores]
+    for path, (t, score) in zip(paths, scores.items(), strict=True):
+        metrics = {} if score is None else {"eval/mean_reward": score}
+        known.add(path, Manifest("quick-run", 1, t, 100, "", {}, metrics))
+    assert known.best(paths) == best
+
+
+def test_each_manifest_is_read_once(tmp_path: Path) -> None:
+    path = write(tmp_path, 10, 5.0, ("replay_0_1_0123abcd.bin",))
+    scores = retention.Scores()
+    assert scores.best([path]) == 10
+    path.unlink()
+    assert scores.segments(path) == ("replay_0_1_0123abcd.bin",)
+    assert scores.best([tmp_path / "checkpoint_t20.zip"]) is None, "what cannot be read has no score"
+    with pytest.raises(OSError, match="No such file"):
+        scores.segments(tmp_path / "checkpoint_t20.zip")
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x05\x06" + b"\x00" * 18])
+def test_what_is_no_checkpoint_scores_nothing_and_needs_nothing(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint_t10.zip"
+    path.write_bytes(content)
+    assert retention.Scores().best([path]) is None
+    assert retention.Scores().segments(path) == ()
+
+
+def test_a_manifest_of_another_shape_scores_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint_t10.zip"
+    for text in ("[]", "{}", "7", '{"metrics": 3}'):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("manifest.json", text)
+        assert retention.Scores().best([path]) is None
+
+
+def test_pruning_leaves_what_must_stay_and_names_what_went(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    for t in range(100, 111):
+        write(folder, t, 9.0 if t == 105 else 1.0)
+    (tmp_path / "published.json").write_text('{"num_timesteps": 103}')
+    gone = retention.prune(folder, 2, retention.Scores())
+    assert sorted(gone) == [f"checkpoint_t{t}.zip" for t in (101, 102, 104, 106, 107, 108)]
+    assert left(folder) == [100, 103, 105, 109, 110]
+
+
+def test_pruning_never_deletes_the_last_two(tmp_path: Path) -> None:
+    for t in (100, 101):
+        write(tmp_path, t)
+    assert retention.prune(tmp_path, 0, retention.Scores()) == []
+    assert left(tmp_path) == [100, 101]
+
+
+def test_a_replay_segment_goes_with_the_last_checkpoint_that_needs_it(tmp_path: Path) -> None:
+    names = [f"replay_{k}_{k + 1}_0123abcd.bin" for k in range(5)]
+    for t, needs in {100: (0,), 101: (0, 1), 102: (1, 2), 103: (2, 3), 104: (3, 4)}.items():
+        write(tmp_path, t, needs=tuple(names[k] for k in needs))
+    store = tmp_path / segments.FOLDER
+    store.mkdir()
+    for name in names:
+        (store / name).write_bytes(b"x")
+    (store / "other.txt").write_text("x")
+    assert retention.prune(tmp_path, 2, retention.Scores()) == ["checkpoint_t102.zip", "checkpoint_t101.zip"]
+    assert sorted(path.name for path in store.iterdir()) == ["other.txt", names[0], names[2], names[3], names[4]]
+
+
+@pytest.mark.parametrize("unreadable", [100, 104])
+def test_no_segment_goes_while_a_checkpoint_that_stays_cannot_be_read(unreadable: int, tmp_path: Path) -> None:
+    for t in range(100, 105):
+        write(tmp_path, t)
+    (tmp_path / segments.FOLDER).mkdir()
+    segment = tmp_path / segments.FOLDER / "replay_0_1_0123abcd.bin"
+    segment.write_bytes(b"x")
+    scores = retention.Scores()
+    broken = tmp_path / f"checkpoint_t{unreadable}.zip"
+    broken.unlink()
+    broken.mkdir()  # reading it is an OSError
+    retention.prune(tmp_path, 2, scores)
+    assert segment.exists()
+    assert broken.exists()
+
+
+@pytest.mark.parametrize(
+    ("written", "published", "given_up"),
+    [
+        (None, None, False),
+        ('{"num_timesteps": 820, "given_up": false}', 820, False),
+        ('{"num_timesteps": null, "given_up": true}', None, True),
+        ('{"num_timesteps": 7}', 7, False),
+        ("[]", None, False),
+        ('{"num_times', None, False),
+    ],
+)
+def test_what_is_published_is_read_from_its_marker(
+    written: str | None, published: int | None, given_up: bool, tmp_path: Path
+) -> None:
+    if written is not None:
+        (tmp_path / "published.json").write_text(written)
+    assert retention.published_timesteps(tmp_path) == published
+    assert retention.publishing_given_up(tmp_path) is given_up

@@ -1,0 +1,63 @@
+"""Mutants are made as they should be, and a fixed sample of those of the safety rules is noticed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from . import mutation
+
+RULES = '''
+LIMIT = 2.5
+
+def rule(x: int = 3) -> bool:
+    """Words and 3."""
+    if x < 4 and not late:
+        raise ValueError(f"{x + 1} is too many")
+    return x + y
+
+class Held:
+    def __init__(self):
+        self.n = 0
+
+    def add(self):
+        self.n += 1
+        logger.info(7)
+        return True
+'''
+
+
+def test_each_rule_limit_and_verdict_is_changed_and_no_text(tmp_path: Path) -> None:
+    (tmp_path / "rules.py").write_text(RULES)
+    made = mutation.mutants(str(tmp_path / "rules.py"))
+    assert [(one.line, one.change) for one in made] == [
+        (2, ": LIMIT = 2.5 -> LIMIT = 5.0"),
+        (6, "rule: x < 4 and (not late) -> not (x < 4 and (not late))"),
+        (6, "rule: x < 4 and (not late) -> x < 4 or not late"),
+        (6, "rule: x < 4 -> x <= 4"),
+        (6, "rule: x < 4 -> x < 5"),
+        (6, "rule: x < 4 -> x < 3"),
+        (7, "rule: raise ValueError(f'{x + 1} is too many') -> pass"),
+        (8, "rule: return x + y -> return None"),
+        (8, "rule: x + y -> x - y"),
+        (15, "Held.add: self.n += 1 -> pass"),
+        (15, "Held.add: self.n += 1 -> self.n -= 1"),
+        (15, "Held.add: self.n += 1 -> self.n += 2"),
+        (15, "Held.add: self.n += 1 -> self.n += 0"),
+        (16, "Held.add: logger.info(7) -> logger.info(8)"),
+        (16, "Held.add: logger.info(7) -> logger.info(6)"),
+        (17, "Held.add: return True -> return False"),
+    ]
+    assert "return x - y" in made[8].source
+    assert "return x - y" not in made[9].source
+
+
+@pytest.mark.slow
+def test_a_sample_of_the_mutants_of_the_safety_rules_is_noticed() -> None:
+    sample = {}
+    for module, known in mutation.TABLE.items():
+        made = [one for one in mutation.mutants(module) if one.change not in known.get("survivors", {})]
+        sample[module] = made[7 :: len(made) // 2]
+    assert sum(map(len, sample.values())) >= 2 * len(sample)
+    assert mutation.survivors(sample) == []
