@@ -2,11 +2,21 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIP = -m pip --disable-pip-version-check --quiet
 PARALLEL = -n 3 --dist worksteal
+LIGHT_TESTS = tests/launcher tests/kernel
+SOLVER_TESTS = tests/arz_model tests/kernel
 VENV = .venv/installed
 IMAGE_VENV = .image-venv/installed
+# $(call with-python,VERSIONS,FOLDER,TESTS): TESTS under each of VERSIONS that this machine has, in FOLDER/VERSION.
+with-python = for version in $(1); do \
+	  found=$$($(PYTHON) tests/interpreters.py $$version) || { echo "Python $$version is not here: skipped"; continue; }; \
+	  echo "Python $$version: $(3)"; \
+	  $(MAKE) --no-print-directory $(2)/$$version/installed FOUND="$$found" || exit 1; \
+	  $(2)/$$version/bin/python -m pytest -q $(PARALLEL) -m "not alone" $(3) || exit 1; \
+	done
 
 .DEFAULT_GOAL := help
-.PHONY: cuda-compiler help demo test test-fast test-image mutants check format docs bench validate campaign results lock clean
+.PHONY: cuda-compiler help demo test test-fast test-image test-light mutants check format docs bench validate campaign results \
+        lock outdated clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -23,6 +33,10 @@ test-fast: $(VENV) ## the tests that take seconds
 
 test-image: $(IMAGE_VENV) ## kernel and arz_model with the versions of Kaggle's image
 	@.image-venv/bin/python -m pytest -q $(PARALLEL) tests/kernel tests/arz_model
+
+test-light: ## without the training extra under Python 3.12 and 3.13; solver and parent under 3.12; where these are
+	@$(call with-python,3.12 3.13,.light-venv,$(LIGHT_TESTS))
+	@$(call with-python,3.12,.solver-venv,$(SOLVER_TESTS))
 
 mutants: $(VENV) ## whether the tests of the safety rules notice each change of a rule (20 minutes)
 	@.venv/bin/python -m tests.mutation
@@ -56,12 +70,15 @@ results: $(VENV) ## train agents and compare them with tuned baselines: docs/res
 
 cuda-compiler: .cuda-venv/installed ## what tests need to compile the GPU kernels, no GPU needed (700 MB)
 
+outdated: $(VENV) ## pins of development.txt that are behind the index; raise one by pip, make test, make lock
+	@.venv/bin/python -m pip --disable-pip-version-check list --outdated
+
 lock: ## pin what is installed now in .venv and .image-venv
 	@.venv/bin/python $(PIP) freeze --exclude-editable | sed 's/+cpu$$//' >requirements/development.txt
 	@.image-venv/bin/python $(PIP) freeze --exclude-editable | sed 's/+cpu$$//' >requirements/image.txt
 
 clean: ## remove both environments and every cache
-	@rm -rf .venv .image-venv .cuda-venv .bench-venv .ruff_cache .mypy_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf .venv .image-venv .light-venv .solver-venv .cuda-venv .bench-venv .ruff_cache .mypy_cache .pytest_cache .hypothesis .import_linter_cache
 	@find arz_model -name "*.nb[ci]" -delete
 
 $(VENV): pyproject.toml requirements/development.txt
@@ -79,4 +96,18 @@ $(IMAGE_VENV): requirements/image.txt
 	@echo "Setting up .image-venv (once; about a minute)…"
 	@$(PYTHON) -m venv .image-venv
 	@.image-venv/bin/python $(PIP) install -r requirements/image.txt
+	@touch $@
+
+# Python 3.12 and 3.13 take the pins of development.txt that launching and its tests need: nothing that trains.
+.light-venv/%/installed: pyproject.toml requirements/light.txt requirements/development.txt
+	@$(FOUND) -m venv .light-venv/$*
+	@.light-venv/$*/bin/python $(PIP) install -r requirements/light.txt -c requirements/development.txt
+	@.light-venv/$*/bin/python $(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+# The versions of Kaggle's image without torch: its wheel for the CPU is not to be had for every Python.
+.solver-venv/%/installed: requirements/image.txt
+	@$(FOUND) -m venv .solver-venv/$*
+	@grep -vE '^(torch|stable_baselines3)==' requirements/image.txt >.solver-venv/requirements.txt
+	@.solver-venv/$*/bin/python $(PIP) install --no-deps -r .solver-venv/requirements.txt
 	@touch $@

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import socket
 from pathlib import Path
 
@@ -65,8 +64,7 @@ def test_an_unknown_key_in_the_file_is_refused_before_anything_starts(
 def test_the_embedded_target_without_the_training_extra_says_how_to_install_it(
     home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "torch" else real(name, *rest))
+    monkeypatch.setattr(training_extra, "missing", lambda packages=(): ["torch"])
     said = _fails(capsys, 1, "push", "--quick")
     assert "torch cannot be imported here" in said
     assert training_extra.how() in said
@@ -78,8 +76,7 @@ def test_a_resume_here_without_the_training_extra_says_how_to_install_it_and_how
 ) -> None:
     run = new_run("quick-abcdef", "local", "local", RunConfig("quick-abcdef", 100, 10), home)
     Ledger().add_run(run)
-    real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "torch" else real(name, *rest))
+    monkeypatch.setattr(training_extra, "missing", lambda packages=(): ["torch"])
     said = _fails(capsys, 1, "resume", "--here")
     assert "torch cannot be imported here" in said
     assert training_extra.how() in said

@@ -36,6 +36,7 @@ def _checks(capsys: pytest.CaptureFixture[str], *arguments: str, code: int) -> d
     return {check["name"]: check for check in value["checks"]}
 
 
+@pytest.mark.trains
 def test_a_healthy_machine_passes_and_its_target_knows_the_user(
     stage: Stage, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -84,6 +85,7 @@ def test_a_token_that_does_not_work_is_never_shown(
     assert "Traceback" not in said
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(("free", "code", "verdict"), [(10**9, 0, "WARN"), (10**6, 1, "FAIL")])
 def test_a_full_disk_warns_before_it_fails(
     free: int,

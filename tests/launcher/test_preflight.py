@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import time
@@ -15,7 +14,7 @@ import pytest
 
 from kernel.contract.checks import Verdict
 from kernel.contract.config import Configuration, RunConfig, SessionConfig
-from launcher import documents, paths
+from launcher import documents, paths, training_extra
 from launcher.checks import account, preflight, quota, trial
 from launcher.cli import main
 from launcher.errors import NotFound
@@ -24,6 +23,7 @@ from launcher.targets.base import ActiveSession, Kernel, Quota
 from launcher.targets.credentials import Credentials
 from launcher.targets.kaggle import KaggleBackend
 
+pytestmark = pytest.mark.trains  # a trial is told to have been, or is
 FACTORY = """
 import gymnasium
 
@@ -270,8 +270,7 @@ def test_every_check_of_a_report_can_be_waived_or_never(
 def test_without_the_training_extra_the_trial_warns_and_is_left_to_the_session(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "torch" else real(name, *rest))
+    monkeypatch.setattr(training_extra, "missing", lambda packages=(): ["torch"])
     found = trial.run(_configuration(), "digest", tmp_path, note=lambda text: None)
     assert {check.name: check.verdict for check in found.checks} == dict.fromkeys(trial.NAMES, Verdict.WARN)
     assert found.measured == {}

@@ -151,6 +151,7 @@ print("ID", os.environ["KAGGLE_CONTAINER_NAME"])
 """
 
 
+@pytest.mark.trains  # kagglehub is of the extra
 def test_a_session_publishes_dataset_versions_with_its_own_token(clients: Clients) -> None:
     clients.push("inside-kernel", INSIDE)
     assert clients.wait_for("inside-kernel", "COMPLETE", "ERROR") == "COMPLETE"
@@ -167,6 +168,7 @@ def test_a_session_publishes_dataset_versions_with_its_own_token(clients: Client
     assert f"-{session_id}-webtier" in log
 
 
+@pytest.mark.trains  # kagglehub is of the extra
 def test_an_attached_dataset_is_mounted_and_can_be_downloaded_inside(clients: Clients) -> None:
     folder = _dataset(clients, "mounted-data", {"a.bin": b"mounted"})
     clients.cli("datasets", "create", "-p", str(folder))
