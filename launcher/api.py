@@ -131,11 +131,9 @@ class Kaglaunch:
 
     def report(self, run: str | None = None) -> dict[str, Any]:
         """What a run has done, what is safe and what a kill has cost, as `report --json` has it."""
-        from launcher.runs import report as reporting
+        from launcher.commands import report
 
-        book = Ledger()
-        found = book.run(run)
-        return typed.plain(reporting.document(found, reporting.report(found, book)))
+        return typed.plain(report.asked(run)[1])
 
     def runs(self) -> list[dict[str, Any]]:
         """Every run that is known on this machine, newest first, as `runs --json` has it."""

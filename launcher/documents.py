@@ -118,8 +118,14 @@ class KnownRun:
     """Furthest timestep that is safe."""
     total_timesteps: int
     """Timesteps of the whole run."""
+    at_risk_timesteps: int | None
+    """Done and not safe while its newest session lives; null where that is not known."""
     state: str
     """How its newest session stands, in words."""
+    as_of: str
+    """When all of this was last seen to be so, ISO 8601."""
+    seen_age_s: int
+    """Seconds since then; 0 where the target answered."""
     folder: str
     """Folder of its scripts, logs and checkpoints."""
 
@@ -170,6 +176,28 @@ class Standing:
     """The platform's word, or NOT_FOUND."""
     message: str
     """What the platform says of a failure; empty without one."""
+    as_of: str
+    """When all of this was last seen to be so, ISO 8601."""
+    seen_age_s: int
+    """Seconds since then; 0 where the target answered."""
+    total_timesteps: int
+    """Timesteps of the whole run."""
+    done_timesteps: int | None
+    """Furthest timestep that was seen; null where nobody can know."""
+    safe_timesteps: int
+    """Furthest timestep of the run that is published, or fetched and verified."""
+    at_risk_timesteps: int | None
+    """Done and not safe while the session lives; null where that is not known."""
+    steps_per_s: float | None
+    """Speed that its log told; null where it was not read."""
+    to_go_s: int | None
+    """Time that the rest of the run takes [s]; null where it is not known."""
+    published_age_s: int | None
+    """Seconds since the newest dataset version was made; null where there is none or nobody told."""
+    quota_used_h: float | None
+    """GPU hours used this week; null for a CPU session, or where nobody told."""
+    quota_left_h: float | None
+    """GPU hours that are left of this week's."""
     relay: Relay | None
     """The run's relay; null without one."""
 
@@ -193,15 +221,23 @@ class SessionReport:
     from_timesteps: int
     """Timestep that it started from."""
     done_timesteps: int | None
-    """Furthest timestep that its log told; null where nobody can know."""
+    """Furthest timestep that was seen; null where nobody can know."""
     published_timesteps: int
     """Furthest timestep that is safe."""
+    safe_timesteps: int
+    """Furthest timestep that is published, or fetched and verified."""
+    at_risk_timesteps: int | None
+    """Done and not safe while the session lives, 0 after its end; null where that is not known."""
     lost_timesteps: int | None
-    """Done less published at its end; null where nobody can know."""
+    """Done and not safe at its end; null while it lives, and where nobody followed it to its end."""
+    live: bool
+    """Whether it waits or runs, as last seen."""
+    seen_at: str | None
+    """When state and published timesteps were last seen, ISO 8601; null before that."""
     bound: str
     """The most that a kill of it can cost."""
     ended: str
-    """How it ended, in words."""
+    """How it ended, or how it stands, in words."""
 
 
 @dataclass(frozen=True)
@@ -214,6 +250,18 @@ class RunReport:
     """Where it was pushed."""
     total_timesteps: int
     """Timesteps of the whole run."""
+    safe_timesteps: int
+    """Furthest timestep that is published, or fetched and verified."""
+    at_risk_timesteps: int | None
+    """Done and not safe while its newest session lives; null where that is not known."""
+    finished: bool
+    """Whether all timesteps are done and safe."""
+    as_of: str
+    """When all of this was last seen to be so, ISO 8601."""
+    seen_age_s: int
+    """Seconds since then; 0 where the target answered."""
+    unanswered: str
+    """Why the target did not answer; empty where it did, or need not be asked."""
     sessions: tuple[SessionReport, ...]
     """Its sessions, first to last."""
 

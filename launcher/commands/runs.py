@@ -7,33 +7,36 @@ import time
 import typer
 
 from launcher import documents
-from launcher.documents import KnownRun, RemoteRun
+from launcher.documents import KnownRun, RemoteRun, RunReport
 from launcher.runs import report as reporting
-from launcher.runs.ledger import Ledger
+from launcher.runs.ledger import Ledger, Run
+from launcher.runs.look import look
 from launcher.runs.report import duration
 from launcher.targets.target import TargetName
 
 
 def listing() -> list[KnownRun]:
-    """Every run that is known on this machine, newest first, as `runs --json` has it."""
+    """Every run that is known on this machine, newest first; their targets are asked first, all at once."""
     book = Ledger()
-    rows = []
-    for run in book.runs():
-        report = reporting.report(run, book)
-        safe = max((row.published for row in report), default=0)
-        rows.append(
-            KnownRun(
-                run_id=run.run_id,
-                target=run.target,
-                age_s=round(time.time() - run.created),
-                sessions=len(report),
-                safe_timesteps=safe,
-                total_timesteps=run.config.total_timesteps,
-                state=report[-1].ended if report else "no session",
-                folder=str(run.folder),
-            )
-        )
-    return rows
+    known = book.runs()
+    looks = look(known, book)
+    return [_row(run, reporting.report(run, book, looks[run.run_id])) for run in known]
+
+
+def _row(run: Run, told: RunReport) -> KnownRun:
+    return KnownRun(
+        run_id=run.run_id,
+        target=run.target,
+        age_s=round(time.time() - run.created),
+        sessions=len(told.sessions),
+        safe_timesteps=told.safe_timesteps,
+        total_timesteps=told.total_timesteps,
+        at_risk_timesteps=told.at_risk_timesteps,
+        state=told.sessions[-1].ended if told.sessions else "no session",
+        as_of=told.as_of,
+        seen_age_s=told.seen_age_s,
+        folder=str(run.folder),
+    )
 
 
 def runs(*, as_json: bool, remote: bool = False, forced: TargetName | None = None) -> None:
@@ -59,11 +62,11 @@ def runs(*, as_json: bool, remote: bool = False, forced: TargetName | None = Non
                 str(row.sessions),
                 f"{row.safe_timesteps:,}",
                 f"{row.total_timesteps:,}",
-                row.state,
+                row.state + (f", {duration(row.seen_age_s)} ago" if row.seen_age_s >= reporting.FRESH_S else ""),
             ]
             for row in rows
         ]
-        typer.echo("\n".join(reporting.columns(header, body)))
+        typer.echo("\n".join(reporting.fitted(header, body)))
 
 
 def _remote(book: Ledger, forced: TargetName | None, as_json: bool) -> None:

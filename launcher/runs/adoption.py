@@ -24,6 +24,7 @@ from launcher.packing.bundle import Bundle, Unreadable
 from launcher.packing.project import Project
 from launcher.runs import ledger
 from launcher.runs.ledger import Ledger, Run
+from launcher.runs.look import published_by_session
 from launcher.runs.progress import Progress
 from launcher.targets.base import Backend, Kernel, Status
 
@@ -92,7 +93,7 @@ def adopt(run_id: str, backend: Backend, book: Ledger, target: str, folder: Path
         run = ledger.new_run(run_id, target, backend.username, config, folder)
         book.add_run(run)
     known = {session.number for session in book.sessions(run_id)}
-    furthest = _published_timesteps(backend, run.dataset) if found.dataset else {}
+    furthest = published_by_session(backend.dataset_versions(run.dataset)) if found.dataset else {}
     last = max([*pushed, int(published.get("session") or 1)])
     for number in range(1, last + 1):
         if number not in known:
@@ -201,13 +202,3 @@ def _read_log(backend: Backend, slug: str, progress: Progress, limit: int | None
                 return
     except BackendError as error:
         logger.info("no log of %s: %s", slug, error)
-
-
-def _published_timesteps(backend: Backend, dataset: str) -> dict[int, int]:
-    """Session -> furthest timestep that it published, from the notes of the dataset's versions."""
-    furthest: dict[int, int] = {}
-    for version in backend.dataset_versions(dataset):
-        if told := names.told_by_version(version.notes):
-            timesteps, session = told
-            furthest[session] = max(timesteps, furthest.get(session, 0))
-    return furthest

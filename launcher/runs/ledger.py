@@ -22,6 +22,8 @@ from launcher.errors import LauncherError, UnknownRun
 
 HERE = "here"
 """Target of a session that runs on this machine, outside of any Kaggle."""
+ENDED = ("COMPLETE", "ERROR", "CANCEL_ACKNOWLEDGED", "NEW_SCRIPT", "DELETED")
+"""States after which a session does nothing more."""
 
 
 class SessionTaken(LauncherError):
@@ -138,6 +140,15 @@ class Session:
     """`RunConfig.digest` that it was pushed with; empty where nobody here knows."""
     trains_on: str
     """Device that its log told; empty before that."""
+    seen_at: float
+    """When its state and its published timesteps were last seen [s since the epoch]; 0 before that."""
+    log_complete: bool
+    """Whether its log was followed to its end: only then is known what its end has cost."""
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, as far as anybody has seen."""
+        return self.submission == "absent" or self.status in ENDED
 
     @property
     def alert(self) -> str:
@@ -375,11 +386,20 @@ def _m004_typed_alerts(db: sqlite3.Connection) -> None:
         )
 
 
+def _m005_when_seen(db: sqlite3.Connection) -> None:
+    db.execute("ALTER TABLE sessions ADD COLUMN seen_at REAL NOT NULL DEFAULT 0")
+    db.execute("ALTER TABLE sessions ADD COLUMN log_complete INTEGER NOT NULL DEFAULT 0")
+    # A session's end was written down only by who had followed its log.
+    marks = ", ".join("?" for _ in ENDED)
+    db.execute(f"UPDATE sessions SET log_complete = 1 WHERE status IN ({marks}) AND seen_timesteps IS NOT NULL", ENDED)
+
+
 _MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _m001_initial,
     _m002_places_digests_relays,
     _m003_device_in_use,
     _m004_typed_alerts,
+    _m005_when_seen,
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 from dataclasses import dataclass, field
+from typing import Any
 
 from kernel.contract import events
 from kernel.contract.endings import Ending
@@ -47,6 +48,17 @@ class Progress:
     rewards: collections.deque[float] = field(default_factory=lambda: collections.deque(maxlen=SERIES_LENGTH))
     queues: collections.deque[float] = field(default_factory=lambda: collections.deque(maxlen=SERIES_LENGTH))
     _lines_in: collections.Counter[int] = field(default_factory=collections.Counter)
+
+    def known(self) -> dict[str, Any]:
+        """What the ledger keeps of it, field -> value, without what was not told."""
+        values = {
+            "session_id": self.session_id,
+            "resumed_timesteps": self.resumed_timesteps,
+            "seen_timesteps": self.num_timesteps or None,
+            "published_timesteps": self.published_timesteps,
+            "trains_on": self.device,
+        }
+        return {name: value for name, value in values.items() if value is not None}
 
     @property
     def at_risk(self) -> int:

@@ -1,46 +1,101 @@
-"""The table that says what a run has done, what is safe, and what a kill has cost."""
+"""What a run has done, what is safe, what is at risk or was lost: its figures, each with its age."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import textwrap
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 
+from kernel.contract import names
 from kernel.contract.endings import Ending
-from launcher import documents
+from launcher.documents import RunReport, SessionReport
 from launcher.runs.ledger import Ledger, Run, Session
+from launcher.runs.look import Look, settled
+
+WIDTH = 80
+"""Columns of a terminal that everybody has."""
+FRESH_S = 10.0
+"""Figures of a verb that has just looked are told without their age."""
+_MEANING = (
+    "safe = published, or fetched and verified; at risk = done and not yet safe;\n"
+    "lost = done before the end and not safe."
+)
 
 
-@dataclass(frozen=True)
-class SessionReport:
-    """One session of a run, in timesteps; None where nobody can know."""
+def report(run: Run, ledger: Ledger, look: Look | None = None, *, now: Callable[[], float] = time.time) -> RunReport:
+    """What the ledger knows of every session of `run`, and `look` besides, which asked the target just now."""
+    sessions = ledger.sessions(run.run_id)
+    missing = look.missing if look else frozenset()
+    later = [*(session.resumed_timesteps or 0 for session in sessions[1:]), _fetched(run)]
+    rows = tuple(
+        of_session(run, session, had, gone=session.number in missing)
+        for session, had in zip(sessions, later, strict=False)
+    )
+    total = run.config.total_timesteps
+    safe = max((row.safe_timesteps for row in rows), default=0)
+    told_at = as_of(sessions, look, now())
+    return RunReport(
+        run_id=run.run_id,
+        target=run.target,
+        total_timesteps=total,
+        safe_timesteps=safe,
+        at_risk_timesteps=rows[-1].at_risk_timesteps if rows else 0,
+        finished=safe >= total,
+        as_of=datetime.fromtimestamp(told_at, UTC).isoformat(timespec="seconds"),
+        seen_age_s=max(0, round(now() - told_at)),
+        unanswered=str(look.error).splitlines()[0] if look and look.error else "",
+        sessions=rows,
+    )
 
-    session: Session
-    began: int
-    """Timestep that it started from."""
-    reached: int | None
-    """Furthest timestep that its log told."""
-    published: int
-    """Furthest timestep that was safe when it ended."""
-    lost: int | None
-    """Work that ended with it: reached less published."""
-    bound: str
-    """What a kill of it can cost at the most."""
-    ended: str
+
+def as_of(sessions: Sequence[Session], look: Look | None, now: float) -> float:
+    """The moment for which everything holds that the ledger has of `sessions` [s since the epoch]."""
+    if look is not None and look.error is None:
+        return now
+    return min((max(one.seen_at, one.pushed) for one in sessions if not settled(one, now)), default=now)
 
 
-def report(run: Run, ledger: Ledger) -> list[SessionReport]:
-    """What the ledger knows of every session of `run`."""
-    return [of_session(session) for session in ledger.sessions(run.run_id)]
+def of_session(run: Run, session: Session, had: int = 0, *, gone: bool = False) -> SessionReport:
+    """One session; `had` is a checkpoint of it, or of an earlier one, that was had after its end."""
+    total = run.config.total_timesteps
+    began, published = session.resumed_timesteps or 0, session.published_timesteps
+    live = not (session.over or gone or session.result)
+    finished = session.result == Ending.finished or (session.status == "COMPLETE" and (published or 0) >= total)
+    known = [one for one in (session.seen_timesteps, published) if one is not None]
+    reached = max(known, default=began if session.status == "QUEUED" else None)
+    safe = max(began, published or 0, had, (reached or 0) if session.result == Ending.finished else 0)
+    reached = None if reached is None else max(reached, safe)
+    unsafe = None if reached is None else reached - safe
+    followed = session.log_complete or session.result != ""
+    return SessionReport(
+        session=session.number,
+        slug=run.slug(session.number),
+        device=session.trains_on or session.device,
+        target=session.target,
+        status=session.status,
+        result=session.result,
+        from_timesteps=began,
+        done_timesteps=reached,
+        published_timesteps=safe,
+        safe_timesteps=safe,
+        at_risk_timesteps=unsafe if live else 0,
+        lost_timesteps=0 if finished else unsafe if followed and not live else None,
+        live=live,
+        seen_at=_moment(session.seen_at),
+        bound=bound(session),
+        ended="finished" if finished else "not on the target" if gone else ended(session),
+    )
 
 
-def of_session(session: Session) -> SessionReport:
-    """What the ledger knows of one session."""
-    began = session.resumed_timesteps or 0
-    published = max(began, session.published_timesteps or 0)
-    reached = session.seen_timesteps
-    if session.result == Ending.finished and reached is not None:
-        published = max(published, reached)
-    lost = None if reached is None else max(0, reached - published)
-    return SessionReport(session, began, reached, published, lost, bound(session), ended(session))
+def _fetched(run: Run) -> int:
+    """The furthest checkpoint in the run's folder: only what has verified gets its name there."""
+    found = (names.num_timesteps_of(path.name) for path in run.checkpoints.glob("checkpoint_t*.zip"))
+    return max((timesteps for timesteps in found if timesteps is not None), default=0)
+
+
+def _moment(seconds: float) -> str | None:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds") if seconds else None
 
 
 def bound(session: Session) -> str:
@@ -53,7 +108,7 @@ def bound(session: Session) -> str:
 
 
 def ended(session: Session) -> str:
-    """How a session ended, in a word or two."""
+    """How a session ended, or how it stands, in a word or two."""
     if session.result:
         return session.result
     if session.alert_rule:
@@ -70,61 +125,57 @@ def ended(session: Session) -> str:
     }.get(session.status, session.status.lower().replace("_", " ") or "not watched yet")
 
 
-def as_table(run: Run, rows: list[SessionReport]) -> str:
+def as_table(run: Run, told: RunReport) -> str:
     """The report as text, a row a session, with what the columns mean below."""
-    header = ["session", "device", "from", "done", "published", "lost", "at most", "ended"]
+    header = ["#", "device", "from", "done", "safe", "lost", "ended"]
     body = [
         [
-            str(row.session.number),
-            (row.session.trains_on or row.session.device) + (", here" if row.session.here else ""),
-            f"t{row.began:,}",
-            "unknown" if row.reached is None else f"t{row.reached:,}",
-            f"t{row.published:,}",
-            "unknown" if row.lost is None else f"{row.lost:,} timesteps",
-            row.bound,
+            str(row.session),
+            row.device + (", here" if row.target == "here" else ""),
+            f"{row.from_timesteps:,}",
+            "unknown" if row.done_timesteps is None else f"{row.done_timesteps:,}",
+            f"{row.safe_timesteps:,}",
+            cost(row),
             row.ended,
         ]
-        for row in rows
+        for row in told.sessions
     ]
-    total = run.config.total_timesteps
-    final = max(
-        (max(row.published, row.reached or 0 if row.session.result == "finished" else 0) for row in rows), default=0
-    )
-    state = "finished" if final >= total else "not finished yet"
-    return "\n".join(
-        [
-            f"Run {run.run_id} on {run.target}: {final:,} of {total:,} timesteps safe, {state}.",
-            *columns(header, body),
-            "lost = done before the end, less the last published checkpoint; "
-            "at most = one publish interval, the most that a kill can cost.",
-        ]
-    )
+    state = "finished" if told.finished else "not finished yet"
+    heading = f"Run {run.run_id} on {run.target}: {told.safe_timesteps:,} of {told.total_timesteps:,} timesteps safe, "
+    lines = [
+        *textwrap.wrap(heading + state + ".", WIDTH, break_on_hyphens=False),
+        *age(told.as_of, told.seen_age_s, told.unanswered),
+        *fitted(header, body),
+    ]
+    if living := [row for row in told.sessions if row.live]:
+        lines.append(f"A kill of session {living[-1].session} costs at most {living[-1].bound}.")
+    return "\n".join([*lines, _MEANING])
 
 
-def document(run: Run, rows: list[SessionReport]) -> documents.RunReport:
-    """What `report --json` has."""
-    return documents.RunReport(
-        run_id=run.run_id,
-        target=run.target,
-        total_timesteps=run.config.total_timesteps,
-        sessions=tuple(
-            documents.SessionReport(
-                session=row.session.number,
-                slug=run.slug(row.session.number),
-                device=row.session.trains_on or row.session.device,
-                target=row.session.target,
-                status=row.session.status,
-                result=row.session.result,
-                from_timesteps=row.began,
-                done_timesteps=row.reached,
-                published_timesteps=row.published,
-                lost_timesteps=row.lost,
-                bound=row.bound,
-                ended=row.ended,
-            )
-            for row in rows
-        ),
-    )
+def cost(row: SessionReport) -> str:
+    """What is not safe of a session, by the right word: at risk while it lives, lost after its end."""
+    timesteps = row.at_risk_timesteps if row.live else row.lost_timesteps
+    if timesteps is None:
+        return "unknown"
+    return f"{timesteps:,} at risk" if row.live else f"{timesteps:,}"
+
+
+def age(moment: str, seen_age_s: int, unanswered: str) -> list[str]:
+    """How old figures are, in a line, where they are not those of this moment."""
+    if seen_age_s < FRESH_S and not unanswered:
+        return []
+    when = f"As of {datetime.fromisoformat(moment).astimezone():%H:%M}, {duration(seen_age_s)} ago."
+    return textwrap.wrap(f"{when} {unanswered}".strip(), WIDTH, break_on_hyphens=False, break_long_words=False)
+
+
+def fitted(header: list[str], body: list[list[str]], width: int = WIDTH) -> list[str]:
+    """Rows of text in aligned columns; the last column goes on below itself where the row is wider than `width`."""
+    room = width - sum(max(len(row[at]) for row in [header, *body]) + 2 for at in range(len(header) - 1))
+    rows = []
+    for row in body:
+        first, *more = textwrap.wrap(row[-1], max(room, 12)) or [""]
+        rows += [[*row[:-1], first], *([""] * (len(row) - 1) + [rest] for rest in more)]
+    return columns(header, rows)
 
 
 def columns(header: list[str], body: list[list[str]]) -> list[str]:

@@ -55,6 +55,7 @@ class Watch:
         """The alert that the session is ended for by force."""
         self._ended = False
         self._next_try = 0.0
+        self._heard_at = self.session.seen_at
 
     def to_the_end(self) -> SessionState:
         """Follow until the session is over; returns its final state.
@@ -102,6 +103,8 @@ class Watch:
             except queue.Empty:
                 happening = None
             now = self.clock()
+            if isinstance(happening, (LogLine, StateSeen)):
+                self._heard_at = time.time()
             match happening:
                 case LogLine():
                     last_line, queued = now, False
@@ -204,28 +207,20 @@ class Watch:
         )
 
     def _on_end(self, state: SessionState) -> None:
-        values = {"status": state.status.value, "message": state.message}
+        values = {"status": state.status.value, "message": state.message, "log_complete": True}
         if self.progress.result is not None:
             values["result"] = self.progress.result.status
         self.ledger.update_session(self.run.run_id, self.session.number, **values)
 
     def _remember(self) -> None:
-        progress = self.progress
-        values = {
-            "session_id": progress.session_id,
-            "resumed_timesteps": progress.resumed_timesteps,
-            "seen_timesteps": progress.num_timesteps or None,
-            "published_timesteps": progress.published_timesteps,
-            "trains_on": progress.device,
-        }
         ended_for = self._forced_by
-        if progress.ending is not None and progress.ending.about.exit_code == STOPPED_BY_ALERT:
+        if self.progress.ending is not None and self.progress.ending.about.exit_code == STOPPED_BY_ALERT:
             ended_for = self._stop
+        known = self.progress.known()
         if ended_for is not None:
-            values |= {"alert_rule": ended_for.rule, "alert_message": ended_for.message}
-        known = {name: value for name, value in values.items() if value is not None}
+            known |= {"alert_rule": ended_for.rule, "alert_message": ended_for.message}
         if known:
-            self.ledger.update_session(self.run.run_id, self.session.number, **known)
+            self.ledger.update_session(self.run.run_id, self.session.number, seen_at=self._heard_at, **known)
 
     def _keep_log(self) -> None:
         path = self.run.log(self.session.number)
@@ -244,11 +239,11 @@ def outcome(run: Run, session: Session, state: SessionState) -> str:
     KernelFailed, SessionCut, AlertStop
         It ended otherwise; the message says what to type next.
     """
-    row, log = report.of_session(session), run.log(session.number)
+    row, log = report.of_session(run, session), run.log(session.number)
     resume = f"Nothing published is lost: go on with `kaglaunch resume {run.run_id}`."
     seen = f"{session.seen_timesteps or 0:,} of {run.config.total_timesteps:,} timesteps"
-    lost = "" if row.lost is None else f", {row.lost:,} lost"
-    safe = f"{seen}, t{row.published:,} of them published{lost}"
+    lost = "" if row.lost_timesteps is None else f", {row.lost_timesteps:,} lost"
+    safe = f"{seen}, t{row.published_timesteps:,} of them published{lost}"
     if state.status is Status.COMPLETE:
         match ending_of(session.result):
             case Ending.finished:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
-import json
-import math
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
 
 import requests
 import tenacity
@@ -22,10 +19,8 @@ from launcher.errors import (
     PushRefused,
     QuotaError,
 )
-from launcher.targets.base import Kernel, LogLine
+from launcher.targets.base import Kernel
 from launcher.targets.credentials import WAYS
-
-_END_OF_LOG = "END_OF_LOG"
 
 
 class Unavailable(BackendUnavailable):
@@ -118,47 +113,6 @@ def refusal(words: str, kernel: Kernel) -> Exception:
     if "session count" in words.lower():
         return NoFreeSession(f"{said}\nEnd one with `kaglaunch cancel RUN`, or wait until one ends (`kaglaunch runs`).")
     return PushRefused(f"{said}\nNothing was started and nothing was spent.")
-
-
-def live_lines(response: requests.Response, skip: int) -> Iterator[LogLine]:
-    """Lines of a log that is streamed, after the first `skip`; ends at the end mark or where the connection does."""
-    seen = 0
-    for raw in response.iter_lines():
-        if not raw.startswith(b"data:"):
-            continue
-        payload = raw[5:].strip()
-        if payload == _END_OF_LOG.encode():
-            return
-        seen += 1
-        if seen > skip:
-            yield _line(payload.decode("utf-8", "replace"))
-
-
-def persisted_lines(text: str, skip: int) -> Iterator[LogLine]:
-    """Lines of a log that came whole, after the first `skip`."""
-    try:
-        events = json.loads(text) if text.strip() else []
-    except json.JSONDecodeError:
-        events = [{"data": line} for line in text.splitlines()]
-    for event in (events if isinstance(events, list) else [events])[skip:]:
-        yield _line(event)
-
-
-def _line(payload: Any) -> LogLine:
-    event = payload
-    if isinstance(payload, str):
-        try:
-            event = json.loads(payload)
-        except json.JSONDecodeError:
-            event = {"data": payload}
-    if not isinstance(event, dict):
-        event = {"data": str(event)}
-    try:
-        seconds = float(event.get("time") or 0.0)
-    except (TypeError, ValueError, OverflowError):
-        seconds = 0.0
-    seconds = seconds if math.isfinite(seconds) else 0.0
-    return LogLine(seconds, str(event.get("stream_name", "stdout")), str(event.get("data", "")).rstrip("\n"))
 
 
 def utc(moment: datetime | None) -> datetime | None:

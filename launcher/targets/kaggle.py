@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import logging
 import os
 import tempfile
@@ -30,13 +31,11 @@ from launcher.errors import (
     PushRefused,
     SubmissionUnknown,
 )
-from launcher.targets import storage
+from launcher.targets import log_lines, storage
 from launcher.targets.answers import (
     Unavailable,
     Unreadable,
     is_empty_shell,
-    live_lines,
-    persisted_lines,
     refusal,
     refused_credentials,
     translated,
@@ -157,9 +156,10 @@ class KaggleBackend:
             with response:
                 response.raise_for_status()
                 if response.headers.get("Content-Type", "").lower().startswith("text/event-stream"):
-                    yield from live_lines(response, skip)
+                    lines = (line for line in log_lines.streamed(response.iter_lines()) if line is not None)
+                    yield from itertools.islice(lines, skip, None)
                 else:
-                    yield from persisted_lines(response.content.decode("utf-8", "replace"), skip)
+                    yield from log_lines.whole(response.content.decode("utf-8", "replace"))[skip:]
 
     def cancel(self, session_id: int) -> None:
         from kagglesdk.kernels.types.kernels_api_service import ApiCancelKernelSessionRequest

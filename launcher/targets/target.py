@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -16,7 +18,8 @@ from launcher.targets.credentials import Credentials
 if TYPE_CHECKING:
     from launcher.local_kaggle.service import Endpoint, LocalKaggle
     from launcher.runs.ledger import Run, Session
-    from launcher.targets.base import Backend, Sessions, SessionState
+    from launcher.targets.base import Backend, Sessions
+    from launcher.targets.quick_look import QuickLook
 
 logger = logging.getLogger(__name__)
 
@@ -44,28 +47,33 @@ class Target:
 
     def connect(self) -> Backend:
         """A backend that talks to this target; the embedded Kaggle is started when it does not run."""
-        from launcher.local_kaggle.service import ServiceError
         from launcher.targets.kaggle import KaggleBackend
 
         if self.name is TargetName.kaggle:
             assert self.credentials is not None
             return KaggleBackend(KAGGLE_URL, self.credentials)
-        try:
-            endpoint = local_kaggle().ensure_running()
-        except ServiceError as error:
-            raise BackendUnavailable(str(error)) from error
+        endpoint = self._endpoint()
         return KaggleBackend(endpoint.url, _local_credentials(endpoint))
 
-    def state(self, run: Run, slug: str) -> SessionState:
-        """Where the kernel `slug` of `run` stands: asked the quick way first, through the backend where that fails."""
-        from launcher.targets import quick_look
+    def quick_look(self, deadline: float, clock: Callable[[], float] = time.monotonic) -> QuickLook:
+        """Short questions to this target, all of them answered before `deadline` [s of `clock`] or not at all.
 
-        found = None
+        The embedded Kaggle is started when it does not run.
+        """
+        from launcher.targets.quick_look import QuickLook
+
         if self.credentials is not None:
-            found = quick_look.state(KAGGLE_URL, self.credentials, run.username, slug)
-        elif endpoint := local_kaggle().find():
-            found = quick_look.state(endpoint.url, _local_credentials(endpoint), run.username, slug)
-        return found or self.connect().state(slug)
+            return QuickLook(KAGGLE_URL, self.credentials, deadline, clock)
+        endpoint = self._endpoint()
+        return QuickLook(endpoint.url, _local_credentials(endpoint), deadline, clock)
+
+    def _endpoint(self) -> Endpoint:
+        from launcher.local_kaggle.service import ServiceError
+
+        try:
+            return local_kaggle().ensure_running()
+        except ServiceError as error:
+            raise BackendUnavailable(str(error)) from error
 
     def revive(self) -> None:
         """Start the embedded Kaggle again where it has died; its address stays the same. Nothing for kaggle.com."""

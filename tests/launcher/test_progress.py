@@ -315,9 +315,11 @@ def test_the_report_counts_what_a_kill_has_cost_and_its_bound(tmp_path: Path) ->
         seen_timesteps=50,
         published_timesteps=30,
         status="CANCEL_ACKNOWLEDGED",
+        log_complete=True,
     )
-    (row,) = report.report(run, book)
-    assert (row.reached, row.published, row.lost, row.bound) == (50, 30, 20, "20 timesteps")
+    told = report.report(run, book)
+    (row,) = told.sessions
+    assert (row.done_timesteps, row.published_timesteps, row.lost_timesteps, row.bound) == (50, 30, 20, "20 timesteps")
     assert "killed" in row.ended
-    text = report.as_table(run, [row])
+    text = report.as_table(run, told)
     assert "30 of 100 timesteps safe, not finished yet" in text

@@ -1,0 +1,211 @@
+"""`report`, `runs` and `status` say what is so now, or how old it is; nobody need have watched."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kernel.contract.config import RunConfig
+from kernel.contract.names import version_note
+from launcher.cli import main
+from launcher.documents import RunReport
+from launcher.errors import BackendUnavailable
+from launcher.runs import report
+from launcher.runs.ledger import Ledger, Run, new_run
+from launcher.runs.look import look, settled
+from launcher.targets.base import Status
+from launcher.targets.credentials import Credentials
+from launcher.targets.quick_look import QuickLook
+
+from .local_kaggle.callers import DATASETS, until
+from .stage import FINISHED, Stage
+
+AT_WORK = """
+begin()
+say("training", num_timesteps=0, total_timesteps=100, device="cpu")
+for t in range(10, 61, 10):
+    say("progress", num_timesteps=t, total_timesteps=100, steps_per_s=50.0)
+time.sleep(600)
+"""
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may take its time to answer."""
+    monkeypatch.setitem(look.__kwdefaults__, "bound_s", 60.0)  # type: ignore[index]
+
+
+def _publish(stage: Stage, run: Run, num_timesteps: int, session: int = 1) -> None:
+    """A dataset version whose note tells `num_timesteps`."""
+    slug = run.dataset.split("/")[1]
+    stage.publish(run, num_timesteps)
+    file = {"token": stage.call.upload("x", b"x"), "name": "x"}
+    body = {"versionNotes": version_note(num_timesteps, session), "files": [file]}
+    stage.call(DATASETS, "CreateDatasetVersion", ownerSlug="local", datasetSlug=slug, body=body)
+    until(lambda: len(stage.backend().dataset_versions(run.dataset)) == 2)
+
+
+def _ended(stage: Stage, run: Run) -> bool:
+    return stage.backend().state(run.slug(1)).status.final
+
+
+def _told(capsys: pytest.CaptureFixture[str], verb: str, *words: str) -> Any:
+    capsys.readouterr()
+    assert main([verb, *words, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_run_that_nobody_watched_is_reported_finished_and_safe(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = stage.begins(FINISHED)
+    _publish(stage, run, 100)
+    until(lambda: _ended(stage, run))
+    told = _told(capsys, "report", run.run_id)
+    (row,) = told["sessions"]
+    assert (told["safe_timesteps"], told["finished"], told["seen_age_s"], told["unanswered"]) == (100, True, 0, "")
+    assert (row["done_timesteps"], row["lost_timesteps"], row["ended"], row["live"]) == (100, 0, "finished", False)
+    (listed,) = [one for one in _told(capsys, "runs") if one["run_id"] == run.run_id]
+    assert (listed["state"], listed["safe_timesteps"]) == ("finished", 100)
+
+
+def test_what_a_living_session_has_not_published_is_at_risk_and_not_lost(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = stage.begins(AT_WORK)
+    _publish(stage, run, 40)
+    until(lambda: stage.backend().state(run.slug(1)).status is Status.RUNNING)
+
+    def row() -> dict[str, Any]:
+        return dict(_told(capsys, "report", run.run_id)["sessions"][0])
+
+    found = until(lambda: (now := row())["done_timesteps"] == 60 and now)
+    assert (found["safe_timesteps"], found["at_risk_timesteps"], found["lost_timesteps"]) == (40, 20, None)
+    standing = _told(capsys, "status", run.run_id)
+    assert (standing["status"], standing["safe_timesteps"], standing["at_risk_timesteps"]) == ("RUNNING", 40, 20)
+    assert standing["published_age_s"] is not None
+    assert main(["report", run.run_id]) == 0
+    said = capsys.readouterr().out
+    assert "20 at risk" in said
+    assert "60 lost" not in said
+    assert main(["status", run.run_id]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("  digests")
+
+    # Killed without a watcher: the end of its log is gone, so nobody knows what it cost.
+    stage.backend().delete(run.slug(1))
+    stage.book.update_session(run.run_id, 1, status="CANCEL_ACKNOWLEDGED")
+    found = row()
+    assert (found["safe_timesteps"], found["at_risk_timesteps"], found["lost_timesteps"]) == (40, 0, None)
+
+
+def test_a_target_that_does_not_answer_costs_the_bound_and_leaves_figures_with_their_age(stage: Stage) -> None:
+    run = stage.begins(AT_WORK)
+    until(lambda: stage.backend().state(run.slug(1)).status is Status.RUNNING)
+    (seen,) = look([run], stage.book).values()
+    assert seen.error is None
+    stage.kaggle.set_fault("hang", {"method": "*", "times": 1000})
+    try:
+        (found,) = look([run], stage.book, bound_s=0.3).values()
+    finally:
+        stage.kaggle.clear_faults()
+    assert isinstance(found.error, BackendUnavailable)
+    (session,) = stage.book.sessions(run.run_id)
+    told = report.report(run, stage.book, found, now=lambda: session.seen_at + 125)
+    assert told.seen_age_s == 125
+    text = " ".join(report.as_table(run, told).split())
+    assert "2 min 05 s ago. No answer from" in text
+    assert "Is the network up?" in text
+
+
+def test_no_question_outlasts_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    timeouts: list[float] = []
+    now = [100.0]
+
+    def silent(self: Any, request: Any, data: Any = None, timeout: Any = None) -> Any:
+        timeouts.append(timeout)
+        now[0] += 0.5
+        raise TimeoutError
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr(urllib.request.OpenerDirector, "open", silent)
+    quick = QuickLook("https://kaggle.invalid", Credentials("a test", "token"), 102.0, lambda: now[0], sleep)
+    with pytest.raises(BackendUnavailable, match="Is the network up"):
+        quick.state("alice", "a-kernel")
+    assert timeouts == pytest.approx([2.0, 1.3, 0.6])
+
+
+def test_what_cannot_change_any_more_is_not_asked(tmp_path: Path, home: Path) -> None:
+    book = Ledger(tmp_path / "ledger.sqlite")
+    run = _run(book, tmp_path, target="kaggle")
+    (session,) = book.sessions(run.run_id)
+    assert not settled(session, time.time())
+    assert look([run], book)[run.run_id].error is not None, "no credentials: it could not be asked"
+    book.update_session(run.run_id, 1, status="COMPLETE", result="deadline", seen_timesteps=50, published_timesteps=50)
+    (found,) = look([run], book).values()
+    assert found.error is None
+    told = report.report(run, book, found)
+    assert (told.sessions[0].lost_timesteps, told.seen_age_s) == (0, 0)
+
+
+def test_a_killed_session_is_asked_about_until_its_versions_are_settled(tmp_path: Path) -> None:
+    book = Ledger(tmp_path / "ledger.sqlite")
+    run = _run(book, tmp_path)
+    book.update_session(run.run_id, 1, status="CANCEL_ACKNOWLEDGED", seen_at=time.time())
+    (session,) = book.sessions(run.run_id)
+    assert not settled(session, time.time())
+    book.update_session(run.run_id, 1, seen_at=session.pushed + 2 * 86_400)
+    assert settled(book.sessions(run.run_id)[0], time.time())
+
+
+def test_fetched_checkpoints_are_safe_whatever_the_target_says(tmp_path: Path) -> None:
+    book = Ledger(tmp_path / "ledger.sqlite")
+    run = _run(book, tmp_path)
+    book.update_session(run.run_id, 1, status="ERROR", seen_timesteps=50, published_timesteps=30, log_complete=True)
+    assert report.report(run, book).sessions[0].lost_timesteps == 20
+    run.checkpoints.mkdir(parents=True)
+    (run.checkpoints / "checkpoint_t50.zip").write_bytes(b"")
+    (run.checkpoints / "checkpoint_t60.zip.part").write_bytes(b"")
+    told = report.report(run, book)
+    assert (told.safe_timesteps, told.sessions[0].lost_timesteps) == (50, 0)
+
+
+def test_the_table_fits_a_terminal_of_eighty_columns(tmp_path: Path) -> None:
+    book = Ledger(tmp_path / "ledger.sqlite")
+    run = _run(book, tmp_path, total=20_000_000)
+    book.update_session(
+        run.run_id, 1, status="CANCEL_ACKNOWLEDGED", alert_rule="flood", alert_message="too much", trains_on="cuda",
+        seen_timesteps=12_345_678, published_timesteps=12_300_000, log_complete=True,
+    )  # fmt: skip
+    _begin(book, run, after=1)
+    book.update_session(run.run_id, 2, target="here", resumed_timesteps=12_300_000, seen_timesteps=13_345_678)
+    told: RunReport = report.report(run, book, now=lambda: time.time() + 90)
+    text = report.as_table(run, told)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "1,045,678 at risk" in text
+
+
+def _run(book: Ledger, folder: Path, target: str = "local", total: int = 100) -> Run:
+    run = new_run("quick-abcdef", target, "local", RunConfig("quick-abcdef", total, 10), folder)
+    book.add_run(run)
+    _begin(book, run, after=0)
+    return run
+
+
+def _begin(book: Ledger, run: Run, *, after: int) -> None:
+    book.begin_session(
+        run,
+        device="cpu",
+        accelerator=None,
+        max_seconds=60,
+        max_timesteps_at_risk=20,
+        publish_interval_seconds=0,
+        after=after,
+        submission="pushed",
+    )
