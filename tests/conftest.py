@@ -1,4 +1,4 @@
-"""Where the training extra is absent, what trains is skipped, by rule and not by a list.
+"""No test depends on a quiet machine; where the training extra is absent, what trains is skipped by a rule.
 
 A test is skipped where it imports what is not there, where the product says that the extra is missing,
 and where only its processes train: that nothing here can see, so it has the mark `trains`.
@@ -11,9 +11,11 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from launcher import training_extra
 from launcher.errors import TrainingMissing
+from tests.limits import limit_s
 
 ABSENT = training_extra.missing(("torch", "stable_baselines3", "gymnasium", "numba", "numpy", "kagglehub"))
 REASON = f"trains, and {', '.join(ABSENT)} cannot be imported here"
@@ -22,12 +24,21 @@ _NOT_THERE = re.compile(rf"No module named '({_NAMES})'|\b({_NAMES})(, \w+)* can
 """What Python says, and what the product says in a process of the test."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests whose processes train: nothing in this one tells."""
-    if ABSENT:
-        for item in items:
-            if item.get_closest_marker("trains"):
-                item.add_marker(pytest.mark.skip(reason=REASON))
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give each test that has no limit of its own the one of pyproject.toml, stretched.
+
+    Tests whose processes train are skipped where nothing can: nothing in this process tells.
+    """
+    longest_s = limit_s(float(config.getini("timeout")))
+    for item in items:
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(longest_s))
+        if ABSENT and item.get_closest_marker("trains"):
+            item.add_marker(pytest.mark.skip(reason=REASON))
 
 
 @pytest.fixture(autouse=True)

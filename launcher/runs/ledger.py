@@ -25,6 +25,9 @@ HERE = "here"
 ENDED = ("COMPLETE", "ERROR", "CANCEL_ACKNOWLEDGED", "NEW_SCRIPT", "DELETED")
 """States after which a session does nothing more."""
 
+BUSY_S = 20.0
+"""Longest wait for another command that writes."""
+
 
 class SessionTaken(LauncherError):
     """Raised when another command has just begun the same session of a run."""
@@ -318,7 +321,7 @@ class Ledger:
     @contextlib.contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
         try:
-            db = sqlite3.connect(self._path, timeout=20)
+            db = sqlite3.connect(self._path, timeout=BUSY_S)
             db.row_factory = sqlite3.Row
             with contextlib.closing(db), db:
                 yield db
@@ -403,11 +406,25 @@ _MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
 )
 
 
+def _write_ahead(db: sqlite3.Connection) -> None:
+    """Keep a write-ahead log. SQLite itself does not wait here for another command that makes the file just now."""
+    began = time.monotonic()
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not is_busy or time.monotonic() - began > BUSY_S:
+                raise
+        time.sleep(0.02)
+
+
 def _migrate(db: sqlite3.Connection) -> None:
     """Apply what the file has not seen yet; the count of applied ones is its user_version."""
     if db.execute("PRAGMA user_version").fetchone()[0] >= len(_MIGRATIONS):
         return
-    db.execute("PRAGMA journal_mode = WAL")
+    _write_ahead(db)
     db.execute("BEGIN IMMEDIATE")
     applied = db.execute("PRAGMA user_version").fetchone()[0]
     for migration in _MIGRATIONS[applied:]:

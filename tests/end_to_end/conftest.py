@@ -18,6 +18,7 @@ import pytest
 
 from launcher.local_kaggle.service import LocalKaggle
 from launcher.targets import credentials
+from tests.limits import limit_s
 
 LIVE_TIMEOUT_S = 3600.0
 
@@ -53,7 +54,7 @@ class User:
     def types(self, *arguments: str, code: int = 0, timeout_s: float | None = None) -> str:
         """Run a command to its end; its output, after its exit code was checked."""
         process = self.start(*arguments)
-        out, err = process.communicate(timeout=timeout_s or (LIVE_TIMEOUT_S if self.live else 200.0))
+        out, err = process.communicate(timeout=timeout_s or (LIVE_TIMEOUT_S if self.live else limit_s(200)))
         assert process.returncode == code, f"kaglaunch {' '.join(arguments)}: {process.returncode}\n{out}\n{err}"
         assert "Traceback" not in err
         return out + err
@@ -73,7 +74,7 @@ def user(tmp_path: Path) -> Iterator[User]:
     folder.mkdir()
     environ |= {"HOME": str(home), "XDG_STATE_HOME": str(home / "state"), "XDG_CACHE_HOME": cache}
     person = User(folder, environ)
-    person.kaggle.ensure_running()
+    person.kaggle.ensure_running(timeout_s=limit_s(20))
     # The steps of a dataset version stay, in their order; only the newcomer's patience is not tested.
     person.kaggle.change_settings(
         queue_s=0.1,

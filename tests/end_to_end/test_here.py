@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -17,6 +16,7 @@ import pytest
 from kernel.contract.config import Configuration, SessionConfig
 from kernel.contract.manifest import verify
 from launcher.runs.ledger import Ledger, Run, Session
+from tests.limits import limit_s, until
 
 from .conftest import User
 
@@ -98,11 +98,12 @@ def _here_until_published(user: User, beyond: int) -> subprocess.Popen[str]:
     """`resume --here` of a long run, once it has written checkpoints beyond a timestep."""
     here = user.start("resume", "--here")
     run, _ = _last(user)
-    end = time.monotonic() + 60
-    while max(_checkpoints(run), default=0) <= beyond:
+
+    def beyond_it() -> bool:
         assert here.poll() is None, here.communicate()
-        assert time.monotonic() < end
-        time.sleep(0.05)
+        return max(_checkpoints(run), default=0) > beyond
+
+    until(beyond_it, 60)
     return here
 
 
@@ -113,7 +114,7 @@ def test_ctrl_c_here_writes_a_last_checkpoint_and_the_next_session_on_the_target
     user.kaggle.clear_faults()
     here = _here_until_published(user, 1000)
     here.send_signal(signal.SIGINT)
-    out, err = here.communicate(timeout=60)
+    out, err = here.communicate(timeout=limit_s(60))
     assert here.returncode == 130, out + err
     assert "was ended by Ctrl-C" in err
     assert "writing a last checkpoint" in out
@@ -132,7 +133,7 @@ def test_ctrl_c_here_writes_a_last_checkpoint_and_the_next_session_on_the_target
         assert watching.poll() is None
     assert f"checkpoint_t{newest}.zip" in line
     watching.send_signal(signal.SIGINT)
-    watching.communicate(timeout=30)
+    watching.communicate(timeout=limit_s(30))
     run, session = _last(user)
     assert (session.number, session.target) == (3, "local")
 
@@ -153,7 +154,7 @@ def test_a_session_here_outlives_the_command_that_started_it_and_is_unique(user:
         assert watching.poll() is None
     said = user.types("cancel")
     assert "ended" in said
-    out, _ = watching.communicate(timeout=60)
+    out, _ = watching.communicate(timeout=limit_s(60))
     assert "stopped" in out
     run, session = _last(user)
     assert (session.target, session.result) == ("here", "stopped")

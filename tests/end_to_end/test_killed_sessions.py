@@ -18,6 +18,7 @@ import pytest
 from kernel.checkpoints.digests import read_digests
 from kernel.contract import events
 from launcher.local_kaggle.service import USERNAME
+from tests.limits import limit_s
 
 from .conftest import User
 
@@ -71,14 +72,14 @@ def test_sessions_killed_at_random_instants_while_they_publish_end_bit_identical
     mount = tmp_path / "mount"
     path = [environ["PYTHONPATH"], str(ROOT), str(ROOT / "tests" / "kernel")]
     environ |= {"PYTHONPATH": os.pathsep.join(path), "KAGGLE_CACHE_MOUNT_FOLDER": str(mount)}
-    assert _start(tmp_path / "undisturbed", environ, 1, "").wait(120) == 0
+    assert _start(tmp_path / "undisturbed", environ, 1, "").wait(limit_s(120)) == 0
     chance = random.Random(11)
     safe = 0
     for number in range(1, KILLS + 2):
         folder = tmp_path / f"session-{number}"
         session = _start(folder, environ, number, DATASET)
         if number > KILLS:
-            assert session.wait(120) == 0
+            assert session.wait(limit_s(120)) == 0
         else:
             while not _told(folder, "training"):
                 assert session.poll() is None

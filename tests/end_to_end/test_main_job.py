@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from kernel.contract.manifest import verify
+from tests.limits import limit_s
 
 from .conftest import User
 
@@ -98,7 +99,7 @@ def test_ctrl_c_in_watch_leaves_the_session_running_and_says_how_to_come_back(us
     while "session" not in watching.stdout.readline().split(":")[0]:
         assert watching.poll() is None
     watching.send_signal(2)
-    _, err = watching.communicate(timeout=30)
+    _, err = watching.communicate(timeout=limit_s(30))
     assert watching.returncode == 130
     assert "kaglaunch watch" in err
     assert [session["state"] for session in user.kaggle.status()["sessions"]] == ["RUNNING"]
@@ -114,14 +115,14 @@ def test_a_server_that_is_killed_under_a_watch_comes_back_and_the_session_ends_w
     endpoint = user.kaggle.find()
     assert endpoint is not None
     subprocess.run(["kill", "-9", str(endpoint.pid)], check=True)
-    out, err = watching.communicate(timeout=120)
+    out, err = watching.communicate(timeout=limit_s(120))
     assert watching.returncode == 0, out + err
     assert "is finished: 100 of 100 timesteps" in out
 
 
 def test_two_pushes_at_once_are_two_runs_that_both_finish(user: User) -> None:
     pushes = [user.start("push", "--quick") for _ in range(2)]
-    outputs = [push.communicate(timeout=120) for push in pushes]
+    outputs = [push.communicate(timeout=limit_s(120)) for push in pushes]
     assert [push.returncode for push in pushes] == [0, 0], outputs
     runs = [re.findall(r"of run (quick-\w+)", out)[0] for out, _ in outputs]
     assert len(set(runs)) == 2

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from kernel import pinning
+from tests.limits import limit_s
+
+from .support import configuration, environment
 
 pinning.pin()  # before any test imports torch
 sys.path.insert(0, str(Path(__file__).parent))  # helpers and environments of these tests
-
-from .support import configuration, environment  # noqa: E402
 
 
 @pytest.fixture
@@ -28,7 +29,9 @@ def session(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         where.mkdir(parents=True, exist_ok=True)
         (where / "run.json").write_text(json.dumps(configuration(**parts)))
         command = [sys.executable, "-m", "kernel", "--config", "run.json"]
-        return subprocess.run(command, cwd=where, env=environment(), capture_output=True, text=True, timeout=120)
+        return subprocess.run(
+            command, cwd=where, env=environment(), capture_output=True, text=True, timeout=limit_s(120)
+        )
 
     return run
 
@@ -40,7 +43,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     parts = configuration({"eval_freq": 50, "eval_episodes": 2}, {"keep_checkpoints": 20})
     (folder / "run.json").write_text(json.dumps(parts))
     command = [sys.executable, "-m", "kernel", "--config", "run.json"]
-    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=limit_s(120))
     (folder / "output.txt").write_text(done.stdout)
     assert done.returncode == 0, done.stderr
     return folder

@@ -23,6 +23,7 @@ from kernel.checkpoints import digests as records
 from kernel.contract import segments
 from kernel.contract.manifest import CheckpointInvalid, checkpoints_in, verify
 from kernel.training import codec, train, writer
+from tests.limits import limit_s
 
 from .support import HERE, environment
 
@@ -53,7 +54,7 @@ def traced(arguments: list[str], *options: str) -> subprocess.CompletedProcess[s
     ]
     if "stable-baselines3" in arguments:
         command.remove("-S")
-    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=240)
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=limit_s(240))
 
 
 def calls_of_a_commit(arguments: list[str]) -> list[tuple[str, int]]:

@@ -20,6 +20,7 @@ from kernel import health
 from kernel.contract.config import Configuration, RunConfig
 from kernel.training import environment_health, speed
 from kernel.training import trial as gate
+from tests.limits import limit_s
 
 from .support import configuration, environment, events_of
 
@@ -106,7 +107,9 @@ def test_a_slow_environment_warns_with_its_speed(trial: Any, monkeypatch: pytest
 def test_the_kernels_own_entry_tries_and_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(json.dumps(configuration({"eval_freq": 50})))
     command = [sys.executable, "-m", "kernel", "--config", "run.json", "--check"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=limit_s(120)
+    )
     assert done.returncode == 0, done.stderr
     assert _verdicts(events_of(done.stdout)[-1]) == dict.fromkeys(CHECKS, "PASS")
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]

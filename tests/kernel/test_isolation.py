@@ -7,13 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.limits import limit_s
+
 from .support import ROOT, environment
 
 
 def isolated(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
     begin = f"import sys; sys.path.insert(0, {str(folder)!r}); from kernel.isolation import isolate; "
     return subprocess.run(
-        [sys.executable, "-c", begin + code], env=environment(), capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", begin + code], env=environment(), capture_output=True, text=True, timeout=limit_s(60)
     )
 
 

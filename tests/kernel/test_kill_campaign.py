@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.limits import limit_s
+
 from .support import HERE, environment
 
 CASES = (
@@ -30,7 +32,7 @@ KILLS = 23
 @pytest.mark.parametrize("case", CASES)
 def test_killed_runs_end_bit_identical_to_an_undisturbed_one(case: str, tmp_path: Path) -> None:
     command = [sys.executable, str(HERE / "kill_campaign.py"), str(tmp_path), case, str(KILLS), "1"]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=250)
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=limit_s(250))
     assert done.returncode == 0, done.stderr[-2000:]
     seen = json.loads(done.stdout.splitlines()[-1])
     assert seen["wrong"] == []

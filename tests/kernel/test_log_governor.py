@@ -16,6 +16,7 @@ from kernel.contract.events import Checkpoint, Event, Flood, Progress
 from kernel.session.event_governor import EventGovernor
 from kernel.session.full_log import FullLog
 from kernel.session.log_governor import Filter, FloodWatch, LogGovernor, sample_of
+from tests.limits import limit_s
 
 
 def governed(data: bytes, folder: Path, **kwargs: Any) -> tuple[list[str], list[dict[str, Any]], LogGovernor]:
@@ -27,7 +28,7 @@ def governed(data: bytes, folder: Path, **kwargs: Any) -> tuple[list[str], list[
     governor = LogGovernor(read, log, shown.append, verdicts.append, **kwargs)
     with os.fdopen(write, "wb") as file:
         file.write(data)
-    governor.join(30.0)
+    governor.join(limit_s(30.0))
     log.close()
     return shown, verdicts, governor
 
@@ -187,9 +188,9 @@ def test_child_that_prints_a_million_lines_is_read_to_the_last_and_ends_by_itsel
     read, write = os.pipe()
     log = FullLog(tmp_path)
     governor = LogGovernor(read, log, lambda line: None, lambda verdict: None)
-    done = subprocess.run([sys.executable, "-c", FLOOD], stdout=write, timeout=120, check=False)
+    done = subprocess.run([sys.executable, "-c", FLOOD], stdout=write, timeout=limit_s(120), check=False)
     os.close(write)
-    governor.join(30.0)
+    governor.join(limit_s(30.0))
     log.close()
     assert done.returncode == 0
     assert governor.lines == 1_000_000

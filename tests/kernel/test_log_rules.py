@@ -15,6 +15,7 @@ from kernel.contract.events import Flood
 from kernel.session import log_governor
 from kernel.session.full_log import FullLog
 from kernel.session.log_governor import Budget, Filter, FloodWatch, LogGovernor, is_important
+from tests.limits import limit_s
 
 
 def flood(lines_per_s: float, limit: float, reason: str) -> Flood:
@@ -182,7 +183,7 @@ def governor(tmp_path: Path, shown: list[str]) -> Any:
     os.close(write)
     now, verdicts = [0.0], []
     made = LogGovernor(read, FullLog(tmp_path), shown.append, verdicts.append, clock=lambda: now[0])
-    made.join(30.0)
+    made.join(limit_s(30.0))
     made.now, made.verdicts = now, verdicts  # type: ignore[attr-defined]
     return made
 
@@ -267,5 +268,5 @@ def test_what_comes_faster_than_it_can_be_looked_at_is_counted(tmp_path: Path, m
     os.close(write)
     governor._threads[0].join()
     go_on.set()
-    governor.join(30.0)
+    governor.join(limit_s(30.0))
     assert (governor.lines, governor.lost_bytes) == (1 + 101, 990)

@@ -20,6 +20,7 @@ from harness import Ear, configuration, digests, learn
 
 from kernel.checkpoints import checkpoint, sources
 from kernel.contract.manifest import MANIFEST, CheckpointInvalid, Manifest, verify
+from tests.limits import limit_s
 
 from .support import environment
 
@@ -164,7 +165,9 @@ try:
 except ValueError as error:
     print("refused", error)
 """
-    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=limit_s(60)
+    )
     assert done.stdout.startswith("refused"), done.stderr
 
 

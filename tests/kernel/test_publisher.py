@@ -421,7 +421,7 @@ def test_any_sequence_of_faults_ends_with_the_newest_checkpoint_published(faults
 def test_upload_process_that_hangs_is_killed_and_the_next_request_gets_another(
     monkeypatch: Any, tmp_path: Path
 ) -> None:
-    code = "import sys, time\nfor line in sys.stdin: time.sleep(60)"
+    code = "import sys, time\nfor line in sys.stdin: time.sleep(3600)"
     import subprocess
 
     started: list[subprocess.Popen[str]] = []
@@ -434,10 +434,8 @@ def test_upload_process_that_hangs_is_killed_and_the_next_request_gets_another(
     monkeypatch.setattr(subprocess, "Popen", hang)
     uploader = SubprocessUploader()
     for _ in range(2):
-        began = time.monotonic()
         with pytest.raises(UploadFailed, match="no answer"):
             uploader.upload(tmp_path, "alice/data-set", "t=1 session=1", 0.3)
-        assert time.monotonic() - began < 5.0
     assert [process.poll() is not None for process in started] == [True, True]
 
 
@@ -458,6 +456,6 @@ def test_second_signal_abandons_the_last_upload(bench: Callable[..., Bench]) -> 
     b.until(lambda: b.publisher.proved)
     b.write(10)
     b.publisher.abandon()
-    began = time.monotonic()
+    began = b.clock.now
     b.publisher.close()
-    assert time.monotonic() - began < 2.0
+    assert b.clock.now == began, "no retry is waited for"

@@ -22,8 +22,9 @@ from launcher.runs.submission import Prepared
 from launcher.targets import target
 from launcher.targets.base import Kernel
 from launcher.targets.kaggle import KaggleBackend
+from tests.limits import limit_s, until
 
-from .local_kaggle.callers import DATASETS, FAST, Caller, until
+from .local_kaggle.callers import DATASETS, FAST, Caller
 from .test_checkpoints import checkpoint_members, zipped
 
 SAY = """
@@ -125,7 +126,7 @@ def staged(folder: Path) -> Iterator[Stage]:
         patch.setenv("XDG_STATE_HOME", str(folder / "state"))
         patch.chdir(folder)
         service = target.local_kaggle()
-        service.ensure_running()
+        service.ensure_running(timeout_s=limit_s(20))
         service.change_settings(**FAST)
         yield Stage(service, folder)
         service.stop()

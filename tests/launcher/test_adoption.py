@@ -22,8 +22,9 @@ from launcher.targets.base import Backend
 from launcher.targets.credentials import Credentials
 from launcher.targets.kaggle import KaggleBackend
 from launcher.targets.target import Target, TargetName
+from tests.limits import limit_s, until
 
-from .local_kaggle.callers import DATASETS, FAST, Caller, until
+from .local_kaggle.callers import DATASETS, FAST, Caller
 from .relayed import CONFIG, RUN_ID, checkpoint
 
 PROJECT = Project({"signals/__init__.py": b"", "signals/lights.py": b"GREEN = 1\n"})
@@ -33,7 +34,7 @@ TARGET = Target(TargetName.local, "a test")
 @pytest.fixture
 def kaggle(tmp_path: Path) -> Iterator[LocalKaggle]:
     service = LocalKaggle(tmp_path / "local-kaggle")
-    service.ensure_running()
+    service.ensure_running(timeout_s=limit_s(20))
     # Sessions stay in the queue: what they would train is of no interest here.
     service.change_settings(**{**FAST, "queue_s": 3600.0})
     yield service
@@ -42,7 +43,7 @@ def kaggle(tmp_path: Path) -> Iterator[LocalKaggle]:
 
 @pytest.fixture
 def backend(kaggle: LocalKaggle) -> Backend:
-    endpoint = kaggle.ensure_running()
+    endpoint = kaggle.ensure_running(timeout_s=limit_s(20))
     return KaggleBackend(endpoint.url, Credentials("a test", endpoint.token, endpoint.username))
 
 

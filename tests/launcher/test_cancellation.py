@@ -18,8 +18,9 @@ from launcher.runs.ledger import Ledger, Run, Session, new_run
 from launcher.targets.base import Kernel, Status
 from launcher.targets.kaggle import KaggleBackend
 from launcher.targets.target import Target, TargetName, local_kaggle
+from tests.limits import limit_s, until
 
-from .local_kaggle.callers import FAST, until
+from .local_kaggle.callers import FAST
 
 RUN_ID = "quick-cancel"
 TELLS = """
@@ -36,7 +37,7 @@ TELLS_NOTHING = "import time\nprint('up', flush=True)\ntime.sleep(600)\n"
 @pytest.fixture
 def kaggle(home: Path) -> Iterator[LocalKaggle]:
     service = local_kaggle()
-    service.ensure_running()
+    service.ensure_running(timeout_s=limit_s(20))
     service.change_settings(**FAST)
     yield service
     service.stop()

@@ -21,8 +21,9 @@ from launcher.targets.credentials import Credentials
 from launcher.targets.kaggle import KaggleBackend
 from launcher.targets.storage import CHUNK_BYTES
 from launcher.transfers import PlainTransfers
+from tests.limits import limit_s, until
 
-from .local_kaggle.callers import DATASETS, FAST, Caller, reaches, until
+from .local_kaggle.callers import DATASETS, FAST, Caller, reaches
 from .test_checkpoints import book, checkpoint_members, run, zipped
 
 __all__ = ["book", "run"]
@@ -33,7 +34,7 @@ OLDER = SEGMENT[:50_000]
 @pytest.fixture
 def local_kaggle(tmp_path: Path) -> Iterator[LocalKaggle]:
     service = LocalKaggle(tmp_path / "local-kaggle")
-    service.ensure_running()
+    service.ensure_running(timeout_s=limit_s(20))
     service.change_settings(**FAST)
     yield service
     service.stop()
@@ -59,7 +60,7 @@ def ranges(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def _backend(kaggle: LocalKaggle, patience_s: float = 10.0) -> KaggleBackend:
-    endpoint = kaggle.ensure_running()
+    endpoint = kaggle.ensure_running(timeout_s=limit_s(20))
     return KaggleBackend(endpoint.url, Credentials("a test", endpoint.token, endpoint.username), patience_s=patience_s)
 
 

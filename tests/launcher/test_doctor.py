@@ -15,6 +15,7 @@ from launcher.checks.machine import Verdict, clock_skew
 from launcher.cli import main
 from launcher.runs.ledger import Ledger
 from launcher.targets import target
+from tests.limits import limit_s
 
 from .stage import Stage
 
@@ -72,7 +73,7 @@ def test_no_credentials_names_the_ways_and_ends_with_1(home: Path, capsys: pytes
 def test_a_token_that_does_not_work_is_never_shown(
     problem: str, stage: Stage, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    endpoint = stage.kaggle.ensure_running()
+    endpoint = stage.kaggle.ensure_running(timeout_s=limit_s(20))
     address = endpoint.url if problem == "refused token" else "http://127.0.0.1:9"
     monkeypatch.setattr(target, "KAGGLE_URL", address)
     monkeypatch.setattr(machine, "KAGGLE_URL", address)

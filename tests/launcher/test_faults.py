@@ -23,9 +23,9 @@ from launcher.runs.watch import Watch
 from launcher.targets import kaggle as backend_module
 from launcher.targets import storage
 from launcher.targets.kaggle import KaggleBackend
+from tests.limits import until
 
 from .faults import FETCH, FINISHED, PUSH, SECTIONS, UNKNOWN, WATCH, Fault
-from .local_kaggle.callers import until
 from .stage import ENDLESS, Stage, staged
 from .test_preflight import GOOD
 

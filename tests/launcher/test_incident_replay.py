@@ -25,8 +25,8 @@ from launcher.runs.alerts import Alert, Level
 from launcher.runs.progress import Progress
 from launcher.runs.watch import Watch
 from launcher.targets.base import LogLine, SessionState, Status
+from tests.limits import until
 
-from .local_kaggle.callers import until
 from .stage import FINISHED, Stage
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"

@@ -28,6 +28,7 @@ from launcher.targets.answers import retry_after_s, translated
 from launcher.targets.base import Kernel, Status
 from launcher.targets.credentials import Credentials
 from launcher.targets.kaggle import KaggleBackend
+from tests.limits import limit_s
 
 SLEEPER = b"import time\nprint('up', flush=True)\ntime.sleep(600)\n"
 
@@ -35,14 +36,14 @@ SLEEPER = b"import time\nprint('up', flush=True)\ntime.sleep(600)\n"
 @pytest.fixture
 def kaggle(tmp_path: Path) -> Iterator[LocalKaggle]:
     service = LocalKaggle(tmp_path / "local-kaggle")
-    service.ensure_running()
+    service.ensure_running(timeout_s=limit_s(20))
     service.change_settings(queue_s=0.0, log_delay_s=0.0)
     yield service
     service.stop()
 
 
 def _backend(kaggle: LocalKaggle, patience_s: float = 3.0) -> KaggleBackend:
-    endpoint = kaggle.ensure_running()
+    endpoint = kaggle.ensure_running(timeout_s=limit_s(20))
     credentials = Credentials("a test", endpoint.token, endpoint.username)
     return KaggleBackend(endpoint.url, credentials, patience_s=patience_s)
 
@@ -146,7 +147,7 @@ def test_building_a_backend_leaves_the_environment_and_the_clients_table_as_they
 
 
 def test_a_wrong_token_is_a_credentials_error(kaggle: LocalKaggle) -> None:
-    endpoint = kaggle.ensure_running()
+    endpoint = kaggle.ensure_running(timeout_s=limit_s(20))
     with pytest.raises(CredentialsError, match="Three ways"):
         KaggleBackend(endpoint.url, Credentials("a test", "wrong"), patience_s=1)
 

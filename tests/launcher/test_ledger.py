@@ -7,6 +7,7 @@ import random
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -157,6 +158,7 @@ def test_a_relay_is_remembered_as_it_was_asked_for(book: Ledger, tmp_path: Path)
 
 WRITER = """
 import sys
+import threading
 from pathlib import Path
 from kernel.contract.config import RunConfig
 from launcher.runs.ledger import Ledger, new_run
@@ -179,6 +181,17 @@ for number in range(10_000):
 """
 
 
+def test_a_command_that_finds_another_one_making_the_ledger_waits_for_it(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    waited = threading.Timer(0.2, other.execute, ("COMMIT",))
+    waited.start()
+    assert Ledger(path).runs() == []
+    waited.join()
+    other.close()
+
+
 def test_what_was_written_survives_a_sigkill_at_any_instant(tmp_path: Path) -> None:
     chance = random.Random(7)
     path = tmp_path / "ledger.sqlite"
@@ -191,8 +204,8 @@ def test_what_was_written_survives_a_sigkill_at_any_instant(tmp_path: Path) -> N
             for one in range(2)
         ]
         assert writers[0].stdout is not None
-        said.append(writers[0].stdout.readline().split())
-        time.sleep(chance.uniform(0, 0.05))
+        said += [writers[0].stdout.readline().split() for _ in range(chance.randrange(4, 12))]
+        time.sleep(chance.uniform(0, 0.01))
         for writer in writers:
             writer.kill()
         for writer in writers:
@@ -204,6 +217,7 @@ def test_what_was_written_survives_a_sigkill_at_any_instant(tmp_path: Path) -> N
     book = Ledger(path)
     known = {run.run_id: {s.number: s for s in book.sessions(run.run_id)} for run in book.runs()}
     assert len(said) > 50
+    assert all(said), "no writer ended by itself"
     for kind, name, *rest in said:
         assert name in known
         if kind == "session":

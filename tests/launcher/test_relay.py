@@ -32,8 +32,9 @@ from launcher.targets.base import Backend, SessionState, Status
 from launcher.targets.kaggle import KaggleBackend
 from launcher.targets.target import Target, TargetName, local_kaggle
 from launcher.transfers import PlainTransfers
+from tests.limits import limit_s, until
 
-from .local_kaggle.callers import DATASETS, FAST, Caller, until
+from .local_kaggle.callers import DATASETS, FAST, Caller
 from .relayed import CONFIG, RUN_ID, Sessions
 
 GPU = {"device": "cuda", "accelerator": "NvidiaTeslaT4"}
@@ -57,7 +58,7 @@ class ServerClock:
 @pytest.fixture
 def kaggle(home: Path) -> Iterator[LocalKaggle]:
     service = local_kaggle()
-    service.ensure_running()
+    service.ensure_running(timeout_s=limit_s(20))
     service.change_settings(**FAST)
     yield service
     service.stop()
@@ -277,10 +278,12 @@ def test_a_relay_that_is_killed_at_any_instant_goes_on_and_pushes_nothing_twice(
 
     def killed_when(true: Any) -> None:
         process = _start_relay(home)
-        end = time.monotonic() + 60
-        while not true() and time.monotonic() < end:
-            if process.poll() is not None:
-                raise AssertionError(process.communicate()[0])
+
+        def come_true() -> bool:
+            assert process.poll() is None, process.communicate()[0]
+            return bool(true())
+
+        until(come_true, 60, poll_s=0.0)
         process.kill()
         process.communicate()
 
@@ -304,7 +307,7 @@ def test_a_relay_that_is_killed_at_any_instant_goes_on_and_pushes_nothing_twice(
         assert first.poll() is None
         time.sleep(0.01)
     assert main(["relay"]) == 3
-    out, _ = first.communicate(timeout=120)
+    out, _ = first.communicate(timeout=limit_s(120))
     assert first.returncode == 0, out
     assert "is finished: 100 timesteps" in out
     assert set(_pushed(kaggle).values()) == {1}

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 
 from launcher.local_kaggle.service import LocalKaggle
+from tests.limits import limit_s, until
 
 FAST = {
     "queue_s": 0.0,
@@ -50,18 +49,18 @@ class Caller:
 
     def send(self, verb: str, path: str, data: bytes | None = None, **headers: str) -> tuple[int, bytes]:
         """One request; status and body."""
-        endpoint = self.kaggle.ensure_running()
+        endpoint = self.kaggle.ensure_running(timeout_s=limit_s(20))
         address = path if path.startswith("http") else endpoint.url + path
         headers = {"Authorization": f"Bearer {self._token or endpoint.token}", **headers}
         request = urllib.request.Request(address, data=data, headers=headers, method=verb)
-        with urllib.request.urlopen(request, timeout=30) as response:
+        with urllib.request.urlopen(request, timeout=limit_s(30)) as response:
             return response.status, response.read()
 
     def http(self) -> httpx.Client:
         """A client that is signed in and follows no redirect."""
-        endpoint = self.kaggle.ensure_running()
+        endpoint = self.kaggle.ensure_running(timeout_s=limit_s(20))
         headers = {"Authorization": f"Bearer {self._token or endpoint.token}"}
-        return httpx.Client(base_url=endpoint.url, headers=headers, timeout=30, trust_env=False)
+        return httpx.Client(base_url=endpoint.url, headers=headers, timeout=limit_s(30), trust_env=False)
 
     def push(self, slug: str, source: str = SLEEPER, **extra: Any) -> dict[str, Any]:
         """SaveKernel of a private script."""
@@ -86,16 +85,6 @@ class Caller:
         assert "already in use" in made["error"]
         body = {"versionNotes": "next", "files": tokens}
         return self(DATASETS, "CreateDatasetVersion", ownerSlug="local", datasetSlug=slug, body=body)
-
-
-def until(true: Callable[[], Any], seconds: float = 30) -> Any:
-    """Poll until `true()` is; its value."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if value := true():
-            return value
-        time.sleep(0.02)
-    raise AssertionError("it did not come true")
 
 
 def reaches(call: Caller, slug: str, status: str) -> dict[str, Any]:

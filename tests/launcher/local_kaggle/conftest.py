@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from launcher.local_kaggle.service import LocalKaggle
+from tests.limits import limit_s
 
 from .callers import FAST, Caller
 from .plain_clients import Clients
@@ -16,7 +17,7 @@ from .plain_clients import Clients
 @pytest.fixture
 def local_kaggle(tmp_path: Path) -> Iterator[LocalKaggle]:
     service = LocalKaggle(tmp_path / "local-kaggle")
-    service.ensure_running()
+    service.ensure_running(timeout_s=limit_s(20))
     service.change_settings(**FAST)
     yield service
     service.stop()

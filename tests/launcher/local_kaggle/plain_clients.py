@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from launcher.local_kaggle.service import LocalKaggle
+from tests.limits import limit_s, until
 
 
 @dataclass
@@ -57,13 +57,14 @@ class Clients:
 
     def wait_for(self, slug: str, *statuses: str, seconds: float = 40) -> str:
         """The status of a kernel once it is one of `statuses`."""
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
+
+        def reached() -> str | None:
             for session in self.kaggle.status()["sessions"]:
                 if session["kernel"] == f"local/{slug}" and session["state"] in statuses:
                     return str(session["state"])
-            time.sleep(0.05)
-        raise AssertionError(f"{slug} did not reach {statuses}: {self.kaggle.status()['sessions']}")
+            return None
+
+        return str(until(reached, seconds))
 
     def _run(self, command: list[str], code: int) -> str:
         done = subprocess.run(
@@ -73,7 +74,7 @@ class Clients:
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
-            timeout=90,
+            timeout=limit_s(90),
             check=False,
         )
         assert done.returncode == code, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from launcher.local_kaggle.service import LocalKaggle
+from tests.limits import limit_s, until
 
 from .callers import FAST
 from .plain_clients import Clients
@@ -23,7 +24,7 @@ def clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clients]:
     """One installation for the module: every test uses kernels and datasets of its own."""
     folder = tmp_path_factory.mktemp("plain")
     kaggle = LocalKaggle(folder / "local-kaggle")
-    kaggle.ensure_running()
+    kaggle.ensure_running(timeout_s=limit_s(20))
     kaggle.change_settings(**FAST)
     yield Clients(kaggle, folder / "home")
     kaggle.stop()
@@ -40,13 +41,12 @@ def _dataset(clients: Clients, slug: str, files: dict[str, bytes]) -> Path:
 
 
 def _ready(clients: Clients, slug: str, version: int) -> None:
-    until = time.monotonic() + 20
-    while time.monotonic() < until:
+    def ready() -> bool:
         said = clients.cli("datasets", "status", f"local/{slug}", "--format", "json")
         values = json.loads(said[said.index("{") : said.rindex("}") + 1])
-        if values["status"] == "ready" and values["current_version_number"] >= version:
-            return
-    raise AssertionError(f"{slug} version {version} is not ready")
+        return bool(values["status"] == "ready" and values["current_version_number"] >= version)
+
+    until(ready)
 
 
 def test_quota_shows_thirty_hours(clients: Clients) -> None:

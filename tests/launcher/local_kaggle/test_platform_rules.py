@@ -19,8 +19,9 @@ import psutil
 import pytest
 
 from launcher.local_kaggle.service import LocalKaggle, ServiceError
+from tests.limits import limit_s, until
 
-from .callers import DATASETS, FAMILY, FAST, KERNELS, Caller, log_of, pids, reaches, until
+from .callers import DATASETS, FAMILY, FAST, KERNELS, Caller, log_of, pids, reaches
 
 
 def test_the_hard_limit_kills_every_process_and_takes_outputs_andlog_of(
@@ -243,10 +244,10 @@ def test_a_session_outlives_a_server_that_is_killed(call: Caller, local_kaggle: 
     source = "import time\nprint('before', flush=True)\ntime.sleep(3)\nprint('after', flush=True)\n"
     call.push("tough-kernel", source)
     reaches(call, "tough-kernel", "RUNNING")
-    before = local_kaggle.ensure_running()
+    before = local_kaggle.ensure_running(timeout_s=limit_s(20))
     os.kill(before.pid, 9)
     until(lambda: local_kaggle.find() is None)
-    after = local_kaggle.ensure_running()
+    after = local_kaggle.ensure_running(timeout_s=limit_s(20))
     assert (after.url, after.token) == (before.url, before.token)
     assert after.pid != before.pid
     reaches(call, "tough-kernel", "COMPLETE")
@@ -260,7 +261,7 @@ def test_stopping_the_server_kills_what_runs_and_says_so(call: Caller, local_kag
     family = until(lambda: pids(local_kaggle))
     assert local_kaggle.stop()
     assert not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in family)
-    local_kaggle.ensure_running()
+    local_kaggle.ensure_running(timeout_s=limit_s(20))
     state = call.state("stopped-kernel")
     assert state["status"] == "CANCEL_ACKNOWLEDGED"
     assert "stopped" in state["failureMessage"]
@@ -274,7 +275,7 @@ def test_another_installation_on_this_machine_is_left_alone(
     call.push("first-kernel")
     reaches(call, "first-kernel", "RUNNING")
     other = LocalKaggle(tmp_path / "other-kaggle")
-    other.ensure_running()
+    other.ensure_running(timeout_s=limit_s(20))
     try:
         other.change_settings(**FAST)
         neighbour = Caller(other)
@@ -292,14 +293,14 @@ def test_of_many_starters_at_once_one_starts_the_server(tmp_path: Path) -> None:
     services = [LocalKaggle(tmp_path / "shared") for _ in range(6)]
     try:
         with ThreadPoolExecutor(6) as pool:
-            found = list(pool.map(lambda service: service.ensure_running(), services))
+            found = list(pool.map(lambda service: service.ensure_running(timeout_s=limit_s(20)), services))
         assert len({endpoint.pid for endpoint in found}) == 1
     finally:
         services[0].stop()
 
 
 def test_the_token_is_private_and_in_nolog_of(local_kaggle: LocalKaggle) -> None:
-    endpoint = local_kaggle.ensure_running()
+    endpoint = local_kaggle.ensure_running(timeout_s=limit_s(20))
     assert (local_kaggle.state_dir / "token").stat().st_mode & 0o077 == 0
     assert endpoint.token not in repr(endpoint)
     for path in local_kaggle.state_dir.glob("*.log"):
