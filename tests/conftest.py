@@ -1,75 +1,40 @@
-"""No test depends on a quiet machine; where the training extra is absent, what trains is skipped by a rule.
-
-A test is skipped where it imports what is not there, where the product says that the extra is missing,
-and where only its processes train: that nothing here can see, so it has the mark `trains`.
-"""
+"""No test depends on a quiet machine, and none leaves a process behind, however it ends."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Generator
-from typing import Any
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from launcher import training_extra
-from launcher.errors import TrainingMissing
 from tests.limits import limit_s
 
-ABSENT = training_extra.missing(("torch", "stable_baselines3", "gymnasium", "numba", "numpy", "kagglehub"))
-REASON = f"trains, and {', '.join(ABSENT)} cannot be imported here"
-_NAMES = "|".join(ABSENT)
-_NOT_THERE = re.compile(rf"No module named '({_NAMES})'|\b({_NAMES})(, \w+)* cannot be imported here")
-"""What Python says, and what the product says in a process of the test."""
-
-
+pytest_plugins = ["tests.without_training"]
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give each test that has no limit of its own the one of pyproject.toml, stretched.
-
-    Tests whose processes train are skipped where nothing can: nothing in this process tells.
-    """
+    """Give each test that has no limit of its own the one of pyproject.toml, stretched."""
     longest_s = limit_s(float(config.getini("timeout")))
     for item in items:
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(longest_s))
-        if ABSENT and item.get_closest_marker("trains"):
-            item.add_marker(pytest.mark.skip(reason=REASON))
 
 
-@pytest.fixture(autouse=True)
-def _training_is_skipped_where_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    missing, require = training_extra.missing, training_extra.require
-
-    def require_or_skip(*arguments: Any, **options: Any) -> None:
-        try:
-            require(*arguments, **options)
-        except TrainingMissing:
-            if training_extra.missing is missing:  # else it is this that the test is about
-                pytest.skip(REASON)
-            raise
-
-    if ABSENT:
-        monkeypatch.setattr(training_extra, "require", require_or_skip)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, Any]:
-    """Skip a module that imports what is not there."""
-    return _skipped((yield), collector.path)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Skip a test that does so itself."""
-    return _skipped((yield), item.path)
-
-
-def _skipped(report: Any, path: Any) -> Any:
-    if ABSENT and report.failed and _NOT_THERE.search(str(report.longrepr)):
-        report.outcome, report.longrepr = "skipped", (str(path), 0, f"Skipped: {REASON}")
-    return report
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_outlives_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A process that ends whatever these tests started, once this process is no more."""
+    folder = str(tmp_path_factory.getbasetemp())
+    os.environ["TESTS_FOLDER"] = folder  # handed down: all that is started from here names it
+    reaper = Path(__file__).with_name("reaper.py")
+    command = [sys.executable, str(reaper), folder, str(os.getpid())]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+    yield
+    assert process.stdin is not None
+    process.stdin.close()
+    process.wait(limit_s(30))
