@@ -61,3 +61,10 @@ def test_a_sample_of_the_mutants_of_the_safety_rules_is_noticed() -> None:
         sample[module] = made[7 :: len(made) // 2]
     assert sum(map(len, sample.values())) >= 2 * len(sample)
     assert mutation.survivors(sample) == []
+
+
+@pytest.mark.parametrize("module", mutation.TABLE)
+def test_what_is_excused_is_a_mutant_that_there_is_and_its_tests_exist(module: str) -> None:
+    known = mutation.TABLE[module]
+    assert set(known.get("survivors", {})) <= {one.change for one in mutation.mutants(module)}
+    assert all((mutation.ROOT / path).is_file() for path in known["tests"])
