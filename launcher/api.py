@@ -15,21 +15,31 @@ import typer
 
 from kernel.contract import typed
 from launcher.runs.ledger import Ledger
+from launcher.suggestions import did_you_mean
 from launcher.targets.base import LogLine
-from launcher.targets.target import TargetName
+from launcher.targets.target import named
 
 
 class Kaglaunch:
     """Launch from Python; `target` is "kaggle" or "local", chosen as the command line does without it.
 
-    `run` is the name of a run everywhere, and the newest one where it is left out.
+    `run` is the name of a run everywhere, and the newest of the present folder where it is left out.
     """
 
     def __init__(self, target: str | None = None) -> None:
-        self._forced = None if target is None else TargetName(target)
+        self._forced = None if target is None else named(target, "target")
 
-    def push(self, *, quick: bool = False, waive: Sequence[str] = (), **settings: Any) -> str:
-        """Check, pack and start a new run; returns its name.
+    def push(
+        self,
+        *,
+        quick: bool = False,
+        waive: Sequence[str] = (),
+        name: str | None = None,
+        note: str = "",
+        tags: Sequence[str] = (),
+        **settings: Any,
+    ) -> str:
+        """Check, pack and start a new run; returns its name, which begins with `name` where one is given.
 
         `settings` are the options of `kaglaunch push`: timesteps, checkpoint_freq, seed, env, include, device,
         accelerator, max_hours; or any other key of kaglaunch.toml's [run] and [session].
@@ -45,6 +55,9 @@ class Kaglaunch:
             watch_it=False,
             relay_it=False,
             as_json=False,
+            name=name,
+            note=note,
+            tags=tags,
         )
         assert started is not None
         return started
@@ -172,10 +185,7 @@ class Kaglaunch:
         """Controllers, and runs or checkpoint files, on the same held-out traffic, as `evaluate --json` has it."""
         from launcher.commands import evaluate
 
-        options = ["--seeds", str(seeds)]
-        for name, value in (("--scenario", scenario), ("--demand", demand)):
-            options += [name, value] if value is not None else []
-        return evaluate.plain(controllers, agents, options)
+        return evaluate.compared(controllers, agents, {"seeds": seeds, "scenario": scenario, "demand": demand})
 
     def doctor(self) -> dict[str, Any]:
         """Whether this machine can launch, as `doctor --json` has it; a failed check raises nothing here."""
@@ -197,19 +207,20 @@ def _flags(**settings: Any) -> dict[str, dict[str, Any]]:
     ConfigError
         A keyword that no section has.
     """
-    from launcher.config import RunSettings, SessionSettings
+    from launcher.config import Keywords, RunSettings, SessionSettings
     from launcher.errors import ConfigError
 
     known = {
         section: [field.name for field in dataclasses.fields(cls)]
         for section, cls in (("run", RunSettings), ("session", SessionSettings))
     }
-    flags: dict[str, dict[str, Any]] = {section: {} for section in known}
+    flags = Keywords({section: {} for section in known})
     for name, value in settings.items():
         section = next((section for section, names in known.items() if name in names), None)
         if section is None:
             valid = ", ".join(name for names in known.values() for name in names)
-            raise ConfigError(f"There is no setting {name!r}. The valid ones: {valid}.")
+            meant = did_you_mean(name, [name for names in known.values() for name in names])
+            raise ConfigError(f"There is no setting {name!r}.{meant} The valid ones: {valid}.")
         flags[section][name] = list(value) if isinstance(value, tuple) else value
     return flags
 

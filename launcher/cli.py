@@ -14,39 +14,66 @@ import typer
 from typer.exceptions import Abort, Exit, TyperException
 
 from launcher import __version__
-from launcher.errors import LauncherError
+from launcher.errors import Interrupted, LauncherError, Refused, UsageError
 from launcher.light_start import LightGroup
 from launcher.options import (
     Accelerator,
+    Agent,
     CheckpointFreq,
+    Controllers,
+    Demand,
     DeviceOption,
     Env,
+    Fault,
     Include,
     Json,
     MaxHours,
     Quick,
     ReportJson,
     RunArgument,
+    Scenario,
     Seed,
+    Tag,
     Target,
     Timesteps,
     Waive,
+    known_tags,
     run_flags,
+    session_flags,
     target_of,
-    value_of,
 )
 
 # Rich help would cost more to import than everything else that `--help` needs.
-_PLAIN = {"rich_markup_mode": None, "pretty_exceptions_enable": False, "no_args_is_help": True, "cls": LightGroup}
+_PLAIN = {
+    "rich_markup_mode": None,
+    "pretty_exceptions_enable": False,
+    "no_args_is_help": True,
+    "cls": LightGroup,
+    "context_settings": {"help_option_names": ["--help", "-h"]},
+}
+START, TRAIN, LOOK, RESULTS, MACHINE = (
+    "Before a run",
+    "Start, go on, end",
+    "Look on",
+    "What came of it",
+    "This machine",
+)
 app = typer.Typer(
     name="kaglaunch",
     help="Long RL training on Kaggle's free accelerators, with nothing ever lost.",
-    epilog="Exit codes: 0 done, 1 environment or unexpected, 2 usage, 3 refused before anything was spent, "
+    epilog="A first run: `kaglaunch push --quick`, then `kaglaunch watch`. Where no run is named, the newest of this "
+    "folder is meant. Exit codes: 0 done, 1 environment or unexpected, 2 usage, 3 refused before anything was spent, "
     "4 stopped by an alert, 5 the kernel failed, 6 cancelled or timed out, 130 Ctrl-C.",
     **_PLAIN,  # type: ignore[arg-type]
 )
 local_app = typer.Typer(**_PLAIN | {"no_args_is_help": False})  # type: ignore[arg-type]
-app.add_typer(local_app, name="local")
+app.add_typer(local_app, name="local", rich_help_panel=MACHINE)
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit()
 
 
 @app.callback()
@@ -54,12 +81,15 @@ def _kaglaunch(
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Log what is done; a traceback with errors.")
     ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     level = logging.INFO if verbose else logging.WARNING
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
 
 
-@app.command()
+@app.command(rich_help_panel=START)
 def init(force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False) -> None:
     """Write a kaglaunch.toml that says what every key means.
 
@@ -70,7 +100,7 @@ def init(force: Annotated[bool, typer.Option("--force", help="Write over a file 
     command(force=force)
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def push(
     quick: Quick = False,
     timesteps: Timesteps = None,
@@ -89,6 +119,11 @@ def push(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check, and show exactly what would be pushed; push nothing.")
     ] = False,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="How the run's name begins, in place of `run`.")
+    ] = None,
+    note: Annotated[str, typer.Option(metavar="TEXT", help="What to remember of it.")] = "",
+    tag: Tag = None,
     target: Target = None,
     json: Json = False,
 ) -> None:
@@ -96,10 +131,10 @@ def push(
 
     Example: kaglaunch push --quick
     """
-    from launcher.commands.push import push as command
-
     flags = run_flags(timesteps, checkpoint_freq, seed, env, include, device, accelerator, max_hours)
     forced = target_of(target)
+    from launcher.commands.push import push as command
+
     command(
         quick=quick,
         forced=forced,
@@ -109,10 +144,13 @@ def push(
         watch_it=watch,
         relay_it=relay,
         as_json=json,
+        name=name,
+        note=note,
+        tags=tag or (),
     )
 
 
-@app.command()
+@app.command(rich_help_panel=START)
 def preflight(
     quick: Quick = False,
     timesteps: Timesteps = None,
@@ -132,13 +170,14 @@ def preflight(
 
     Example: kaglaunch preflight --timesteps 200000
     """
+    flags = run_flags(timesteps, checkpoint_freq, seed, env, include, device, accelerator, max_hours)
+    forced = target_of(target)
     from launcher.commands.preflight import run as command
 
-    flags = run_flags(timesteps, checkpoint_freq, seed, env, include, device, accelerator, max_hours)
-    command(quick=quick, forced=target_of(target), flags=flags, waive=waive or (), again=again, as_json=json)
+    command(quick=quick, forced=forced, flags=flags, waive=waive or (), again=again, as_json=json)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def watch(run: RunArgument = None, json: Json = False) -> None:
     """Follow the newest session of a run to its end, its log kept; Ctrl-C leaves it running.
 
@@ -146,15 +185,15 @@ def watch(run: RunArgument = None, json: Json = False) -> None:
     """
     from launcher.commands.watch import watch as command
 
-    command(run, json_lines=json)
+    command(_meant(run, json), json_lines=json)
 
 
-@app.command()
+@app.command(rich_help_panel=RESULTS)
 def fetch_checkpoints(
     run: RunArgument = None,
     everything: Annotated[bool, typer.Option("--all", help="Every checkpoint, not only the newest.")] = False,
     latest: Annotated[bool, typer.Option("--latest", help="The newest that verifies (the default).")] = False,
-    step: Annotated[int | None, typer.Option(help="The checkpoint at this timestep.", min=0)] = None,
+    step: Annotated[int | None, typer.Option(metavar="N", help="The checkpoint at this timestep.", min=0)] = None,
     json: Json = False,
 ) -> None:
     """Bring checkpoints back from dataset versions and kernel outputs, each verified.
@@ -164,11 +203,11 @@ def fetch_checkpoints(
     from launcher.commands.fetch_checkpoints import fetch_checkpoints as command
 
     if everything + latest + (step is not None) > 1:
-        raise typer.BadParameter("--all, --latest and --step exclude each other.")
-    command(run, everything=everything, step=step, as_json=json)
+        raise UsageError("--all, --latest and --step exclude each other: give one of them.")
+    command(_meant(run, json), everything=everything, step=step, as_json=json)
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def resume(
     run: RunArgument = None,
     device: DeviceOption = None,
@@ -193,13 +232,14 @@ def resume(
     """
     from launcher.commands.resume import resume as command
 
-    session: dict[str, object] = {"device": value_of(device), "accelerator": accelerator, "max_hours": max_hours}
-    session |= {"require_exact": require_exact or None, "allow_changed": allow_changed or None}
-    with _reported(run, json):
-        command(run, flags={"session": session}, watch_it=watch, here=here)
+    more = {"require_exact": require_exact or None, "allow_changed": allow_changed or None}
+    flags = session_flags(device, accelerator, max_hours, **more)
+    name = _meant(run, json)
+    with _reported(name, json):
+        command(name, flags=flags, watch_it=watch, here=here)
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def relay(
     run: RunArgument = None,
     device: DeviceOption = None,
@@ -213,27 +253,24 @@ def relay(
     """
     from launcher.commands.relay import relay as command
 
-    flags = {"session": {"device": value_of(device), "accelerator": accelerator, "max_hours": max_hours}}
-    with _reported(run, json):
-        command(run, flags=flags)
+    flags = session_flags(device, accelerator, max_hours)
+    name = _meant(run, json)
+    with _reported(name, json):
+        command(name, flags=flags)
 
 
-@app.command()
+@app.command(rich_help_panel=RESULTS)
 def evaluate(
-    controllers: Annotated[
-        list[str] | None,
-        typer.Argument(help="Names, as in actuated or actuated:detector_m=20,gap_veh=0.7; all by default."),
-    ] = None,
-    agent: Annotated[
-        list[str] | None, typer.Option(help="A run of this machine, or a checkpoint file; may be given again.")
-    ] = None,
-    scenario: Annotated[str | None, typer.Option(help="Scenario name or TOML file; the agent's by default.")] = None,
-    demand: Annotated[str | None, typer.Option(help="Demand profile of the scenario.")] = None,
+    controllers: Controllers = None,
+    agent: Agent = None,
+    scenario: Scenario = None,
+    demand: Demand = None,
     decision_interval_s: Annotated[
-        int | None, typer.Option(help="Decision interval of agents and of controllers that take any.", min=1)
+        int | None,
+        typer.Option(metavar="S", help="Decision interval of agents and of controllers that take any.", min=1),
     ] = None,
-    seeds: Annotated[int, typer.Option(help="Number of held-out episodes, the same for all.", min=2)] = 50,
-    plot: Annotated[Path | None, typer.Option(help="SVG file for the mean delays.")] = None,
+    seeds: Annotated[int, typer.Option(metavar="N", help="Number of held-out episodes, the same for all.", min=2)] = 50,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="SVG file for the mean delays.")] = None,
     json: Json = False,
 ) -> None:
     """Compare controllers and trained agents on the same held-out traffic.
@@ -242,14 +279,11 @@ def evaluate(
     """
     from launcher.commands.evaluate import evaluate as command
 
-    options = ["--seeds", str(seeds), *(["--json"] if json else [])]
     named = {"scenario": scenario, "demand": demand, "decision-interval-s": decision_interval_s, "plot": plot}
-    for name, value in named.items():
-        options += [f"--{name}", str(value)] if value is not None else []
-    command(controllers or [], agent or [], options)
+    command(controllers or [], agent or [], {"seeds": seeds, **named}, as_json=json)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def report(run: RunArgument = None, json: Json = False) -> None:
     """Show what a run has done, what is safe, and what a kill has cost.
 
@@ -257,26 +291,37 @@ def report(run: RunArgument = None, json: Json = False) -> None:
     """
     from launcher.commands.report import report as command
 
-    command(run, as_json=json)
+    command(_meant(run, json), as_json=json)
 
 
-@app.command()
-def cancel(run: RunArgument = None, json: ReportJson = False) -> None:
-    """End the newest session of a run for certain; what is published is kept.
+@app.command(rich_help_panel=TRAIN)
+def cancel(
+    run: RunArgument = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; a script needs it.")] = False,
+    json: ReportJson = False,
+) -> None:
+    """End the newest session of a run for certain, after a question; what is published is kept.
 
-    Example: kaglaunch cancel
+    Example: kaglaunch cancel run-a2b3c4
     """
-    from launcher.commands.cancel import cancel as command
+    from launcher.commands import cancel as verb
+    from launcher.runs.ledger import Ledger
 
-    with _reported(run, json):
-        command(run)
+    if run is None:
+        verb.only_one_alive(Ledger())
+    name = _meant(run, json)
+    with _reported(name, json):
+        verb.cancel(name, agreed=lambda question: yes or _agreed(question, f"kaglaunch cancel {name} --yes"))
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def runs(
     remote: Annotated[
         bool, typer.Option("--remote", help="List runs on the target that this machine does not know.")
     ] = False,
+    tag: Annotated[
+        str | None, typer.Option(metavar="WORD", help="Only those with this tag.", autocompletion=known_tags)
+    ] = None,
     target: Target = None,
     json: Json = False,
 ) -> None:
@@ -286,10 +331,29 @@ def runs(
     """
     from launcher.commands.runs import runs as command
 
-    command(as_json=json, remote=remote, forced=target_of(target))
+    command(as_json=json, remote=remote, forced=target_of(target), tag=tag)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
+def note(
+    run: RunArgument = None,
+    text: Annotated[str | None, typer.Option("--text", metavar="TEXT", help="Note in place of the one before.")] = None,
+    tag: Tag = None,
+    untag: Annotated[
+        list[str] | None,
+        typer.Option(metavar="WORD", help="Tag to take off; again for more.", autocompletion=known_tags),
+    ] = None,
+) -> None:
+    """Show or change what you wrote down about a run: its note and its tags.
+
+    Example: kaglaunch note run-a2b3c4 --text "larger network" --tag thesis
+    """
+    from launcher.commands.note import note as command
+
+    command(_meant(run, False), text=text, tags=tag or (), untag=untag or ())
+
+
+@app.command(rich_help_panel=TRAIN)
 def adopt(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Run that another machine pushed.")],
     target: Target = None,
@@ -301,11 +365,12 @@ def adopt(
     """
     from launcher.commands.adopt import adopt as command
 
+    forced = target_of(target)
     with _reported(run, json, is_new=True):
-        command(run, target_of(target))
+        command(run, forced)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def status(run: RunArgument = None, json: Json = False) -> None:
     """Ask the target where the newest session of a run stands.
 
@@ -313,25 +378,34 @@ def status(run: RunArgument = None, json: Json = False) -> None:
     """
     from launcher.commands.status import status as command
 
-    command(run, as_json=json)
+    command(_meant(run, json), as_json=json)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def logs(
     run: RunArgument = None,
-    session: Annotated[int | None, typer.Option(help="Session number; the newest by default.")] = None,
+    session: Annotated[
+        int | None, typer.Option(metavar="N", help="Session number; the newest by default.", min=1)
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on as the session does; Ctrl-C leaves it running.")
+    ] = False,
+    tail: Annotated[int | None, typer.Option(metavar="N", help="Only the last N lines.", min=0)] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Every line as the session wrote it.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
-    """Print the log of a session, as it was kept or as the target has it.
+    """Print the log of a session, as it was kept or as the target has it; its events as sentences.
 
-    Example: kaglaunch logs
+    Example: kaglaunch logs --tail 20 --follow
     """
     from launcher.commands.logs import logs as command
 
-    command(run, session=session, as_json=json)
+    if raw and json:
+        raise UsageError("--raw and --json exclude each other: give one of them.")
+    command(_meant(run, True), session=session, follow=follow, tail=tail, raw=raw, as_json=json)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def quota(target: Target = None, json: Json = False) -> None:
     """Show the GPU hours that are used, reserved and left this week.
 
@@ -342,7 +416,7 @@ def quota(target: Target = None, json: Json = False) -> None:
     command(target_of(target), as_json=json)
 
 
-@app.command()
+@app.command(rich_help_panel=START)
 def doctor(target: Target = None, json: Json = False) -> None:
     """Look at this machine, its credentials and its target; each finding with its fix.
 
@@ -353,9 +427,9 @@ def doctor(target: Target = None, json: Json = False) -> None:
     command(target_of(target), as_json=json)
 
 
-@app.command()
+@app.command(rich_help_panel=MACHINE)
 def debug_prints(
-    path: Annotated[Path, typer.Argument(metavar="[PATH]", help="Folder or file to look into.")] = Path(),
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Folder or file to look into.")] = Path(),
     fix: Annotated[
         bool, typer.Option("--fix", help="Rewrite them to logger.debug; the originals are kept for --restore.")
     ] = False,
@@ -370,11 +444,11 @@ def debug_prints(
     from launcher.commands.debug_prints import debug_prints as command
 
     if fix + restore + check > 1:
-        raise typer.BadParameter("--fix, --restore and --check exclude each other.")
+        raise UsageError("--fix, --restore and --check exclude each other: give one of them.")
     command(path, fix=fix, restore=restore, fail=check, as_json=json)
 
 
-@app.command()
+@app.command(rich_help_panel=MACHINE)
 def demo() -> None:
     """Show the whole promise on the embedded Kaggle: a session is killed, and nothing published is lost.
 
@@ -394,7 +468,9 @@ def local(context: typer.Context) -> None:
 
 @local_app.command("start")
 def local_start(
-    port: Annotated[int | None, typer.Option(help="Port to listen on; any free one by default.")] = None,
+    port: Annotated[
+        int | None, typer.Option(metavar="PORT", help="Port to listen on; any free one by default.")
+    ] = None,
 ) -> None:
     """Start it where it does not run (a push does so by itself)."""
     from launcher.commands import local
@@ -420,7 +496,7 @@ def local_stop() -> None:
 
 @local_app.command("fault")
 def local_fault(
-    assignment: Annotated[str | None, typer.Argument(metavar="[NAME=VALUE]", help="Fault to set.")] = None,
+    assignment: Fault = None,
     clear: Annotated[bool, typer.Option("--clear", help="Clear all faults.")] = False,
 ) -> None:
     """Make it fail in a chosen way; docs/embedded-kaggle.md lists the faults.
@@ -432,7 +508,18 @@ def local_fault(
     local.fault(assignment, clear=clear)
 
 
-@app.command()
+@app.command("help", rich_help_panel=MACHINE)
+def show_help(
+    verb: Annotated[list[str] | None, typer.Argument(metavar="VERB", help="Verb to explain; all by default.")] = None,
+) -> None:
+    """Say what a verb does, as `kaglaunch VERB --help` does.
+
+    Example: kaglaunch help push
+    """
+    raise typer.Exit(main([*(verb or []), "--help"]))
+
+
+@app.command(rich_help_panel=MACHINE)
 def version() -> None:
     """Show the version."""
     typer.echo(__version__)
@@ -444,13 +531,15 @@ def main(argv: list[str] | None = None) -> int:
     _accept_every_character()
     verbose = "--verbose" in arguments or "-v" in arguments
     try:
-        result = app(args=arguments, standalone_mode=False)
+        result = app(args=arguments, prog_name="kaglaunch", standalone_mode=False)
         return result if isinstance(result, int) else 0
+    except Interrupted as error:
+        sys.stderr.write(f"\n{error}\n")
+        return error.exit_code
     except LauncherError as error:
         return _failed(str(error), error.exit_code, verbose)
     except TyperException as error:
-        error.show()  # type: ignore[attr-defined]  # every one that typer raises while it parses has it
-        return error.exit_code
+        return _misused(error)
     except (Exit, Abort, KeyboardInterrupt) as error:
         # typer turns Ctrl-C into an exit code of its own.
         code = error.exit_code if isinstance(error, Exit) else 130
@@ -482,20 +571,59 @@ def _failed(message: str, code: int, verbose: bool) -> int:
         import traceback
 
         sys.stderr.write(traceback.format_exc())
-    sys.stderr.write(f"error: {message}\n")
+    from launcher import tables
+
+    sys.stderr.write(tables.paragraphs(f"error: {message}", tables.width(sys.stderr)) + "\n")
     return code
 
 
+def _misused(error: TyperException) -> int:
+    """Say what could not be parsed; a command that is given nothing shows its help."""
+    context, message = getattr(error, "ctx", None), error.format_message()
+    if context is not None and message == context.get_help():
+        sys.stderr.write(f"{message}\n")
+        return error.exit_code
+    hint = f"`{context.command_path if context is not None else 'kaglaunch'} --help` says what is valid."
+    return _failed(f"{message.rstrip('.?')}{'?' if message.endswith('?') else '.'}\n{hint}", error.exit_code, False)
+
+
+def _meant(run: str | None, aside: bool) -> str:
+    """The whole name of the run that is meant, said before anything is done; on standard error with `aside`."""
+    from launcher.runs.ledger import Ledger
+
+    name = Ledger().run(run).run_id
+    if name != run:
+        typer.echo(f"Run {name}{' (the newest of this folder)' if run is None else ''}.", err=aside)
+    return name
+
+
+def _agreed(question: str, without_asking: str) -> bool:
+    """Whether the person at the terminal says yes.
+
+    Raises
+    ------
+    Refused
+        Nobody can be asked.
+    """
+    if not sys.stdin.isatty():
+        raise Refused(
+            f"{question}\nNobody can be asked: standard input is no terminal. Nothing was done.\n"
+            f"`{without_asking}` does it without asking."
+        )
+    from launcher.commands.say import say
+
+    say(question, err=True)
+    return typer.confirm("End it?", err=True)
+
+
 @contextlib.contextmanager
-def _reported(run: str | None, as_json: bool, *, is_new: bool = False) -> Iterator[None]:
+def _reported(run: str, as_json: bool, *, is_new: bool = False) -> Iterator[None]:
     """With `as_json` what is said goes to standard error, and the run's report follows, however the command ends."""
     if not as_json:
         yield
         return
     from launcher.commands.report import report
-    from launcher.runs.ledger import Ledger
 
-    run_id = run if is_new else Ledger().run(run).run_id
     known = not is_new
     try:
         with contextlib.redirect_stdout(sys.stderr):
@@ -503,7 +631,7 @@ def _reported(run: str | None, as_json: bool, *, is_new: bool = False) -> Iterat
         known = True
     finally:
         if known:
-            report(run_id, as_json=True)
+            report(run, as_json=True)
 
 
 def run() -> None:

@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import json
 import os
+import re
 import secrets
 import shlex
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from kernel.contract.config import DEVICES, ConfigurationError, RunConfig, SessionConfig, canonical_json, from_mapping
+from kernel.contract.config import (
+    ALGORITHMS,
+    DEVICES,
+    FLOOD_ACTIONS,
+    HEALTH_ACTIONS,
+    POLICIES,
+    RUN_ID,
+    ConfigurationError,
+    RunConfig,
+    SessionConfig,
+    canonical_json,
+    from_mapping,
+)
 from kernel.contract.names import TRAFFIC
+from launcher import suggestions
 from launcher.errors import ConfigError
 
 FILE = "kaglaunch.toml"
 PREFIX = "KAGLAUNCH_"
 ACCELERATORS = ("NvidiaTeslaT4", "NvidiaL4", "NvidiaL4X1", "NvidiaTeslaA100", "NvidiaH100", "NvidiaRtxPro6000")
 RETIRED_ACCELERATORS = ("NvidiaTeslaP100", "TpuV38", "Tpu1VmV38", "TpuV232", "TpuV2256")
+MAX_HOURS = 12
+"""Kaggle's own limit of a session."""
 
 
 T = TypeVar("T")
@@ -61,7 +79,7 @@ class RunSettings:
     def __post_init__(self) -> None:
         object.__setattr__(self, "include", tuple(self.include))
         if wrong := [path for path in self.include if not isinstance(path, str)]:
-            raise ConfigurationError(f"include must be a list of paths; got {wrong[0]!r} in it.")
+            raise ConfigurationError(f"include must be a list of paths; got {wrong[0]!r} in it.", "include")
 
 
 @dataclass(frozen=True)
@@ -92,7 +110,7 @@ class SessionSettings:
     def __post_init__(self) -> None:
         object.__setattr__(self, "allow_changed", tuple(self.allow_changed))
         if wrong := [key for key in self.allow_changed if not isinstance(key, str)]:
-            raise ConfigurationError(f"allow_changed must be a list of names; got {wrong[0]!r} in it.")
+            raise ConfigurationError(f"allow_changed must be a list of names; got {wrong[0]!r} in it.", "allow_changed")
 
 
 @dataclass(frozen=True)
@@ -133,13 +151,17 @@ class WatchSettings:
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
             if isinstance(value, (int, float)) and not value >= 0:
-                raise ConfigurationError(f"{item.name} must not be negative; got {value}.")
+                raise ConfigurationError(f"{item.name} must not be negative; got {value}.", item.name)
         if self.notify_webhook and not self.notify_webhook.startswith(("http://", "https://")):
-            raise ConfigurationError("notify_webhook must be an http:// or https:// address; what it holds is none.")
+            raise ConfigurationError(
+                "notify_webhook must be an http:// or https:// address; what it holds is none.", "notify_webhook"
+            )
         try:
             shlex.split(self.notify_command)
         except ValueError as error:
-            raise ConfigurationError(f"notify_command cannot be split into words: {error}.") from error
+            raise ConfigurationError(
+                f"notify_command cannot be split into words: {error}.", "notify_command"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -153,27 +175,25 @@ class Settings:
     def run_config(self, run_id: str) -> RunConfig:
         """What the kernel is told about the run."""
         values = {f.name: getattr(self.run, f.name) for f in dataclasses.fields(self.run) if f.name != "include"}
-        return _checked(lambda: RunConfig(run_id=run_id, total_timesteps=values.pop("timesteps"), **values))
+        return RunConfig(run_id=run_id, total_timesteps=values.pop("timesteps"), **values)
 
     def session_config(self, number: int, dataset: str, waived: tuple[str, ...] = ()) -> SessionConfig:
         """What the kernel is told about one session; the first tries the training before it begins it."""
         chosen = self.session
-        return _checked(
-            lambda: SessionConfig(
-                session=number,
-                device=chosen.device,
-                max_seconds=chosen.max_hours * 3600,
-                dataset=dataset,
-                publish_interval_seconds=chosen.publish_interval_s,
-                max_timesteps_at_risk=chosen.max_timesteps_at_risk,
-                keep_checkpoints=chosen.keep_checkpoints,
-                on_flood=chosen.on_flood,
-                on_unhealthy=chosen.on_unhealthy,
-                require_exact=chosen.require_exact,
-                allow_changed=chosen.allow_changed,
-                gate=number == 1,
-                waived=waived,
-            )
+        return SessionConfig(
+            session=number,
+            device=chosen.device,
+            max_seconds=chosen.max_hours * 3600,
+            dataset=dataset,
+            publish_interval_seconds=chosen.publish_interval_s,
+            max_timesteps_at_risk=chosen.max_timesteps_at_risk,
+            keep_checkpoints=chosen.keep_checkpoints,
+            on_flood=chosen.on_flood,
+            on_unhealthy=chosen.on_unhealthy,
+            require_exact=chosen.require_exact,
+            allow_changed=chosen.allow_changed,
+            gate=number == 1,
+            waived=waived,
         )
 
     @property
@@ -202,6 +222,7 @@ QUICK_HYPERPARAMETERS: Mapping[str, Mapping[str, Any]] = {
 
 _SECTIONS = {"run": RunSettings, "session": SessionSettings, "watch": WatchSettings}
 _QUICK_SOURCE = "--quick"
+_RANDOM_LETTERS = 6
 SECRET_KEYS = ("notify_webhook",)
 """Keys whose values are never shown and never leave in a bundle."""
 
@@ -213,6 +234,14 @@ class Effective:
     settings: Settings
     sources: Mapping[str, Mapping[str, str]]
     """section -> key -> `flag`, `--quick`, `environment`, the file's name, or `default`."""
+    names: Mapping[str, Callable[[str, str], str]] = field(default_factory=dict, repr=False, compare=False)
+    """Source -> section, key -> what the person who gave the value calls it."""
+
+    def called(self, key: str) -> str:
+        """What whoever gave the value of `key` calls it: a flag, a variable, a key of a file."""
+        section = next(section for section in _SECTIONS if key in self.sources[section])
+        source = self.sources[section][key].partition(" over ")[0]
+        return self.names[source](section, key) if source in self.names else key
 
     def plain(self) -> dict[str, dict[str, dict[str, Any]]]:
         """section -> key -> `{"value": …, "source": …}`, for JSON."""
@@ -259,27 +288,95 @@ def resolve(
         An unknown section or key, or an impossible value, with where it stands and what is valid.
     """
     file = (folder or Path.cwd()) / FILE
-    layers: list[tuple[str, str, Mapping[str, Mapping[str, Any]]]] = [(FILE, str(file), _from_file(file))]
-    layers.append(("environment", "the environment", _from_environment(os.environ if environ is None else environ)))
+    layers: list[tuple[str, _Named, Mapping[str, Mapping[str, Any]]]] = [
+        (FILE, lambda section, key: f"[{section}] {key} in {file}", _from_file(file)),
+        ("environment", _variable, _from_environment(os.environ if environ is None else environ)),
+    ]
     if quick:
-        layers.append((_QUICK_SOURCE, _QUICK_SOURCE, QUICK))
-    layers.append(("flag", "the command line", flags))
+        layers.append((_QUICK_SOURCE, lambda section, key: f"{key} of {_QUICK_SOURCE}", QUICK))
+    layers.append(("flag", _typed(flags), flags))
+    return _merged(layers, quick)
+
+
+def require_possible(flags: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise ConfigError where `flags` alone hold an impossible value, before a file is read or anything is asked."""
+    _merged([("flag", _typed(flags), flags)], quick=False)
+
+
+class Keywords(dict[str, dict[str, Any]]):
+    """Settings that came as keyword arguments, and are named so in errors; others were typed as options."""
+
+
+_Named = Callable[[str, str], str]
+"""section, key -> what the person who gave a value calls it."""
+
+
+def _variable(section: str, key: str) -> str:
+    return f"{PREFIX}{section}_{key}".upper()
+
+
+def _typed(flags: Mapping[str, Mapping[str, Any]]) -> _Named:
+    if isinstance(flags, Keywords):
+        return lambda section, key: key
+    return lambda section, key: f"--{key.replace('_', '-')}"
+
+
+def _merged(layers: Sequence[tuple[str, _Named, Mapping[str, Mapping[str, Any]]]], quick: bool) -> Effective:
     sections: dict[str, Any] = {}
     sources: dict[str, dict[str, str]] = {}
+    names: dict[str, _Named] = {}
     for name, cls in _SECTIONS.items():
         values: dict[str, Any] = {}
         sources[name] = {f.name: "default" for f in dataclasses.fields(cls)}
-        for source, where, layer in layers:
+        for source, named, layer in layers:
+            names[source] = named
             given = {key: value for key, value in layer.get(name, {}).items() if value is not None}
-            _checked(lambda cls=cls, given=given: from_mapping(cls, given), f"In {where}, section [{name}]: ")
+            with _refusing(functools.partial(named, name), given):
+                from_mapping(cls, given)
             values |= given
             sources[name] |= dict.fromkeys(given, source)
         if name == "run":
             _complete_run(values, sources[name], quick)
         sections[name] = cls(**values)
-    settings = Settings(**sections)
-    _validate(settings)
-    return Effective(settings, sources)
+    effective = Effective(Settings(**sections), sources, names)
+    everything = {key: value for section in _SECTIONS for key, value in vars(sections[section]).items()}
+    with _refusing(effective.called, everything):
+        _validate(effective.settings)
+    return effective
+
+
+@contextlib.contextmanager
+def _refusing(called: Callable[[str], str], values: Mapping[str, Any]) -> Iterator[None]:
+    """Name the key of a ConfigurationError as `called` does, and propose what may have been meant."""
+    try:
+        yield
+    except ConfigurationError as error:
+        if not error.key:
+            raise ConfigError(str(error)) from error
+        key = _KERNEL_KEYS.get(error.key, error.key)
+        value, (choices, also) = values.get(key), _CHOICES.get(key, ((), {}))
+        meant = suggestions.did_you_mean(value, choices, also) if isinstance(value, str) else ""
+        said = str(error).removeprefix(error.key)
+        if item := re.match(r"\[(\d+)\]", said):
+            raise ConfigError(f"Item {int(item[1]) + 1} of {called(key)}{said[item.end() :]}") from error
+        raise ConfigError(f"{called(key)}{said}{meant}") from error
+
+
+_KERNEL_KEYS = {
+    "total_timesteps": "timesteps",
+    "max_seconds": "max_hours",
+    "publish_interval_seconds": "publish_interval_s",
+}
+"""What the kernel's configuration calls otherwise."""
+_CHOICES: Mapping[str, tuple[Sequence[str], Mapping[str, str]]] = {
+    "device": (DEVICES, {"gpu": "cuda", "t4": "cuda"}),
+    "accelerator": (ACCELERATORS, dict.fromkeys(("gpu", "t4x2", "p100", "nvidiateslap100"), ACCELERATORS[0])),
+    "algorithm": (ALGORITHMS, {}),
+    "policy": (POLICIES, {"mlp": "MlpPolicy", "cnn": "CnnPolicy"}),
+    "on_flood": (FLOOD_ACTIONS, {}),
+    "on_unhealthy": (HEALTH_ACTIONS, {}),
+}
+"""Key -> its values, and what some of them are called elsewhere."""
 
 
 def _complete_run(values: dict[str, Any], sources: dict[str, str], quick: bool) -> None:
@@ -295,10 +392,28 @@ def _complete_run(values: dict[str, Any], sources: dict[str, str], quick: bool) 
         sources["hyperparameters"] = _QUICK_SOURCE if before == "default" else f"{_QUICK_SOURCE} over {before}"
 
 
+def run_prefix(name: str) -> str:
+    """`name` as the beginning of a run's name: lower-case, with `-` for blanks, underscores and dots.
+
+    Raises
+    ------
+    ConfigError
+        Something else is left than letters, digits and `-`, no letter comes first, or it is too long.
+    """
+    slug = re.sub(r"[\s_.-]+", "-", name.strip().lower()).strip("-")
+    if not RUN_ID.fullmatch(f"{slug}-{'a' * _RANDOM_LETTERS}"):
+        longest = 40 - 1 - _RANDOM_LETTERS
+        raise ConfigError(
+            f"--name must be letters, digits and '-', a letter first, at most {longest} in all; got {name!r}.\n"
+            "The run is called so, with six random letters behind it; --note takes any text."
+        )
+    return slug
+
+
 def new_run_id(prefix: str) -> str:
     """A name that no other run has: `prefix` and six random letters and digits."""
     alphabet = "abcdefghijkmnpqrstuvwxyz23456789"
-    return f"{prefix}-{''.join(secrets.choice(alphabet) for _ in range(6))}"
+    return f"{prefix}-{''.join(secrets.choice(alphabet) for _ in range(_RANDOM_LETTERS))}"
 
 
 def _validate(settings: Settings) -> None:
@@ -306,22 +421,23 @@ def _validate(settings: Settings) -> None:
         canonical_json(
             [settings.session_config(1, "").__dict__, dataclasses.asdict(settings.run_config("check-values"))]
         )
+    except ConfigurationError:
+        raise
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"The configuration holds a value that JSON has no form for: {error}.\n"
             "Write numbers, strings, true, false, lists and tables; no dates, no nan, no inf."
         ) from error
-    if settings.session.accelerator in RETIRED_ACCELERATORS:
-        raise ConfigError(
-            f"The accelerator {settings.session.accelerator} is retired; Kaggle would run on another machine.\n"
-            f"Use one of: {', '.join(ACCELERATORS)}."
+    accelerator, max_hours = settings.session.accelerator, settings.session.max_hours
+    if accelerator not in ACCELERATORS:
+        retired = ", which is retired" if accelerator in RETIRED_ACCELERATORS else ""
+        raise ConfigurationError(
+            f"accelerator must be one of {', '.join(ACCELERATORS)}; got {accelerator!r}{retired}.", "accelerator"
         )
-    if settings.session.accelerator not in ACCELERATORS:
-        raise ConfigError(
-            f"accelerator must be one of {', '.join(ACCELERATORS)}; got {settings.session.accelerator!r}."
+    if not 0 < max_hours <= MAX_HOURS:
+        raise ConfigurationError(
+            f"max_hours must be more than 0 and at most {MAX_HOURS}; got {max_hours:g}.", "max_hours"
         )
-    if not 0 < settings.session.max_hours <= 12:
-        raise ConfigError(f"max_hours must be more than 0 and at most 12; got {settings.session.max_hours}.")
 
 
 def _from_file(path: Path) -> Mapping[str, Mapping[str, Any]]:
@@ -334,8 +450,17 @@ def _from_file(path: Path) -> Mapping[str, Mapping[str, Any]]:
         raise ConfigError(f"{path} cannot be read: {error}.") from error
     for name, section in values.items():
         if name not in _SECTIONS or not isinstance(section, dict):
-            raise ConfigError(f"{path}: unknown section [{name}]. The valid ones: {', '.join(_SECTIONS)}.")
+            meant = suggestions.did_you_mean(name, _SECTIONS)
+            raise ConfigError(f"{path}: unknown section [{name}].{meant} The valid ones: {', '.join(_SECTIONS)}.")
+        known = [field.name for field in dataclasses.fields(_SECTIONS[name])]
+        if unknown := sorted(set(section) - set(known)):
+            raise ConfigError(f"In {path}, section [{name}]: {_unknown_key(unknown[0], known)}")
     return values
+
+
+def _unknown_key(key: str, known: Sequence[str]) -> str:
+    meant = suggestions.did_you_mean(key, known)
+    return f"Unknown key {key!r}.{meant} The valid ones: {', '.join(sorted(known))}."
 
 
 def _from_environment(environ: Mapping[str, str]) -> Mapping[str, Mapping[str, Any]]:
@@ -349,26 +474,23 @@ def _from_environment(environ: Mapping[str, str]) -> Mapping[str, Mapping[str, A
                 continue
             key = variable.removeprefix(prefix).lower()
             if key not in hints:
-                valid = ", ".join(f"{prefix}{known.upper()}" for known in sorted(hints))
-                raise ConfigError(f"Unknown environment variable {variable}. The valid ones: {valid}.")
+                valid = [f"{prefix}{known.upper()}" for known in sorted(hints)]
+                meant = suggestions.did_you_mean(variable, valid)
+                raise ConfigError(
+                    f"Unknown environment variable {variable}.{meant} The valid ones: {', '.join(valid)}."
+                )
             found.setdefault(name, {})[key] = _parsed(variable, environ[variable], hints[key])
     return found
 
 
 def _parsed(variable: str, text: str, hint: Any) -> Any:
+    """The value as TOML has it; a string as it is, and what is no TOML too: its type is refused where it is judged."""
+    if hint is str:
+        return text
     try:
-        if hint is str:
-            return text
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"The environment variable {variable} holds {text!r}, which is no {hint}.") from error
-
-
-def _checked(build: Any, where: str = "") -> Any:
-    try:
-        return build()
-    except ConfigurationError as error:
-        raise ConfigError(f"{where}{error}") from error
+    except tomllib.TOMLDecodeError:
+        return text
 
 
 __all__ = ["ACCELERATORS", "DEVICES", "QUICK", "Effective", "Settings", "load", "new_run_id", "resolve"]

@@ -128,6 +128,10 @@ class KnownRun:
     """Seconds since then; 0 where the target answered."""
     folder: str
     """Folder of its scripts, logs and checkpoints."""
+    note: str
+    """What its owner wrote down about it."""
+    tags: tuple[str, ...]
+    """Words that its owner finds it by."""
 
 
 @dataclass(frozen=True)
@@ -262,6 +266,10 @@ class RunReport:
     """Seconds since then; 0 where the target answered."""
     unanswered: str
     """Why the target did not answer; empty where it did, or need not be asked."""
+    note: str
+    """What its owner wrote down about it."""
+    tags: tuple[str, ...]
+    """Words that its owner finds it by."""
     sessions: tuple[SessionReport, ...]
     """Its sessions, first to last."""
 

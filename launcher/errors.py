@@ -1,9 +1,12 @@
 """Every error that a user can meet, with the exit code that it ends in.
 
     LauncherError                    1
-    ├── ConfigError                  1   a file, a variable or a flag holds what cannot be
+    ├── UsageError                   2   what was typed or configured cannot be
+    │   ├── ConfigError              2   a file, a variable or a flag holds what cannot be
+    │   ├── UnknownRun               2   no run of that name is known, or none of this folder
+    │   │   └── AmbiguousRun         2   several runs may be meant
+    │   └── NotCompared              2   no such controller, agent, scenario or demand
     ├── CredentialsError             1   no credentials, or ones that the target refuses
-    ├── UnknownRun                   1   no run of that name is known
     ├── TrainingMissing              1   the training extra is not installed where it is needed
     ├── BackendError                 1   the target answered with an error
     │   ├── BackendUnavailable       1   no answer, or one that says to come back later
@@ -34,7 +37,13 @@ class LauncherError(Exception):
     exit_code = 1
 
 
-class ConfigError(LauncherError):
+class UsageError(LauncherError):
+    """Raised when what was typed or configured cannot be, whatever this machine and the target are like."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
     """Raised when a configuration file, variable or flag holds an unknown key or an impossible value."""
 
 
@@ -42,11 +51,15 @@ class CredentialsError(LauncherError):
     """Raised when the target needs credentials and none work."""
 
 
-class UnknownRun(LauncherError):
-    """Raised when no run of the given name is in the ledger."""
+class UnknownRun(UsageError):
+    """Raised when no run of the given name is in the ledger, or none of the folder that stands for it."""
 
 
-class NotCompared(LauncherError):
+class AmbiguousRun(UnknownRun):
+    """Raised when several runs may be meant."""
+
+
+class NotCompared(UsageError):
     """Raised when a comparison names a controller, an agent or a scenario that is not there."""
 
 

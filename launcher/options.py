@@ -2,7 +2,7 @@
 
 # Annotations are not postponed here: typer would have to compile each of them again at every start.
 
-import enum
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 import typer
@@ -10,44 +10,120 @@ import typer
 from launcher.errors import LauncherError
 
 
-class Device(enum.StrEnum):
-    """Where solver and policy run."""
+def _completing(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+    """A completion to one of `names`; what cannot be read completes to none."""
 
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
+    def complete(incomplete: str) -> list[str]:
+        try:
+            return [name for name in names() if name.startswith(incomplete)]
+        except (LauncherError, OSError):
+            return []
 
-
-class TargetChoice(enum.StrEnum):
-    """Where kernels run."""
-
-    kaggle = "kaggle"
-    local = "local"
+    return complete
 
 
-def _known_runs(incomplete: str) -> list[str]:
-    """Names of runs that the shell may complete to; a ledger that cannot be read completes to none."""
+def _known_runs() -> list[str]:
     from launcher.runs.ledger import Ledger
 
-    try:
-        return [run.run_id for run in Ledger().runs() if run.run_id.startswith(incomplete)]
-    except (LauncherError, OSError):
-        return []
+    return [run.run_id for run in Ledger().runs()]
+
+
+def _tags() -> list[str]:
+    from launcher.runs.ledger import Ledger
+
+    return sorted({tag for run in Ledger().runs() for tag in run.tags})
+
+
+known_tags = _completing(_tags)
+
+
+def _devices() -> tuple[str, ...]:
+    from launcher import config
+
+    return config.DEVICES
+
+
+def _accelerators() -> tuple[str, ...]:
+    from launcher import config
+
+    return config.ACCELERATORS
+
+
+def _environments() -> tuple[str, ...]:
+    from launcher import catalogue
+
+    return catalogue.environments()
+
+
+def _checks() -> tuple[str, ...]:
+    from launcher.checks import preflight
+
+    return preflight.WAIVABLE
+
+
+def _controllers() -> tuple[str, ...]:
+    from launcher import catalogue
+
+    return catalogue.controllers()
+
+
+def _scenarios() -> tuple[str, ...]:
+    from launcher import catalogue
+
+    return catalogue.scenarios()
+
+
+def _demands(ctx: typer.Context, incomplete: str) -> list[str]:
+    from launcher import catalogue
+
+    return [name for name in catalogue.demands(ctx.params.get("scenario") or "crossing") if name.startswith(incomplete)]
+
+
+def _faults() -> list[str]:
+    from launcher.local_kaggle.faults import KINDS
+
+    return [f"{kind.name}=" for kind in KINDS]
+
+
+def _targets() -> list[str]:
+    from launcher.targets.target import TargetName
+
+    return [name.value for name in TargetName]
 
 
 RunArgument = Annotated[
     str | None,
-    typer.Argument(metavar="[RUN]", help="Run to act on; the newest one by default.", autocompletion=_known_runs),
+    typer.Argument(
+        metavar="RUN",
+        help="Run to act on, or how its name begins; the newest of this folder by default.",
+        autocompletion=_completing(_known_runs),
+    ),
 ]
 Target = Annotated[
-    TargetChoice | None,
-    typer.Option(help="kaggle.com or the embedded Kaggle; by default kaggle where credentials are found, else local."),
+    str | None,
+    typer.Option(
+        metavar="kaggle|local",
+        help="kaggle.com or the embedded Kaggle; by default kaggle where credentials are found, else local.",
+        autocompletion=_completing(_targets),
+    ),
 ]
 DeviceOption = Annotated[
-    Device | None, typer.Option(help="Where solver and policy run; a cpu session costs no GPU quota.")
+    str | None,
+    typer.Option(
+        metavar="auto|cpu|cuda",
+        help="Where solver and policy run; a cpu session costs no GPU quota.",
+        autocompletion=_completing(_devices),
+    ),
 ]
-MaxHours = Annotated[float | None, typer.Option(help="Session limit that Kaggle is told.")]
-Accelerator = Annotated[str | None, typer.Option(help="Machine shape of a session that is not on the cpu.")]
+MaxHours = Annotated[float | None, typer.Option(metavar="HOURS", help="Session limit that Kaggle is told.")]
+Accelerator = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Machine shape of a session that is not on the cpu, as NvidiaTeslaT4.",
+        autocompletion=_completing(_accelerators),
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 ReportJson = Annotated[
     bool, typer.Option("--json", help="The run's report as JSON on standard output; all else goes to standard error.")
@@ -55,26 +131,75 @@ ReportJson = Annotated[
 Quick = Annotated[
     bool, typer.Option("--quick", help="100 timesteps, a checkpoint every 10: proves the whole way in minutes.")
 ]
-Timesteps = Annotated[int | None, typer.Option(help="Timesteps of the whole run.")]
-CheckpointFreq = Annotated[int | None, typer.Option(help="Timesteps between two checkpoints.")]
-Seed = Annotated[int | None, typer.Option(help="Seed of the training.")]
+Timesteps = Annotated[int | None, typer.Option(metavar="N", help="Timesteps of the whole run.")]
+CheckpointFreq = Annotated[int | None, typer.Option(metavar="N", help="Timesteps between two checkpoints.")]
+Seed = Annotated[int | None, typer.Option(metavar="N", help="Seed of the training.")]
 Env = Annotated[
-    str | None, typer.Option(metavar="MODULE:FACTORY", help="Your own gymnasium environment; or an id of gymnasium.")
+    str | None,
+    typer.Option(
+        metavar="MODULE:FACTORY",
+        help="Your own gymnasium environment; or an id of gymnasium.",
+        autocompletion=_completing(_environments),
+    ),
 ]
 Include = Annotated[
     list[str] | None,
     typer.Option(metavar="PATH", help="File or folder that goes with it; again for more. Default: env's module."),
 ]
 Waive = Annotated[
-    list[str] | None, typer.Option(metavar="CHECK", help="Push although this check fails; again for more.")
+    list[str] | None,
+    typer.Option(
+        metavar="CHECK", help="Push although this check fails; again for more.", autocompletion=_completing(_checks)
+    ),
+]
+Tag = Annotated[
+    list[str] | None,
+    typer.Option(metavar="WORD", help="Word to find it by; again for more.", autocompletion=known_tags),
+]
+Controllers = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="CONTROLLER",
+        help="Names, as in actuated or actuated:detector_m=20,gap_veh=0.7; all by default.",
+        autocompletion=_completing(_controllers),
+    ),
+]
+Agent = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="RUN|FILE",
+        help="A run of this machine, or a checkpoint file; may be given again.",
+        autocompletion=_completing(_known_runs),
+    ),
+]
+Scenario = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FILE",
+        help="Scenario name or TOML file; the agent's by default.",
+        autocompletion=_completing(_scenarios),
+    ),
+]
+Demand = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Demand profile of the scenario.", autocompletion=_demands)
+]
+Fault = Annotated[
+    str | None,
+    typer.Argument(metavar="NAME=VALUE", help="Fault to set.", autocompletion=_completing(_faults)),
 ]
 
 
-def target_of(choice: TargetChoice | None) -> Any:
-    """The target's name as `launcher.targets.target` has it."""
-    from launcher.targets.target import TargetName
+def target_of(choice: str | None) -> Any:
+    """The target's name as `launcher.targets.target` has it.
 
-    return None if choice is None else TargetName(choice.value)
+    Raises
+    ------
+    UsageError
+        There is no such target.
+    """
+    from launcher.targets import target
+
+    return None if choice is None else target.named(choice, "--target")
 
 
 def run_flags(
@@ -83,18 +208,41 @@ def run_flags(
     seed: int | None,
     env: str | None,
     include: list[str] | None,
-    device: Device | None,
+    device: str | None,
     accelerator: str | None,
     max_hours: float | None,
 ) -> dict[str, dict[str, Any]]:
-    """What a push and its preflight have in common, as `launcher.config` takes it."""
+    """What a push and its preflight have in common, as `launcher.config` takes it.
+
+    Raises
+    ------
+    ConfigError
+        One of them cannot be.
+    """
     run = {"timesteps": timesteps, "checkpoint_freq": checkpoint_freq, "seed": seed, "env": env}
-    return {
-        "run": {**run, "include": include or None},
-        "session": {"device": value_of(device), "accelerator": accelerator, "max_hours": max_hours},
-    }
+    return _possible({"run": {**run, "include": include or None}, **_session(device, accelerator, max_hours)})
 
 
-def value_of(choice: enum.StrEnum | None) -> str | None:
-    """The choice as text."""
-    return None if choice is None else choice.value
+def session_flags(
+    device: str | None, accelerator: str | None, max_hours: float | None, **more: object
+) -> dict[str, dict[str, Any]]:
+    """What a later session may be given, as `launcher.config` takes it.
+
+    Raises
+    ------
+    ConfigError
+        One of them cannot be.
+    """
+    flags = _session(device, accelerator, max_hours)
+    return _possible({"session": {**flags["session"], **more}})
+
+
+def _session(device: str | None, accelerator: str | None, max_hours: float | None) -> dict[str, dict[str, Any]]:
+    return {"session": {"device": device, "accelerator": accelerator, "max_hours": max_hours}}
+
+
+def _possible(flags: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    from launcher import config
+
+    config.require_possible(flags)
+    return flags

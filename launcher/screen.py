@@ -14,8 +14,8 @@ from launcher import documents
 from launcher.runs.alerts import Alert, Level
 from launcher.runs.ledger import Run, Session
 from launcher.runs.progress import Progress
-from launcher.runs.report import duration
 from launcher.runs.viewer import Screen
+from launcher.tables import duration
 from launcher.targets.base import LogLine, SessionState
 
 SPARKS = "▁▂▃▄▅▆▇█"

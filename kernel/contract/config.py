@@ -34,7 +34,14 @@ T = TypeVar("T")
 
 
 class ConfigurationError(ValueError):
-    """Raised when a configuration holds an unknown key or an impossible value."""
+    """Raised when a configuration holds an unknown key or an impossible value.
+
+    Where it is about the value of one key, `key` is that key, and the message begins with it.
+    """
+
+    def __init__(self, message: str, key: str = "") -> None:
+        super().__init__(message)
+        self.key = key
 
 
 @dataclass(frozen=True)
@@ -189,21 +196,22 @@ def from_mapping(cls: type[T], values: Mapping[str, Any]) -> T:
     try:
         return typed.read(cls, values)
     except typed.WrongType as error:
-        raise ConfigurationError(f"{error}.") from error
+        key = re.match(r"\w+", str(error))
+        raise ConfigurationError(f"{error}.", key[0] if key and key[0] in known else "") from error
 
 
 def _require_positive(config: object, *names: str) -> None:
     for name in names:
         if not getattr(config, name) > 0:
-            raise ConfigurationError(f"{name} must be more than 0; got {getattr(config, name)}.")
+            raise ConfigurationError(f"{name} must be more than 0; got {getattr(config, name)}.", name)
 
 
 def _require_not_negative(config: object, *names: str) -> None:
     for name in names:
         if getattr(config, name) < 0:
-            raise ConfigurationError(f"{name} must be 0 or more; got {getattr(config, name)}.")
+            raise ConfigurationError(f"{name} must be 0 or more; got {getattr(config, name)}.", name)
 
 
 def _require_one_of(config: object, name: str, choices: tuple[str, ...]) -> None:
     if getattr(config, name) not in choices:
-        raise ConfigurationError(f"{name} must be one of {', '.join(choices)}; got {getattr(config, name)!r}.")
+        raise ConfigurationError(f"{name} must be one of {', '.join(choices)}; got {getattr(config, name)!r}.", name)

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from arz_model.control.controllers import Policy
     from arz_model.control.scenarios import Scenario
 
-NOT_COMPARED = 1
+NOT_COMPARED, WRONG_USAGE = 1, 2
 FIRST_SEED = 1_000
 """Held out: neither baselines nor agents are tuned on the episodes of these seeds."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write the comparison to stdout; exit 1, with the reason on stderr, where something asked for is not there."""
+    """Write the comparison to stdout; with the reason on stderr, exit 2 where something asked for is not there
+    or does not go together, 1 where a file cannot be used."""
     parser = argparse.ArgumentParser(prog="python -m kernel.training.compare", description=__doc__)
     parser.add_argument("controllers", nargs="*", help="names, as in actuated or actuated:detector_m=20,gap_veh=0.7")
     parser.add_argument("--checkpoint", action="append", default=[], type=Path, help="a trained policy; repeatable")
@@ -43,7 +44,10 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         _compare(arguments)
-    except (ParameterError, CheckpointInvalid, OSError) as error:
+    except ParameterError as error:
+        sys.stderr.write(f"{error}\n")
+        return WRONG_USAGE
+    except (CheckpointInvalid, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return NOT_COMPARED
     return 0

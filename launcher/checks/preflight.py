@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kernel.contract.checks import Check, Verdict, failed, passed, warned
-from launcher import documents
+from launcher import documents, suggestions
 from launcher.checks import account, flood, plan, quota, trial
 from launcher.config import RETIRED_ACCELERATORS, Settings
 from launcher.errors import BundleError, ConfigError, Refused, SecretFound
@@ -77,9 +77,10 @@ def require_names(waived: Iterable[str]) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(waived))
     for name in names:
         if name in FIXED:
-            raise ConfigError(f"The check {name!r} cannot be waived. Those that can: {', '.join(WAIVABLE)}.")
+            raise ConfigError(f"--waive {name}: this check cannot be waived. Those that can: {', '.join(WAIVABLE)}.")
         if name not in WAIVABLE:
-            raise ConfigError(f"There is no check {name!r} to waive. The valid names: {', '.join(WAIVABLE)}.")
+            meant = suggestions.did_you_mean(name, WAIVABLE)
+            raise ConfigError(f"--waive {name}: there is no such check.{meant} The valid names: {', '.join(WAIVABLE)}.")
     return names
 
 

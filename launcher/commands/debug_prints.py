@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from launcher import documents
+from launcher.commands.say import say
 from launcher.debug_prints import scan
 from launcher.debug_prints.scan import Finding, Scan, Skipped
 from launcher.errors import Refused
@@ -38,9 +39,9 @@ def _list(path: Path, fail: bool, as_json: bool) -> None:
         typer.echo(documents.text({"files": found.files, **_plain(found)}))
     else:
         for finding in found.findings:
-            typer.echo(str(finding))
+            say(str(finding))
         _tell(found.skipped)
-        typer.echo(summary(path, found))
+        say(summary(path, found))
     if fail and found.findings:
         raise Refused(
             f"{path} was to hold no unconditional debug output; it holds {_count(len(found.findings), 'such print')}.\n"
@@ -76,16 +77,16 @@ def _fix(path: Path, as_json: bool) -> None:
         what = outcome.done or f"left as it is, {outcome.left}"
         if outcome.done == "removed":
             what = "removed, compiled code has no logger"
-        typer.echo(f"{outcome.finding.path}:{outcome.finding.line}: {what}: {outcome.finding.text}")
+        say(f"{outcome.finding.path}:{outcome.finding.line}: {what}: {outcome.finding.text}")
     _tell(done.skipped)
     counts = Counter(outcome.done for outcome in done.outcomes)
     if not done.written:
         left = f" {_count(counts[''], 'print')} left as said above." if counts[""] else ""
-        typer.echo(f"Nothing to rewrite in {path}.{left}")
+        say(f"Nothing to rewrite in {path}.{left}")
         return
     removed = f", {counts['removed']} removed from compiled code" if counts["removed"] else ""
     left = f", {counts['']} left as said above" if counts[""] else ""
-    typer.echo(
+    say(
         f"{_count(counts['rewritten'], 'print')} in {_count(len(done.written), 'file')} rewritten to logger.debug"
         f"{removed}{left}. Originals are in {done.store}; `kaglaunch debug-prints {path} --restore` puts them back."
     )
@@ -99,9 +100,9 @@ def _restore(path: Path, as_json: bool) -> None:
         result = {"restored": [str(file) for file in done.restored], "refused": _skipped(done.refused)}
         typer.echo(documents.text(result))
     elif done.restored:
-        typer.echo(f"{_count(len(done.restored), 'file')} restored byte for byte.")
+        say(f"{_count(len(done.restored), 'file')} restored byte for byte.")
     elif not done.refused:
-        typer.echo(f"Nothing to restore: no file below {path} is in {done.store}.")
+        say(f"Nothing to restore: no file below {path} is in {done.store}.")
     if done.refused:
         named = "\n".join(f"  {entry.path}: {entry.reason}" for entry in done.refused)
         raise Refused(
@@ -113,7 +114,7 @@ def _restore(path: Path, as_json: bool) -> None:
 
 def _tell(skipped: list[Skipped]) -> None:
     for entry in skipped:
-        typer.echo(str(entry), err=True)
+        say(str(entry), err=True)
 
 
 def _plain(found: Scan) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from kernel.contract import checks as verdicts
 from launcher import documents
 from launcher.checks import machine
 from launcher.checks.machine import Check, Verdict
+from launcher.commands.say import say
 from launcher.documents import Finding, Health
 from launcher.errors import LauncherError
 from launcher.targets.target import TargetName
@@ -29,7 +30,7 @@ def doctor(forced: TargetName | None, *, as_json: bool) -> None:
     for check in machine.examine(forced):
         checks.append(check)
         if not as_json:
-            typer.echo(line(check))
+            say(line(check))
     if as_json:
         typer.echo(documents.text(document(checks)))
     if failed := [check.name for check in checks if check.verdict is Verdict.FAIL]:

@@ -7,9 +7,10 @@ import typer
 from launcher import documents, downloads, transfers
 from launcher.documents import FetchedCheckpoint
 from launcher.errors import CheckpointError
-from launcher.runs import checkpoints, report
+from launcher.runs import checkpoints
 from launcher.runs.checkpoints import Fetched
 from launcher.runs.ledger import Ledger, Run
+from launcher.tables import columns
 from launcher.targets import target
 from launcher.transfers import Transfers
 
@@ -72,7 +73,7 @@ def table(run: Run, results: list[Fetched]) -> str:
     header = ["step", "version", "bytes", "verified", "metrics"]
     body = [[f"t{r.num_timesteps:,}", r.origin, f"{r.size:,}", _verdict(r), _metrics(r)] for r in results]
     lines = [f"Checkpoints of run {run.run_id}, in {run.checkpoints}:"] if results else []
-    return "\n".join([*lines, *(report.columns(header, body) if body else [])])
+    return "\n".join([*lines, *(columns(header, body) if body else [])])
 
 
 def _to_stderr(text: str) -> None:

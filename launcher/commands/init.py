@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from kernel.contract.files import write_aside
 from launcher import config
-from launcher.errors import ConfigError
+from launcher.commands.say import say
+from launcher.errors import Refused
 
 
 def init(*, force: bool) -> None:
@@ -22,18 +21,14 @@ def init(*, force: bool) -> None:
 
     Raises
     ------
-    ConfigError
+    Refused
         One is there already and `force` is not given.
     """
     path = Path.cwd() / config.FILE
     if path.exists() and not force:
-        raise ConfigError(
-            f"{path} is there already. Edit it, or write a fresh one over it with `kaglaunch init --force`."
-        )
+        raise Refused(f"{path} is there already. Edit it, or write a fresh one over it with `kaglaunch init --force`.")
     write_aside(path, template().encode())
-    typer.echo(
-        f"Wrote {path}: every key with its default, commented out. `kaglaunch push --dry-run` shows what it makes."
-    )
+    say(f"Wrote {path}: every key with its default, commented out. `kaglaunch push --dry-run` shows what it makes.")
 
 
 def template() -> str:

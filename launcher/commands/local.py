@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import typer
 
-from launcher import documents
-from launcher.errors import BackendUnavailable, ConfigError
+from launcher import documents, suggestions
+from launcher.commands.say import say
+from launcher.errors import BackendUnavailable, UsageError
+from launcher.local_kaggle.faults import KINDS
 from launcher.local_kaggle.service import ServiceError
+from launcher.local_kaggle.settings import Settings
+from launcher.tables import columns, duration
 from launcher.targets import target
+
+SHOWN = 10
+"""Newest sessions that a person is shown."""
 
 
 def start(port: int | None) -> None:
@@ -19,7 +28,7 @@ def start(port: int | None) -> None:
         endpoint = target.local_kaggle().ensure_running(port=port)
     except ServiceError as error:
         raise BackendUnavailable(str(error)) from error
-    typer.echo(f"The embedded Kaggle runs at {endpoint.url} (process {endpoint.pid}).")
+    say(f"The embedded Kaggle runs at {endpoint.url} (process {endpoint.pid}).")
 
 
 def status(*, as_json: bool) -> None:
@@ -37,22 +46,26 @@ def status(*, as_json: bool) -> None:
 def stop() -> None:
     """Stop it, its sessions with it."""
     stopped = target.local_kaggle().stop()
-    typer.echo("The embedded Kaggle was stopped." if stopped else "The embedded Kaggle did not run.")
+    say("The embedded Kaggle was stopped." if stopped else "The embedded Kaggle did not run.")
 
 
 def fault(assignment: str | None, *, clear: bool) -> None:
     """Set a fault, clear all, or list those that are set."""
     service = target.local_kaggle()
+    name, _, text = (assignment or "").partition("=")
+    known = [kind.name for kind in KINDS]
+    if assignment is not None and name not in known:
+        meant = suggestions.did_you_mean(name, known)
+        raise UsageError(f"There is no fault {name!r}.{meant} There are {', '.join(known)}.")
     try:
         service.ensure_running()
         if clear:
             service.clear_faults()
         elif assignment is not None:
-            name, _, text = assignment.partition("=")
             service.set_fault(name, _value(text))
-        typer.echo(json.dumps(service.faults(), indent=2))
+        say(json.dumps(service.faults(), indent=2))
     except ServiceError as error:
-        raise ConfigError(str(error)) from error
+        raise UsageError(str(error)) from error
 
 
 def _value(text: str) -> Any:
@@ -63,13 +76,38 @@ def _value(text: str) -> Any:
         return text
 
 
-def _lines(values: dict[str, Any], indent: str = "") -> list[str]:
-    lines = []
-    for key, value in values.items():
-        if isinstance(value, dict):
-            lines += [f"{indent}{key}:", *_lines(value, indent + "  ")]
-        elif isinstance(value, list):
-            lines += [f"{indent}{key}: {len(value)}", *(f"{indent}  {item}" for item in value)]
-        else:
-            lines.append(f"{indent}{key}: {value}")
-    return lines
+def _lines(values: Mapping[str, Any]) -> list[str]:
+    """Where it runs, its sessions and what is left of its week; settings that were changed, and faults."""
+    gpu = values["quota"]["gpu"]
+    left_h = max(0.0, gpu["total_h"] - gpu["used_h"] - gpu["reserved_h"])
+    refresh = gpu["refresh_at"][:16].replace("T", " ")
+    lines = [
+        f"The embedded Kaggle runs at {values['url']} (process {values['pid']}).",
+        f"  files      {values['state_dir']}",
+        f"  GPU quota  {left_h:.2f} h of {gpu['total_h']:g} h left until {refresh} UTC",
+        f"  datasets   {len(values['datasets'])}, "
+        f"{sum(len(dataset['versions']) for dataset in values['datasets'])} versions",
+    ]
+    if values["clock"]["offset_s"]:
+        lines.append(f"  clock      {duration(values['clock']['offset_s'])} ahead")
+    ordinary = dataclasses.asdict(Settings())
+    changed = [f"{name} {value}" for name, value in values["settings"].items() if value != ordinary.get(name)]
+    if changed:
+        lines.append(f"  settings   {', '.join(changed)}")
+    if values["faults"]:
+        lines.append(f"  faults     {', '.join(values['faults'])} (`kaglaunch local fault --clear` takes them back)")
+    sessions = values["sessions"]
+    if not sessions:
+        return [*lines, "No session was ever pushed to it."]
+    body = [
+        [
+            one["kernel"].partition("/")[2],
+            one["machine"],
+            one["state"],
+            duration(one["running_s"]),
+            one["failure_message"] or "",
+        ]
+        for one in sessions[-SHOWN:]
+    ]
+    more = [f"{len(sessions) - SHOWN} older ones are in `--json`."] if len(sessions) > SHOWN else []
+    return [*lines, *columns(["session", "machine", "state", "ran", "failure"], body), *more]

@@ -1,19 +1,31 @@
-"""`kaglaunch logs`: the log of a session."""
+"""`kaglaunch logs`: the log of a session, its events as sentences."""
 
 from __future__ import annotations
 
+import collections
+import queue
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import typer
 
+from kernel.contract import events
 from launcher import documents
 from launcher.documents import LoggedLine
-from launcher.errors import UnknownRun
-from launcher.runs.ledger import Ledger
+from launcher.errors import Interrupted, UsageError
+from launcher.runs.follower import Ended, Follower
+from launcher.runs.ledger import Ledger, Run, Session
+from launcher.screen import printable
+from launcher.sentences import sentence
+from launcher.tables import clock, width, wrapped
 from launcher.targets import target
-from launcher.targets.base import LogLine
+from launcher.targets.base import LogLine, Status
 
+QUIET_S = 2.0
+"""A log that says nothing for this long has been read up to now."""
+_PATIENCE = 10
+"""So many times that long are waited for the first line."""
 _KEPT = re.compile(r"(\d+\.\d{3}) (\S+) (.*)", re.DOTALL)
 
 
@@ -22,30 +34,125 @@ def lines(run_id: str | None, session: int | None) -> Iterator[LogLine]:
 
     Raises
     ------
-    UnknownRun
+    UsageError
         The run has no such session.
     """
+    run, chosen = _chosen(run_id, session)
+    path = run.log(chosen.number)
+    if path.exists():
+        yield from kept_lines(path)
+    else:
+        yield from target.of_session(run, chosen).log_lines(run.slug(chosen.number))
+
+
+def kept_lines(path: Path) -> Iterator[LogLine]:
+    """The lines of a log that was kept."""
+    with path.open(encoding="utf-8", newline="\n") as file:
+        yield from map(_kept, file)
+
+
+def logs(
+    run_id: str,
+    *,
+    session: int | None,
+    follow: bool = False,
+    tail: int | None = None,
+    raw: bool = False,
+    as_json: bool = False,
+) -> None:
+    """Print it, a line at a time; with `follow` to the session's end, with `tail` the last lines alone.
+
+    Raises
+    ------
+    Interrupted
+        Ctrl-C ended the following.
+    """
+    run, chosen = _chosen(run_id, session)
+    waiting: collections.deque[LogLine] | None = collections.deque(maxlen=tail) if tail is not None else None
+    try:
+        for line in _told(run, chosen, follow):
+            if line is None:
+                _say_all(waiting or (), raw, as_json)
+                waiting = None
+            elif waiting is not None:
+                waiting.append(line)
+            else:
+                _say(line, raw, as_json)
+        _say_all(waiting or (), raw, as_json)
+    except KeyboardInterrupt as error:
+        raise Interrupted(f"Stopped following; session {chosen.number} of run {run.run_id} is as it was.") from error
+
+
+def readable(line: LogLine) -> str:
+    """A line as a person reads it: an event as a sentence, anything else as it is, each with its time."""
+    event, when = events.parse(line.text), f"{clock(line.time)}  "
+    if event is None:
+        return when + printable(line.text)
+    said = printable(sentence(event.plain()))
+    return "\n".join(wrapped(when + said, width(), " " * len(when)))
+
+
+def _chosen(run_id: str | None, session: int | None) -> tuple[Run, Session]:
     book = Ledger()
     run = book.run(run_id)
     sessions = {one.number: one for one in book.sessions(run.run_id)}
     number = session if session is not None else max(sessions)
     if number not in sessions:
-        raise UnknownRun(f"Run {run.run_id} has no session {number}; it has {', '.join(map(str, sessions))}.")
-    path = run.log(number)
-    if path.exists():
-        with path.open(encoding="utf-8", newline="\n") as file:
-            yield from map(_kept, file)
+        raise UsageError(f"Run {run.run_id} has no session {number}; it has {', '.join(map(str, sessions))}.")
+    return run, sessions[number]
+
+
+def _told(run: Run, session: Session, follow: bool) -> Iterator[LogLine | None]:
+    """Its lines, and None each time that all there is has been read: what was kept here, or the session itself."""
+    path, slug = run.log(session.number), run.slug(session.number)
+    if path.exists() and not follow:
+        yield from kept_lines(path)
+        return
+    place = target.of_session(run, session)
+    state = place.state(slug)
+    if state.status.final:
+        yield from kept_lines(path) if path.exists() else place.log_lines(slug)
+    elif state.status is Status.QUEUED and not follow:
+        typer.echo(f"Session {session.number} has not begun yet: it is queued.", err=True)
     else:
-        yield from target.of_session(run, sessions[number]).log_lines(run.slug(number))
+        yield from _followed(Follower(place, slug), until_quiet=not follow)
 
 
-def logs(run_id: str | None, *, session: int | None, as_json: bool = False) -> None:
-    """Print it, a line at a time."""
-    for line in lines(run_id, session):
-        if as_json:
-            typer.echo(documents.line(LoggedLine(line.time, line.stream, line.text)))
-        else:
-            typer.echo(f"{line.time:.3f} {line.stream} {line.text}")
+def _followed(follower: Follower, *, until_quiet: bool) -> Iterator[LogLine | None]:
+    follower.start()
+    quiet, heard = 0, False
+    try:
+        while not (until_quiet and quiet >= (1 if heard else _PATIENCE)):
+            try:
+                happening = follower.happenings.get(timeout=QUIET_S)
+            except queue.Empty:
+                quiet += 1
+                if heard:
+                    yield None
+                continue
+            if isinstance(happening, LogLine):
+                quiet, heard = 0, True
+                yield happening
+            elif isinstance(happening, Ended):
+                if happening.error is not None:
+                    raise happening.error
+                return
+    finally:
+        follower.stop()
+
+
+def _say_all(lines: Iterable[LogLine], raw: bool, as_json: bool) -> None:
+    for line in lines:
+        _say(line, raw, as_json)
+
+
+def _say(line: LogLine, raw: bool, as_json: bool) -> None:
+    if as_json:
+        typer.echo(documents.line(LoggedLine(line.time, line.stream, line.text)))
+    elif raw:
+        typer.echo(f"{line.time:.3f} {line.stream} {line.text}")
+    else:
+        typer.echo(readable(line))
 
 
 def _kept(raw: str) -> LogLine:

@@ -11,6 +11,7 @@ from launcher import config, documents
 from launcher.checks import preflight
 from launcher.checks.preflight import Report
 from launcher.commands import push
+from launcher.commands.say import say
 from launcher.errors import BundleError, SecretFound
 from launcher.targets import target
 
@@ -35,7 +36,7 @@ def run(
     chosen = target.choose(forced)
 
     def note(text: str) -> None:
-        typer.echo(text, err=as_json)
+        say(text, err=as_json)
 
     note(str(chosen))
     try:
@@ -45,5 +46,5 @@ def run(
     if as_json:
         typer.echo(documents.text(report.document()))
     else:
-        typer.echo("\n".join(report.lines(everything=True)))
+        say("\n".join(report.lines(everything=True)))
     report.refuse()

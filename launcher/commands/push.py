@@ -12,7 +12,7 @@ from typing import Any
 import typer
 
 from kernel.contract import typed
-from launcher import config, documents
+from launcher import catalogue, config, documents
 from launcher.checks import preflight
 from launcher.checks.preflight import Report
 from launcher.commands import relay, watch
@@ -55,21 +55,34 @@ class Proposal:
         )
 
 
-def propose(effective: Effective, chosen: Target, *, quick: bool, waive: Sequence[str]) -> Proposal:
-    """A run of this folder under a new name; nothing is sent or written.
+def propose(
+    effective: Effective,
+    chosen: Target,
+    *,
+    quick: bool,
+    waive: Sequence[str],
+    name: str | None = None,
+    note: str = "",
+    tags: Sequence[str] = (),
+) -> Proposal:
+    """A run of this folder under a new name, which begins with `name`; nothing is sent or written.
 
     Raises
     ------
+    ConfigError
+        No check is called as in `waive`, no run can be called `name`, or there is no such environment.
     SecretFound, BundleError
         It cannot be packed.
     """
     waived = preflight.require_names(waive)
     settings = effective.settings
+    prefix = config.run_prefix(name) if name is not None else "quick" if quick else "run"
+    catalogue.require_environment(settings.run.env, effective.called("env"), Path.cwd(), settings.run.include)
     own = project.collect(settings.run, Path.cwd())
     backend = chosen.connect()
-    run_id = config.new_run_id("quick" if quick else "run")
+    run_id = config.new_run_id(prefix)
     run_config = settings.run_config(run_id)
-    run = ledger.new_run(run_id, chosen.name.value, backend.username, run_config, Path.cwd())
+    run = ledger.new_run(run_id, chosen.name.value, backend.username, run_config, Path.cwd(), note=note, tags=tags)
     prepared = submission.prepare(run, run_config, 1, settings, chosen, resumes=False, project=own, waived=waived)
     return Proposal(effective, chosen, backend, run, own, prepared, waived)
 
@@ -84,6 +97,9 @@ def push(
     watch_it: bool,
     relay_it: bool,
     as_json: bool,
+    name: str | None = None,
+    note: str = "",
+    tags: Sequence[str] = (),
 ) -> str | None:
     """Start a new run and return its name, or with `dry_run` show what would be pushed.
 
@@ -94,19 +110,19 @@ def push(
     """
     effective = config.resolve(flags, quick=quick)
     chosen = target.choose(forced)
-    note = _stderr if as_json else typer.echo
-    note(str(chosen))
+    say = _stderr if as_json else typer.echo
+    say(str(chosen))
     if not dry_run:
         submission.require_training(chosen)
-    proposal = propose(effective, chosen, quick=quick, waive=waive)
-    report = proposal.examine(note, relay=relay_it)
+    proposal = propose(effective, chosen, quick=quick, waive=waive, name=name, note=note, tags=tags)
+    report = proposal.examine(say, relay=relay_it)
     proposed = document(proposal, report)
     if dry_run:
         typer.echo(documents.text(proposed) if as_json else describe(proposal, report))
         report.refuse()
         return None
     for line in report.lines(everything=False):
-        note(line)
+        say(line)
     report.refuse()
     run, settings = proposal.run, effective.settings
     prepared = dataclasses.replace(proposal.prepared, record=typed.plain(proposed))

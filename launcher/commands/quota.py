@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from launcher import documents
+from launcher.commands.say import say
 from launcher.documents import QuotaLeft
 from launcher.errors import BackendError
 from launcher.targets import target
@@ -45,9 +46,9 @@ def quota(forced: TargetName | None, *, as_json: bool) -> None:
     if as_json:
         typer.echo(documents.text(document(chosen, found)))
         return
-    typer.echo(str(chosen))
+    say(str(chosen))
     until = f" until {found.refresh:%a %d %b %H:%M} UTC" if found.refresh else ""
-    typer.echo(
+    say(
         f"{found.left_h:.2f} h of GPU left{until}: {found.used_h:.2f} h used and {found.reserved_h:.2f} h reserved by "
         f"running sessions, of {found.allowed_h:.0f} h."
     )

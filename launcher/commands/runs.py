@@ -11,7 +11,7 @@ from launcher.documents import KnownRun, RemoteRun, RunReport
 from launcher.runs import report as reporting
 from launcher.runs.ledger import Ledger, Run
 from launcher.runs.look import look
-from launcher.runs.report import duration
+from launcher.tables import columns, duration
 from launcher.targets.target import TargetName
 
 
@@ -36,24 +36,28 @@ def _row(run: Run, told: RunReport) -> KnownRun:
         as_of=told.as_of,
         seen_age_s=told.seen_age_s,
         folder=str(run.folder),
+        note=run.note,
+        tags=run.tags,
     )
 
 
-def runs(*, as_json: bool, remote: bool = False, forced: TargetName | None = None) -> None:
-    """Show them; with `remote` those that only the target knows."""
+def runs(*, as_json: bool, remote: bool = False, forced: TargetName | None = None, tag: str | None = None) -> None:
+    """Show them, or those with `tag`; with `remote` those that only the target knows."""
     if remote:
         _remote(Ledger(), forced, as_json)
         return
-    rows = listing()
+    rows = [row for row in listing() if tag is None or tag in row.tags]
     if as_json:
         typer.echo(documents.text(rows))
+    elif not rows and tag is not None:
+        typer.echo(f"No run has the tag {tag!r}. `kaglaunch runs` lists all, `kaglaunch note RUN --tag {tag}` sets it.")
     elif not rows:
         typer.echo(
             "No run was pushed from this machine yet. Start one with `kaglaunch push --quick`; `kaglaunch runs "
             "--remote` lists those that other machines pushed."
         )
     else:
-        header = ["run", "target", "age", "sessions", "safe", "of", "last session"]
+        header = ["run", "target", "age", "sessions", "safe", "of", "last session", "note"]
         body = [
             [
                 row.run_id,
@@ -63,10 +67,12 @@ def runs(*, as_json: bool, remote: bool = False, forced: TargetName | None = Non
                 f"{row.safe_timesteps:,}",
                 f"{row.total_timesteps:,}",
                 row.state + (f", {duration(row.seen_age_s)} ago" if row.seen_age_s >= reporting.FRESH_S else ""),
+                " ".join([*(f"#{tag}" for tag in row.tags), row.note]).strip(),
             ]
             for row in rows
         ]
-        typer.echo("\n".join(reporting.fitted(header, body)))
+        noted = slice(None if any(row[-1] for row in body) else -1)
+        typer.echo("\n".join(columns(header[noted], [row[noted] for row in body], reporting.WIDTH)))
 
 
 def _remote(book: Ledger, forced: TargetName | None, as_json: bool) -> None:
@@ -92,4 +98,4 @@ def _remote(book: Ledger, forced: TargetName | None, as_json: bool) -> None:
         ]
         for f in found
     ]
-    typer.echo("\n".join(reporting.columns(header, body)))
+    typer.echo("\n".join(columns(header, body)))

@@ -13,7 +13,7 @@ from launcher.runs import report as reporting
 from launcher.runs.ledger import Ledger, Run
 from launcher.runs.look import Look, look
 from launcher.runs.progress import Progress
-from launcher.runs.report import duration
+from launcher.tables import duration
 
 
 def asked(run_id: str | None) -> tuple[Standing, LauncherError | None]:

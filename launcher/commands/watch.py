@@ -9,7 +9,7 @@ import typer
 
 from launcher import config, locks, screen
 from launcher.config import WatchSettings
-from launcher.errors import Interrupted, KernelFailed, NotFound, SessionCut, UnknownRun
+from launcher.errors import Interrupted, KernelFailed, NotFound, SessionCut
 from launcher.runs import report, submission
 from launcher.runs.ledger import Ledger, Run
 from launcher.runs.watch import Watch, outcome
@@ -95,7 +95,7 @@ def watch_session(
     except NotFound as error:
         if session.submission != "pushed":
             book.forget_session(run.run_id, session.number)
-            raise UnknownRun(
+            raise NotFound(
                 f"The push of session {session.number} of {run.run_id} was never answered, and the target has no such "
                 "kernel: it was not taken, and nothing was spent.\nPush it again."
             ) from error

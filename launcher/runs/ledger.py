@@ -10,15 +10,15 @@ import dataclasses
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kernel.contract import names
 from kernel.contract.config import RunConfig, canonical_json, from_mapping
-from launcher import paths
-from launcher.errors import LauncherError, UnknownRun
+from launcher import paths, suggestions
+from launcher.errors import AmbiguousRun, LauncherError, UnknownRun
 
 HERE = "here"
 """Target of a session that runs on this machine, outside of any Kaggle."""
@@ -43,6 +43,10 @@ class Run:
     created: float
     folder: Path
     config_json: str
+    note: str = ""
+    """What its owner wrote down about it."""
+    tags: tuple[str, ...] = ()
+    """Words that its owner finds it by."""
 
     @property
     def config(self) -> RunConfig:
@@ -53,6 +57,11 @@ class Run:
     def dataset(self) -> str:
         """`owner/slug` of the dataset that takes the run's checkpoints."""
         return f"{self.username}/{names.dataset_slug(self.run_id)}"
+
+    @property
+    def pushed_from(self) -> Path:
+        """The folder whose run it is: a command without a name acts on the newest of the folder it is typed in."""
+        return self.folder.parent.parent
 
     @property
     def checkpoints(self) -> Path:
@@ -194,9 +203,21 @@ class Ledger:
         """Record a new run."""
         with self._connected() as db:
             db.execute(
-                "INSERT INTO runs (run_id, target, username, created, folder, config_json) VALUES (?, ?, ?, ?, ?, ?)",
-                (run.run_id, run.target, run.username, run.created, str(run.folder), run.config_json),
+                "INSERT INTO runs (run_id, target, username, created, folder, config_json, note, tags)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(run.run_id, run.target, run.username, run.created, str(run.folder), run.config_json),
+                    *(run.note, json.dumps(run.tags)),
+                ),
             )
+
+    def describe_run(self, run_id: str, *, note: str | None = None, tags: Sequence[str] | None = None) -> None:
+        """Write another note or other tags; None keeps what is there."""
+        with self._connected() as db:
+            if note is not None:
+                db.execute("UPDATE runs SET note = ? WHERE run_id = ?", (note, run_id))
+            if tags is not None:
+                db.execute("UPDATE runs SET tags = ? WHERE run_id = ?", (json.dumps(list(tags)), run_id))
 
     def forget_session(self, run_id: str, number: int) -> None:
         """Drop a session that never started, and its run with it when it was the only one."""
@@ -211,27 +232,26 @@ class Ledger:
         """All runs, newest first."""
         with self._connected() as db:
             rows = db.execute("SELECT * FROM runs ORDER BY created DESC, rowid DESC").fetchall()
-        return [Run(**{**dict(row), "folder": Path(row["folder"])}) for row in rows]
+        return [
+            Run(**{**dict(row), "folder": Path(row["folder"]), "tags": tuple(json.loads(row["tags"]))}) for row in rows
+        ]
 
-    def run(self, run_id: str | None = None) -> Run:
-        """The run of that name, or the newest one.
+    def run(self, name: str | None = None, folder: Path | None = None) -> Run:
+        """The run of that name or of the only one that begins with it; without a name the newest of `folder`.
+
+        `folder` is the present one unless said otherwise; runs of the folders above and below it are not meant.
 
         Raises
         ------
         UnknownRun
-            There is none; the message lists those that are.
+            There is none; the message lists those that are, or proposes one that is written alike.
+        AmbiguousRun
+            Several begin so; the message lists them.
         """
         runs = self.runs()
-        for run in runs:
-            if run_id is None or run.run_id == run_id:
-                return run
-        if not runs:
-            asked = f"No run {run_id!r} is known" if run_id else "No run is known yet"
-            raise UnknownRun(
-                f"{asked}: nothing was pushed from this machine.\nStart one with `kaglaunch push --quick`."
-            )
-        known = ", ".join(run.run_id for run in runs[:8]) + (", …" if len(runs) > 8 else "")
-        raise UnknownRun(f"No run {run_id!r} is known. Known runs, newest first: {known}.\n`kaglaunch runs` lists all.")
+        if name is None:
+            return _newest_of((folder or Path.cwd()).resolve(), runs)
+        return _named(name, runs)
 
     def begin_session(
         self,
@@ -334,11 +354,56 @@ class Ledger:
             ) from error
 
 
-def new_run(run_id: str, target: str, username: str, config: RunConfig, folder: Path) -> Run:
+def new_run(
+    run_id: str,
+    target: str,
+    username: str,
+    config: RunConfig,
+    folder: Path,
+    *,
+    note: str = "",
+    tags: Sequence[str] = (),
+) -> Run:
     """A run that begins now, its folder below `folder`."""
+    config_json = canonical_json(dataclasses.asdict(config))
     return Run(
-        run_id, target, username, time.time(), folder / "runs" / run_id, canonical_json(dataclasses.asdict(config))
+        run_id, target, username, time.time(), folder / "runs" / run_id, config_json, note, tuple(dict.fromkeys(tags))
     )
+
+
+def _newest_of(folder: Path, runs: list[Run]) -> Run:
+    if found := next((run for run in runs if run.pushed_from == folder), None):
+        return found
+    if not runs:
+        raise UnknownRun("No run is known yet: nothing was pushed from this machine.\n" + _START)
+    known = "\n".join(f"  {run.run_id}  of {run.pushed_from}" for run in runs[:_LISTED])
+    more = "\n`kaglaunch runs` lists all." if len(runs) > _LISTED else ""
+    raise UnknownRun(
+        f"No run was pushed from this folder, {folder}, and none was named. Known runs, newest first:\n{known}\n"
+        f"Name the one that is meant, as in `… {runs[0].run_id}`, or start one here with `kaglaunch push`.{more}"
+    )
+
+
+def _named(name: str, runs: list[Run]) -> Run:
+    if exact := next((run for run in runs if run.run_id == name), None):
+        return exact
+    begun = [run for run in runs if name and run.run_id.startswith(name)]
+    if len(begun) == 1:
+        return begun[0]
+    if begun:
+        listed = "\n".join(f"  {run.run_id}  of {run.pushed_from}" for run in begun[:_LISTED])
+        raise AmbiguousRun(f"{len(begun)} runs begin with {name!r}, newest first:\n{listed}\nType more letters of one.")
+    if not runs:
+        raise UnknownRun(f"No run {name!r} is known: nothing was pushed from this machine.\n{_START}")
+    known = ", ".join(run.run_id for run in runs[:_LISTED]) + (", …" if len(runs) > _LISTED else "")
+    meant = suggestions.did_you_mean(name, [run.run_id for run in runs])
+    raise UnknownRun(
+        f"No run {name!r} is known.{meant} Known runs, newest first: {known}.\n`kaglaunch runs` lists all."
+    )
+
+
+_LISTED = 8
+_START = "Start one with `kaglaunch push --quick`."
 
 
 def _require_fields(cls: type, values: Mapping[str, Any]) -> None:
@@ -397,12 +462,18 @@ def _m005_when_seen(db: sqlite3.Connection) -> None:
     db.execute(f"UPDATE sessions SET log_complete = 1 WHERE status IN ({marks}) AND seen_timesteps IS NOT NULL", ENDED)
 
 
+def _m006_notes_and_tags(db: sqlite3.Connection) -> None:
+    db.execute("ALTER TABLE runs ADD COLUMN note TEXT NOT NULL DEFAULT ''")
+    db.execute("ALTER TABLE runs ADD COLUMN tags TEXT NOT NULL DEFAULT '[]'")
+
+
 _MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _m001_initial,
     _m002_places_digests_relays,
     _m003_device_in_use,
     _m004_typed_alerts,
     _m005_when_seen,
+    _m006_notes_and_tags,
 )
 
 

@@ -12,6 +12,7 @@ from kernel.contract.endings import Ending
 from launcher.documents import RunReport, SessionReport
 from launcher.runs.ledger import Ledger, Run, Session
 from launcher.runs.look import Look, settled
+from launcher.tables import columns, duration
 
 WIDTH = 80
 """Columns of a terminal that everybody has."""
@@ -39,6 +40,8 @@ def report(run: Run, ledger: Ledger, look: Look | None = None, *, now: Callable[
         run_id=run.run_id,
         target=run.target,
         total_timesteps=total,
+        note=run.note,
+        tags=run.tags,
         safe_timesteps=safe,
         at_risk_timesteps=rows[-1].at_risk_timesteps if rows else 0,
         finished=safe >= total,
@@ -145,7 +148,7 @@ def as_table(run: Run, told: RunReport) -> str:
     lines = [
         *textwrap.wrap(heading + state + ".", WIDTH, break_on_hyphens=False),
         *age(told.as_of, told.seen_age_s, told.unanswered),
-        *fitted(header, body),
+        *columns(header, body, WIDTH),
     ]
     if living := [row for row in told.sessions if row.live]:
         lines.append(f"A kill of session {living[-1].session} costs at most {living[-1].bound}.")
@@ -166,29 +169,3 @@ def age(moment: str, seen_age_s: int, unanswered: str) -> list[str]:
         return []
     when = f"As of {datetime.fromisoformat(moment).astimezone():%H:%M}, {duration(seen_age_s)} ago."
     return textwrap.wrap(f"{when} {unanswered}".strip(), WIDTH, break_on_hyphens=False, break_long_words=False)
-
-
-def fitted(header: list[str], body: list[list[str]], width: int = WIDTH) -> list[str]:
-    """Rows of text in aligned columns; the last column goes on below itself where the row is wider than `width`."""
-    room = width - sum(max(len(row[at]) for row in [header, *body]) + 2 for at in range(len(header) - 1))
-    rows = []
-    for row in body:
-        first, *more = textwrap.wrap(row[-1], max(room, 12)) or [""]
-        rows += [[*row[:-1], first], *([""] * (len(row) - 1) + [rest] for rest in more)]
-    return columns(header, rows)
-
-
-def columns(header: list[str], body: list[list[str]]) -> list[str]:
-    """Rows of text in aligned columns under `header`."""
-    widths = [max(len(row[at]) for row in [header, *body]) for at in range(len(header))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [header, *body]]
-    return [lines[0].rstrip(), "  ".join("-" * width for width in widths), *(line.rstrip() for line in lines[1:])]
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them."""
-    seconds = max(0, round(seconds))
-    hours, minutes = divmod(seconds // 60, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {seconds % 60:02d} s" if minutes else f"{seconds} s"

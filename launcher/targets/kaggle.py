@@ -11,6 +11,7 @@ import io
 import itertools
 import logging
 import os
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -402,12 +403,15 @@ def _isolated(url: str) -> Iterator[None]:
         os.environ |= {"HOME": home, "USERPROFILE": home, "KAGGLE_CONFIG_DIR": home}
         from kagglesdk import kaggle_env
 
+        # Without credentials the import of the client calls `exit`, which closes standard input.
+        stdin, sys.stdin = sys.stdin, io.StringIO()
         endpoints = dict(kaggle_env._env_to_endpoint)
         kaggle_env._env_to_endpoint.update(dict.fromkeys(endpoints, url))
         try:
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
                 yield
         finally:
+            sys.stdin = stdin
             kaggle_env._env_to_endpoint.update(endpoints)
             os.environ.clear()
             os.environ.update(environ)

@@ -10,8 +10,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launcher import paths, system
-from launcher.errors import BackendUnavailable, CredentialsError
+from launcher import paths, suggestions, system
+from launcher.errors import BackendUnavailable, ConfigError, CredentialsError
 from launcher.targets import credentials
 from launcher.targets.credentials import Credentials
 
@@ -31,6 +31,21 @@ class TargetName(StrEnum):
 
     kaggle = "kaggle"
     local = "local"
+
+
+def named(text: str, what: str) -> TargetName:
+    """The target that is called `text`; `what` is how the caller names the value.
+
+    Raises
+    ------
+    ConfigError
+        There is none.
+    """
+    names = [name.value for name in TargetName]
+    if text not in names:
+        meant = suggestions.did_you_mean(text, names, {"kaggle.com": "kaggle", "embedded": "local", "here": "local"})
+        raise ConfigError(f"{what} must be {' or '.join(names)}; got {text!r}.{meant}")
+    return TargetName(text)
 
 
 @dataclass(frozen=True)

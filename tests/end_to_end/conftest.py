@@ -52,12 +52,12 @@ class User:
         )
 
     def types(self, *arguments: str, code: int = 0, timeout_s: float | None = None) -> str:
-        """Run a command to its end; its output, after its exit code was checked."""
+        """Run a command to its end; its output (with --json the document alone), after its exit code was checked."""
         process = self.start(*arguments)
         out, err = process.communicate(timeout=timeout_s or (LIVE_TIMEOUT_S if self.live else limit_s(200)))
         assert process.returncode == code, f"kaglaunch {' '.join(arguments)}: {process.returncode}\n{out}\n{err}"
         assert "Traceback" not in err
-        return out + err
+        return out if "--json" in arguments else out + err
 
     def checkpoints(self) -> list[Path]:
         """Checkpoints that were brought back, by name."""

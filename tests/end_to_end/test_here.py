@@ -61,7 +61,8 @@ def _kill_at(user: User, num_timesteps: int) -> None:
 
 def _last(user: User) -> tuple[Run, Session]:
     book = _book(user)
-    return book.run(), book.sessions(book.run().run_id)[-1]
+    run = book.run(folder=user.folder)
+    return run, book.sessions(run.run_id)[-1]
 
 
 def _checkpoints(run: Run) -> list[int]:
@@ -152,7 +153,7 @@ def test_a_session_here_outlives_the_command_that_started_it_and_is_unique(user:
     assert watching.stdout is not None
     while "training:" not in watching.stdout.readline():
         assert watching.poll() is None
-    said = user.types("cancel")
+    said = user.types("cancel", "--yes")
     assert "ended" in said
     out, _ = watching.communicate(timeout=limit_s(60))
     assert "stopped" in out

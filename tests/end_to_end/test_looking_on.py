@@ -23,10 +23,10 @@ def test_a_running_session_is_seen_measured_and_cancelled_by_its_id(anyone: User
     assert quota["reserved_h"] - before["reserved_h"] == pytest.approx(2, abs=0.05)
     assert before["left_h"] - quota["left_h"] == pytest.approx(2, abs=0.1)
 
-    said = anyone.types("cancel")
+    said = anyone.types("cancel", "--yes")
     assert "was cancelled (CANCEL_ACKNOWLEDGED)" in said
     assert "kaglaunch resume" in said
-    assert "over already" in anyone.types("cancel")
+    assert "over already" in anyone.types("cancel", "--yes")
     assert json.loads(anyone.types("quota", "--json"))["reserved_h"] == before["reserved_h"]
     said = anyone.types("watch", code=6)
     assert "cut off" in said

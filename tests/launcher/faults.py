@@ -249,6 +249,7 @@ ASKED: Sequence[Fault] = (
         0,
         "deleted",
         http("CancelKernelSession", 500, **ALWAYS),
+        options=("--yes",),
         sessions=0,
         safe=(50,),
     ),

@@ -182,8 +182,9 @@ def test_the_command_says_what_was_kept_and_the_ledger_knows_the_end(
     kaggle: LocalKaggle, backend: KaggleBackend, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, _ = _running(backend, home, TELLS_NOTHING)
-    assert main(["cancel"]) == 0
+    assert main(["cancel", "--yes"]) == 0
     said = capsys.readouterr().out
+    assert said.startswith(f"Run {RUN_ID} (the newest of this folder).\n")
     assert "was deleted, which ends its session" in said
     assert str(run.log(1)) in said
     assert f"0 versions of local/{RUN_ID}-ckpt" in said
@@ -203,5 +204,5 @@ def test_a_queued_session_is_ended_at_once(
     arguments: dict[str, Any] = {"device": "cpu", "accelerator": None, "max_seconds": 600, "max_timesteps_at_risk": 0}
     book.begin_session(run, **arguments, publish_interval_seconds=1.0, after=0, submission="pushed")
     backend.push(Kernel(run.slug(1), TELLS.encode(), None, 600))
-    assert main(["cancel"]) == 0
+    assert main(["cancel", "-y"]) == 0
     assert "was deleted" in capsys.readouterr().out

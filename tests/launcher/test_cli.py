@@ -41,7 +41,7 @@ def test_wrong_usage_is_exit_code_2(home: Path, capsys: pytest.CaptureFixture[st
 def test_an_unknown_run_is_named_and_says_what_to_type(
     home: Path, capsys: pytest.CaptureFixture[str], verb: str
 ) -> None:
-    said = _fails(capsys, 1, verb, "no-such-run")
+    said = _fails(capsys, 2, verb, "no-such-run")
     assert "no-such-run" in said
     assert "kaglaunch push --quick" in said
 
@@ -55,7 +55,7 @@ def test_an_unknown_key_in_the_file_is_refused_before_anything_starts(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (home / "kaglaunch.toml").write_text("[run]\ntimestep = 5\n")
-    said = _fails(capsys, 1, "push", "--quick", "--dry-run")
+    said = _fails(capsys, 2, "push", "--quick", "--dry-run")
     assert "'timestep'" in said
     assert "timesteps" in said
     assert not (home / "state").exists()
@@ -108,7 +108,7 @@ def test_dry_run_shows_what_would_be_pushed_and_pushes_nothing(home: Path, capsy
         assert "Nothing was pushed" in said
         assert '"total_timesteps": 100' in said
         assert "kernel/session/supervisor.py" in said
-        assert main(["report"]) == 1
+        assert main(["report"]) == 2
         assert main(["local", "status", "--json"]) == 0
         assert '"sessions": []' in capsys.readouterr().out
     finally:

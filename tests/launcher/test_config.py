@@ -11,7 +11,8 @@ from kernel.contract.config import Configuration, RunConfig, SessionConfig
 from launcher import config
 from launcher.cli import main
 from launcher.commands.init import init, template
-from launcher.errors import ConfigError
+from launcher.errors import ConfigError, Refused
+from launcher.runs.ledger import Ledger, new_run
 
 
 def _load(folder: Path, toml: str = "", environ: dict[str, str] | None = None, **kwargs: Any) -> config.Settings:
@@ -37,7 +38,7 @@ def test_quick_is_a_hundred_timesteps_with_a_checkpoint_every_ten(tmp_path: Path
     [
         ("[run]\ntimestep = 5\n", "timesteps"),
         ("[runs]\ntimesteps = 5\n", "session"),
-        ("[run]\ntimesteps = 'many'\n", "timesteps must be a whole number"),
+        ("[run]\ntimesteps = 'many'\n", r"\[run\] timesteps in .*kaglaunch\.toml must be a whole number; got 'many'"),
         ("[run]\ntimesteps = 0\n", "more than 0"),
         ("[session]\ndevice = 'quantum'\n", "auto, cpu, cuda"),
         ("[session]\nmax_hours = 40\n", "at most 12"),
@@ -47,8 +48,8 @@ def test_quick_is_a_hundred_timesteps_with_a_checkpoint_every_ten(tmp_path: Path
         ("[run]\nhyperparameters = {gamma = inf}\n", "JSON"),
         ("[run]\npolicy = 'LstmPolicy'\n", "MlpPolicy, CnnPolicy"),
         ("[run]\nalgorithm = 'SAC'\n", "PPO, A2C, DQN"),
-        ("[run]\ninclude = 'signals'\n", "include must be a list"),
-        ("[run]\ninclude = [1]\n", r"include\[0\] must be a string; got 1"),
+        ("[run]\ninclude = 'signals'\n", r"\[run\] include in .*kaglaunch\.toml must be a list"),
+        ("[run]\ninclude = [1]\n", r"Item 1 of \[run\] include in .*kaglaunch\.toml must be a string; got 1"),
         ("[run\n", "cannot be read"),
     ],
 )
@@ -120,7 +121,7 @@ def test_the_written_file_names_every_key_and_changes_nothing(tmp_path: Path) ->
 def test_init_does_not_write_over_a_file_unless_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / config.FILE).write_text("[run]\nseed = 7\n")
-    with pytest.raises(ConfigError, match="--force"):
+    with pytest.raises(Refused, match="--force"):
         init(force=False)
     assert _load(tmp_path).run.seed == 7
     init(force=True)
@@ -131,6 +132,7 @@ def test_what_a_resume_insists_on_and_accepts_reaches_the_kernel(
     tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: dict[str, Any] = {}
+    Ledger().add_run(new_run("quick-abcdef", "local", "local", RunConfig("quick-abcdef", 100, 10), home))
     monkeypatch.setattr("launcher.commands.resume.resume", lambda run, **kwargs: asked.update(kwargs))
     command = ["resume", "--require-exact", "--allow-changed", "code", "--allow-changed", "reward"]
     assert main(command) == 0
@@ -142,5 +144,5 @@ def test_what_a_resume_insists_on_and_accepts_reaches_the_kernel(
 
 
 def test_allow_changed_takes_names_alone(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"allow_changed\[0\] must be a string; got 3"):
+    with pytest.raises(ConfigError, match=r"Item 1 of \[session\] allow_changed in .* must be a string; got 3"):
         _load(tmp_path, "[session]\nallow_changed = [3]\n")

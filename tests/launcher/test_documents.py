@@ -79,7 +79,7 @@ def test_a_verb_that_acts_prints_the_report_alone(
 
 def test_a_verb_that_fails_on_an_unknown_run_prints_no_json(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     for verb in ("cancel", "resume", "relay", "adopt"):
-        assert main([verb, "no-such-run", "--json"]) == 1
+        assert main([verb, "no-such-run", "--json"]) == 2
         seen = capsys.readouterr()
         assert seen.out == ""
         assert "no-such-run" in seen.err
@@ -88,7 +88,7 @@ def test_a_verb_that_fails_on_an_unknown_run_prints_no_json(stage: Stage, capsys
 def test_the_bare_group_shows_what_runs(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert main(["local"]) == 0
-    assert "running: True" in capsys.readouterr().out
+    assert f"The embedded Kaggle runs at {stage.kaggle.status()['url']}" in capsys.readouterr().out
     assert main(["local", "status", "--json"]) == 0
     jsonschema.validate(json.loads(capsys.readouterr().out), documents.json_schema("local-status"))
 
@@ -116,7 +116,7 @@ def test_a_kept_log_is_printed_line_by_line_with_its_streams(
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert ("stdout", "a plain line") in {(row["stream"], row["text"]) for row in rows}
     assert ("stderr", "to stderr") in {(row["stream"], row["text"]) for row in rows}
-    assert main(["logs", finished.run_id]) == 0
+    assert main(["logs", finished.run_id, "--raw"]) == 0
     assert capsys.readouterr().out == finished.log(1).read_text(encoding="utf-8")
 
 

@@ -13,9 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kernel.contract.config import RunConfig
-from launcher.errors import LauncherError, UnknownRun
+from launcher.errors import AmbiguousRun, LauncherError, UnknownRun
 from launcher.runs import ledger
 from launcher.runs.ledger import Ledger, Relay, Run, SessionTaken, new_run
 
@@ -43,11 +45,67 @@ def _begin(book: Ledger, run: Run, after: int) -> int:
     )
 
 
-def test_the_newest_run_is_the_default(book: Ledger, tmp_path: Path) -> None:
-    _run(book, tmp_path, "quick-first")
+def test_without_a_name_the_newest_run_of_this_folder_is_meant_and_no_other(book: Ledger, tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    for folder, name in ((a, "quick-first"), (a, "quick-second"), (b, "quick-other"), (a / "below", "quick-below")):
+        _run(book, folder, name)
+    assert book.run(folder=a).run_id == "quick-second"
+    assert book.run(folder=b).run_id == "quick-other"
+    for folder in (tmp_path, b / "below", a / "runs"):
+        with pytest.raises(UnknownRun, match=rf"quick-below  of {a / 'below'}\n  quick-other  of {b}\n"):
+            book.run(folder=folder)
+
+
+def test_the_present_folder_is_the_one_that_is_meant(
+    book: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    _run(book, tmp_path / "a", "quick-first")
     _run(book, tmp_path, "quick-second")
-    assert book.run().run_id == "quick-second"
-    assert book.run("quick-first").run_id == "quick-first"
+    monkeypatch.chdir(tmp_path / "link")
+    assert book.run().run_id == "quick-first"
+
+
+NAMES = st.text("ab-", min_size=1, max_size=4)
+
+
+@given(known=st.lists(NAMES, unique=True, max_size=8), name=NAMES)
+def test_a_name_means_itself_or_the_only_one_that_begins_so(known: list[str], name: str) -> None:
+    runs = [new_run(f"r{one}", "local", "local", RunConfig("quick-abcdef", 100, 10), Path("/f")) for one in known]
+    asked = f"r{name}"
+    begun = [run for run in runs if run.run_id.startswith(asked)]
+    if name in known:
+        assert ledger._named(asked, runs).run_id == asked
+    elif len(begun) == 1:
+        assert ledger._named(asked, runs) is begun[0]
+    else:
+        with pytest.raises(AmbiguousRun if begun else UnknownRun) as refused:
+            ledger._named(asked, runs)
+        assert all(run.run_id in str(refused.value) for run in begun)
+        assert isinstance(refused.value, AmbiguousRun) == bool(begun)
+
+
+def test_no_letters_at_all_mean_no_run(book: Ledger, tmp_path: Path) -> None:
+    _run(book, tmp_path)
+    with pytest.raises(UnknownRun):
+        book.run("")
+
+
+def test_a_run_that_is_written_alike_is_proposed(book: Ledger, tmp_path: Path) -> None:
+    _run(book, tmp_path, "baseline-abcdef")
+    with pytest.raises(UnknownRun, match=r"Did you mean baseline-abcdef\?"):
+        book.run("basline-abcdef")
+
+
+def test_note_and_tags_come_back_and_change_apart(book: Ledger, tmp_path: Path) -> None:
+    config = RunConfig("quick-abcdef", 100, 10)
+    book.add_run(new_run("quick-abcdef", "local", "local", config, tmp_path, note="ü, 'quoted'", tags=["a", "b", "a"]))
+    assert (book.run("quick").note, book.run("quick").tags) == ("ü, 'quoted'", ("a", "b"))
+    book.describe_run("quick-abcdef", tags=["c"])
+    assert (book.run("quick").note, book.run("quick").tags) == ("ü, 'quoted'", ("c",))
+    book.describe_run("quick-abcdef", note="")
+    assert (book.run("quick").note, book.run("quick").tags) == ("", ("c",))
 
 
 def test_an_unknown_run_is_refused_with_the_known_ones(book: Ledger, tmp_path: Path) -> None:
@@ -91,8 +149,8 @@ def test_a_first_session_that_never_started_leaves_no_run(book: Ledger, tmp_path
 
 def test_configuration_comes_back_as_it_was(book: Ledger, tmp_path: Path) -> None:
     run = _run(book, tmp_path)
-    assert book.run().config == RunConfig("quick-abcdef", 100, 10)
-    assert book.run().config.digest == run.config.digest
+    assert book.run("quick-abcdef").config == RunConfig("quick-abcdef", 100, 10)
+    assert book.run("quick-abcdef").config.digest == run.config.digest
 
 
 def test_a_damaged_ledger_is_a_clear_error(tmp_path: Path) -> None:
@@ -113,7 +171,8 @@ def test_a_ledger_of_the_first_version_keeps_what_it_knows(tmp_path: Path) -> No
             " VALUES ('quick-old', 1, 'cpu', '', 60, 0, 1, 2, 40)"
         )
     book = Ledger(path)
-    assert book.run().username == "alice"
+    old = book.run("quick-old")
+    assert (old.username, old.note, old.tags) == ("alice", "", ())
     (session,) = book.sessions("quick-old")
     assert (session.published_timesteps, session.target, session.code_digest) == (40, "kaggle", "")
     book.update_session("quick-old", 1, trains_on="cuda")

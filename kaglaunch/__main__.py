@@ -1,0 +1,5 @@
+"""`python -m kaglaunch` is `kaglaunch`."""
+
+from launcher.cli import run
+
+run()

@@ -1,0 +1,14 @@
+"""What a command says to a person: on a terminal broken between words, elsewhere as it is."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from launcher import tables
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Write `text` to standard output, or with `err` to standard error."""
+    typer.echo(tables.paragraphs(text, tables.width(sys.stderr if err else sys.stdout)), err=err)

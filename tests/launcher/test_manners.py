@@ -1,0 +1,330 @@
+"""How the command line answers: typing errors at once and by name, help and version, tables that fit, words kept."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium
+import pytest
+
+import kaglaunch
+import launcher
+from arz_model.control import controllers, scenarios
+from kernel.contract.config import RunConfig
+from launcher import Kaglaunch, catalogue, tables
+from launcher.cli import app, main
+from launcher.errors import LauncherError
+from launcher.runs.ledger import Ledger, new_run
+from launcher.sentences import sentence
+from launcher.suggestions import closest
+
+from .terminal import at_a_terminal
+
+RUN_ID = "quick-abcdef"
+INSIDES = ("Traceback", "<class", "Value error", "pydantic", "validation error", "Enum", "NoneType")
+
+
+@pytest.fixture
+def known(home: Path) -> Ledger:
+    book = Ledger()
+    book.add_run(new_run(RUN_ID, "local", "local", RunConfig(RUN_ID, 100, 10), home))
+    return book
+
+
+TYPED = [
+    ("push --timesteps -5", "--timesteps must be more than 0; got -5."),
+    ("push --timesteps many", "--timesteps must be a whole number; got 'many'."),
+    ("push --checkpoint-freq 0", "--checkpoint-freq must be more than 0; got 0."),
+    ("push --seed -1", "--seed must be 0 or more; got -1."),
+    ("push --accelerator A100", "Did you mean NvidiaTeslaA100?"),
+    ("push --accelerator NvidiaTeslaP100", "'NvidiaTeslaP100', which is retired. Did you mean NvidiaTeslaT4?"),
+    ("push --device gpu", "--device must be one of auto, cpu, cuda; got 'gpu'. Did you mean cuda?"),
+    ("push --max-hours 12.5", "--max-hours must be more than 0 and at most 12; got 12.5."),
+    ("push --max-hours nan", "--max-hours must be a finite number"),
+    ("push --max-hours long", "--max-hours must be a number; got 'long'."),
+    ("push --env CartPole", "--env must be an id that gymnasium registers, or MODULE:FACTORY; got 'CartPole'."),
+    ("push --env CartPole", "Did you mean CartPole-v1?"),
+    ("push --env cartpole-v0.5", "Did you mean CartPole-v1?"),
+    ("push --env nosuch:make", "--env names the module 'nosuch', which is neither in"),
+    ("push --env nosuch:", "got 'nosuch:'"),
+    ("push --waive sped", "--waive sped: there is no such check. Did you mean speed?"),
+    ("push --waive secrets", "--waive secrets: this check cannot be waived."),
+    ("push --target kagle", "--target must be kaggle or local; got 'kagle'. Did you mean kaggle?"),
+    ("push --name 9lives", "--name must be letters, digits and '-', a letter first, at most 33 in all; got '9lives'."),
+    ("push --no-such-flag", "--no-such-flag"),
+    ("preflight --timesteps 0", "--timesteps must be more than 0; got 0."),
+    ("resume --device quantum", "--device must be one of auto, cpu, cuda; got 'quantum'."),
+    ("relay --accelerator T4", "Did you mean NvidiaTeslaT4?"),
+    ("evaluate actuatd", "There is no controller 'actuatd'. Did you mean actuated?"),
+    ("evaluate webster --scenario crosing", "There is no scenario 'crosing'. Did you mean crossing?"),
+    ("evaluate webster --scenario no.toml", "There is no scenario file no.toml."),
+    ("evaluate webster --demand paek", "The scenario crossing has no demand 'paek'. Did you mean peak?"),
+    ("evaluate --agent missing.zip", "There is no checkpoint missing.zip."),
+    ("evaluate --agent quik-abcdef", "Did you mean quick-abcdef?"),
+    ("evaluate --seeds 1", "--seeds must be 2 or more; got 1."),
+    ("status quik-abcdef", "No run 'quik-abcdef' is known. Did you mean quick-abcdef?"),
+    ("logs --session 7", "has no session 7"),
+    ("logs --raw --json", "--raw and --json exclude each other"),
+    ("logs --tail -1", "--tail must be 0 or more; got -1."),
+    ("fetch-checkpoints --all --step 3", "--all, --latest and --step exclude each other"),
+    ("fetch-checkpoints --step x", "--step must be a whole number; got 'x'."),
+    ("debug-prints --fix --check", "--fix, --restore and --check exclude each other"),
+    ("debug-prints nowhere", "nowhere is no file and no folder"),
+    ("local fault sesion_limit_s=5", "There is no fault 'sesion_limit_s'. Did you mean session_limit_s?"),
+    ("local start --port x", "--port must be a whole number; got 'x'."),
+    ("local strat", "No such command 'strat'. Did you mean 'start'"),
+    ("wach", "No such command 'wach'. Did you mean 'watch'?"),
+    ("help wach", "No such command 'wach'. Did you mean 'watch'?"),
+    ("adopt", "Missing argument 'RUN'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("typed", "says"), TYPED, ids=[typed for typed, _ in TYPED])
+def test_a_typing_error_is_usage_and_names_what_was_typed(
+    known: Ledger, capsys: pytest.CaptureFixture[str], typed: str, says: str
+) -> None:
+    if typed.startswith("logs --session"):
+        known.begin_session(
+            known.run(RUN_ID), device="cpu", accelerator=None, max_seconds=1, max_timesteps_at_risk=0,
+            publish_interval_seconds=1, after=0,
+        )  # fmt: skip
+    assert main(typed.split()) == 2
+    seen = capsys.readouterr()
+    assert says in seen.err
+    assert "error: " in seen.err
+    assert not [inside for inside in INSIDES if inside in seen.err + seen.out]
+
+
+CONFIGURED = [
+    ({"KAGLAUNCH_RUN_TIMESTEPS": "abc"}, "", "KAGLAUNCH_RUN_TIMESTEPS must be a whole number; got 'abc'."),
+    ({"KAGLAUNCH_RUN_TIMESTEPS": "-5"}, "", "KAGLAUNCH_RUN_TIMESTEPS must be more than 0; got -5."),
+    ({"KAGLAUNCH_RUN_TIMESTEP": "5"}, "", "Did you mean KAGLAUNCH_RUN_TIMESTEPS?"),
+    ({"KAGLAUNCH_RUN_INCLUDE": "signals"}, "", "KAGLAUNCH_RUN_INCLUDE must be a list; got 'signals'."),
+    ({"KAGLAUNCH_SESSION_DEVICE": "gpu"}, "", "KAGLAUNCH_SESSION_DEVICE must be one of auto, cpu, cuda; got 'gpu'."),
+    ({}, "[run]\ntimesteps = -5\n", "[run] timesteps in {folder}/kaglaunch.toml must be more than 0; got -5."),
+    ({}, "[run]\ntimesteps = true\n", "[run] timesteps in {folder}/kaglaunch.toml must be a whole number; got True."),
+    ({}, "[run]\nalgorithm = 'ppo'\n", "Did you mean PPO?"),
+    ({}, "[run]\nenv = 'CartPole'\n", "[run] env in {folder}/kaglaunch.toml must be an id"),
+    ({}, "[run]\ntimestep = 5\n", "Unknown key 'timestep'. Did you mean timesteps?"),
+    ({}, "[runs]\n", "unknown section [runs]. Did you mean run?"),
+    (
+        {},
+        "[session]\nmax_hours = 13\n",
+        "[session] max_hours in {folder}/kaglaunch.toml must be more than 0 and at most",
+    ),
+    ({}, "[watch]\nsilence_s = -1\n", "[watch] silence_s in {folder}/kaglaunch.toml must not be negative; got -1."),
+    ({}, "[run\n", "kaglaunch.toml cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("environ", "toml", "says"), CONFIGURED)
+def test_a_bad_value_is_named_by_its_variable_or_by_key_section_and_file(
+    home: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    environ: dict[str, str],
+    toml: str,
+    says: str,
+) -> None:
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    (home / "kaglaunch.toml").write_text(toml)
+    assert main(["push", "--dry-run"]) == 2
+    said = capsys.readouterr().err
+    assert says.format(folder=home) in said
+    assert not [inside for inside in INSIDES if inside in said]
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "evaluate nosuch",
+        "evaluate webster --scenario nosuch",
+        "push --env CartPole",
+        "push --env nosuch:make",
+        "push --device gpu",
+        "push --waive nosuch",
+        "cancel nosuch",
+    ],
+)
+def test_a_typing_error_is_found_before_anything_heavy_is_loaded_or_a_server_started(home: Path, typed: str) -> None:
+    code = (
+        "import sys\nfrom launcher.cli import main\n"
+        f"code = main({typed.split()!r})\n"
+        "print('LOADED', *{name.split('.')[0] for name in sys.modules})\nsys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    loaded = set(done.stdout.rsplit("LOADED", 1)[1].split())
+    assert done.returncode == 2, done.stderr
+    assert not loaded & {"torch", "numba", "numpy", "gymnasium", "starlette", "kaggle", "kagglesdk", "pydantic"}
+    assert not (home / "state" / "kaglaunch" / "local-kaggle").exists()
+
+
+def test_what_is_read_from_the_files_of_other_packages_is_what_they_have(home: Path) -> None:
+    assert set(catalogue.controllers()) == set(controllers.CONTROLLERS)
+    assert catalogue.scenarios() == scenarios.available()
+    assert set(catalogue.environments()) >= {"CartPole-v1", "Pendulum-v1", "LunarLander-v3"}
+    assert set(catalogue.environments()) <= set(gymnasium.registry)
+    for name in catalogue.scenarios():
+        assert set(catalogue.demands(name)) == set(scenarios.load(name).profiles)
+
+
+def test_an_environment_that_can_be_is_not_refused(home: Path) -> None:
+    (home / "balance.py").touch()
+    (home / "signals").mkdir()
+    for env in ("CartPole-v1", "ALE/Pong-v5", "balance:make", "signals.env:make", "arz_model:TrafficSignal-v0"):
+        catalogue.require_environment(env, "--env", home)
+    catalogue.require_environment("far:make", "--env", home, include=["src/far.py"])
+
+
+@pytest.mark.parametrize("typed", [["--version"], ["version"]])
+def test_the_version_has_one_source(home: Path, capsys: pytest.CaptureFixture[str], typed: list[str]) -> None:
+    import importlib.metadata
+
+    assert main(typed) == 0
+    assert capsys.readouterr().out.strip() == launcher.__version__ == kaglaunch.__version__
+    assert importlib.metadata.version("kaglaunch") == launcher.__version__
+
+
+@pytest.mark.parametrize("verb", [[], *([name] for name in ("push", "cancel", "evaluate", "logs")), ["local", "fault"]])
+def test_help_is_given_in_three_ways(home: Path, capsys: pytest.CaptureFixture[str], verb: list[str]) -> None:
+    said = set()
+    for typed in ([*verb, "--help"], [*verb, "-h"], ["help", *verb]):
+        assert main(typed) == 0
+        said.add(capsys.readouterr().out)
+    (text,) = said
+    assert text.startswith("Usage: ")
+    assert "[[" not in text
+    assert not re.search(r"<int>|<float>|<str>|<path>|list\[", text)
+
+
+def test_help_lists_every_verb_once_under_a_heading(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    headings = re.findall(r"^(\w[\w ,]+):$", text, re.MULTILINE)
+    assert headings[1:] == ["Before a run", "Start, go on, end", "Look on", "What came of it", "This machine"]
+    for command in app.registered_commands:
+        name = command.name or command.callback.__name__.replace("_", "-")  # type: ignore[union-attr]
+        assert len(re.findall(rf"^  {name} ", text, re.MULTILINE)) == 1, name
+    assert "..." not in text.split("Before a run")[1].split("Exit codes")[0]
+
+
+def test_the_public_package_loads_the_verbs_only_when_they_are_asked_for() -> None:
+    loaded = "print('launcher.api' in sys.modules)"
+    code = f"import sys, kaglaunch; {loaded}; kaglaunch.Kaglaunch; {loaded}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
+    assert kaglaunch.Kaglaunch is Kaglaunch
+    done = subprocess.run([sys.executable, "-m", "kaglaunch", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == kaglaunch.__version__
+
+
+def test_every_installed_package_says_that_it_is_typed() -> None:
+    root = Path(launcher.__file__).parents[1]
+    assert all((root / name / "py.typed").exists() for name in ("kaglaunch", "launcher", "kernel", "arz_model"))
+
+
+def test_python_gets_a_launcher_error_that_names_the_keyword(home: Path) -> None:
+    with pytest.raises(LauncherError, match=r"target must be kaggle or local; got 'foo'"):
+        Kaglaunch(target="foo")
+    with pytest.raises(LauncherError, match=r"^timesteps must be more than 0; got -5"):
+        Kaglaunch(target="local").push(timesteps=-5)
+    with pytest.raises(LauncherError, match=r"no setting 'timestep'. Did you mean timesteps\?"):
+        Kaglaunch(target="local").push(timestep=5)
+
+
+@pytest.mark.parametrize(
+    ("word", "names", "meant"),
+    [
+        ("CartPole", ["CartPole-v0", "CartPole-v1", "Pendulum-v1"], ["CartPole-v0", "CartPole-v1"]),
+        ("T4", ["NvidiaL4", "NvidiaTeslaT4"], ["NvidiaTeslaT4"]),
+        ("actuatd", ["fixed", "actuated"], ["actuated"]),
+        ("zzz", ["fixed", "actuated"], []),
+        ("", ["fixed"], []),
+    ],
+)
+def test_what_is_most_alike_is_proposed(word: str, names: list[str], meant: list[str]) -> None:
+    assert closest(word, names) == meant
+
+
+@pytest.mark.parametrize(
+    "typed", [["push", "--accelerator", "A100"], ["push", "--waive", "sped"], ["status", "nosuch"], ["runs"], ["note"]]
+)
+def test_lines_on_a_terminal_break_between_words(known: Ledger, home: Path, typed: list[str]) -> None:
+    known.describe_run(RUN_ID, note="a note that is longer than what is left of a line of eighty columns " * 2)
+    lines = at_a_terminal(typed, home)[1].splitlines()
+    assert len(lines) > 1
+    for line in lines:
+        assert len(line) <= 80 or " " not in line.strip()
+
+
+def test_a_table_wraps_its_cells_between_words_and_loses_none() -> None:
+    header, body = ["run", "what is said of it"], [["run-abcdef", "one two three four five six seven"], ["r", "eight"]]
+    wide, narrow = tables.columns(header, body, 200), tables.columns(header, body, 30)
+    assert len(wide) == 4
+    assert max(map(len, narrow)) <= 30
+    words = " ".join(narrow).split()
+    assert [word for word in words if not word.startswith("-")].count("seven") == 1
+    assert {"one", "two", "three", "four", "five", "six", "seven", "eight"} <= set(words)
+
+
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        ({"event": "published", "num_timesteps": 1500, "version": 3, "bytes": 2e6, "seconds": 9},
+         "Published t1,500 as version 3, 2.0 MB, in 9 s: it is safe."),
+        ({"event": "training", "num_timesteps": 30, "total_timesteps": 100, "algorithm": "PPO", "device": "cpu"},
+         "Training begins from t30 of 100: PPO on cpu."),
+        ({"event": "gate", "checks": [{"name": "speed", "verdict": "WARN"}, {"name": "plan", "verdict": "PASS"}]},
+         "The trial before the training: WARN speed."),
+        ({"event": "result", "status": "finished", "num_timesteps": 100, "total_timesteps": 100,
+          "published_timesteps": 90},
+         "The session ended, finished: t100 of 100, 90 published."),
+        ({"event": "progress", "num_timesteps": 20, "total_timesteps": 100, "steps_per_s": None, "reward": 0.5},
+         "At t20 of 100, reward a step 0.5."),
+    ],
+)  # fmt: skip
+def test_an_event_is_said_in_a_sentence(event: dict[str, object], said: str) -> None:
+    assert sentence(event) == said
+
+
+def test_every_kind_of_event_has_a_sentence_even_with_no_field() -> None:
+    from kernel.contract.events import EVENTS
+
+    for name in EVENTS:
+        said = sentence({"event": name})
+        assert said.endswith(".")
+        assert said[0].isupper()
+        assert "None" not in said
+
+
+COMPLETIONS = [
+    ("fetch", {"fetch-checkpoints"}),
+    ("cancel quick-", {RUN_ID}),
+    ("evaluate --agent quick-", {RUN_ID}),
+    ("runs --tag th", {"thesis"}),
+    ("push --device c", {"cpu", "cuda"}),
+    ("push --target l", {"local"}),
+    ("push --accelerator NvidiaTesla", {"NvidiaTeslaT4", "NvidiaTeslaA100"}),
+    ("push --env CartP", {"CartPole-v0", "CartPole-v1"}),
+    ("push --waive sp", {"speed"}),
+    ("evaluate act", {"actuated"}),
+    ("evaluate webster --scenario cros", {"crossing", "crossing_four_phases"}),
+    ("evaluate webster --scenario crossing --demand pe", {"peak"}),
+    ("local fault session_limit_s", {"session_limit_s="}),
+    ("local fa", {"fault"}),
+]
+
+
+@pytest.mark.parametrize(("typed", "offered"), COMPLETIONS, ids=[typed for typed, _ in COMPLETIONS])
+def test_a_shell_completes_verbs_and_values(known: Ledger, typed: str, offered: set[str]) -> None:
+    known.describe_run(RUN_ID, tags=["thesis"])
+    words = ["kaglaunch", *typed.split()]
+    environ = {"_KAGLAUNCH_COMPLETE": "complete_bash", "COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
+    command = [sys.executable, "-m", "kaglaunch"]
+    done = subprocess.run(command, env=os.environ | environ, capture_output=True, text=True, check=False)
+    assert set(done.stdout.split()) == offered, done.stderr
