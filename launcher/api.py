@@ -1,23 +1,32 @@
-"""The verbs of the command line as methods, for scripts and notebooks: the same functions, their results as values.
+"""The verbs of the command line as methods, for scripts and notebooks: what is found is returned, nothing is printed.
 
-What a command prints is printed here too. Where a command ends with another exit code than 0, the method raises the
-`launcher.errors.LauncherError` behind it, whose `exit_code` is that code.
+Both faces stand on `launcher.runs`. Where a command ends with another exit code than 0, the method raises the
+`launcher.errors.LauncherError` behind it, whose `exit_code` is that code. What a verb says of its doing is logged.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from kernel.contract import typed
+from launcher import config
+from launcher.config import Keywords, RunSettings, SessionSettings
+from launcher.errors import ConfigError
+from launcher.runs import adoption, submission
 from launcher.runs.ledger import Ledger
+from launcher.runs.proposal import Proposal, propose
+from launcher.runs.run import RunHandle
+from launcher.runs.viewer import LoggedScreen
 from launcher.suggestions import did_you_mean
+from launcher.targets import target as targets
 from launcher.targets.base import LogLine
 from launcher.targets.target import named
+
+logger = logging.getLogger(__name__)
 
 
 class Kaglaunch:
@@ -44,51 +53,28 @@ class Kaglaunch:
         `settings` are the options of `kaglaunch push`: timesteps, checkpoint_freq, seed, env, include, device,
         accelerator, max_hours; or any other key of kaglaunch.toml's [run] and [session].
         """
-        from launcher.commands import push
-
-        started = push.push(
-            quick=quick,
-            forced=self._forced,
-            flags=_flags(**settings),
-            waive=waive,
-            dry_run=False,
-            watch_it=False,
-            relay_it=False,
-            as_json=False,
-            name=name,
-            note=note,
-            tags=tags,
-        )
-        assert started is not None
-        return started
+        proposal = self._proposed(settings, quick=quick, waive=waive, name=name, note=note, tags=tags)
+        submission.require_training(proposal.handle.target)
+        proposal.start(proposal.examine(logger.info))
+        return proposal.run.run_id
 
     def preflight(self, *, quick: bool = False, waive: Sequence[str] = (), **settings: Any) -> dict[str, Any]:
         """The checklist of a push with the same arguments, as `preflight --json` has it; a failure raises nothing."""
-        from launcher import config
-        from launcher.commands import push
-        from launcher.targets import target
-
-        effective = config.resolve(_flags(**settings), quick=quick)
-        proposal = push.propose(effective, target.choose(self._forced), quick=quick, waive=waive)
-        return typed.plain(proposal.examine(typer.echo).document())
+        return typed.plain(self._proposed(settings, quick=quick, waive=waive).examine(logger.info).document())
 
     def watch(self, run: str | None = None) -> dict[str, Any]:
         """Follow the newest session of a run to its end; returns the run's report."""
-        from launcher.commands import watch
-
-        run_id = self._named(run)
-        watch.watch(run_id, json_lines=False)
-        return self.report(run_id)
+        handle = RunHandle.of(run)
+        handle.watch_to_the_end(LoggedScreen)
+        return _report(handle)
 
     def fetch_checkpoints(
         self, run: str | None = None, *, everything: bool = False, step: int | None = None
     ) -> list[Path]:
         """Bring checkpoints back, each verified; returns their files."""
-        from launcher import downloads
-        from launcher.commands import fetch_checkpoints
-
-        shown = downloads.for_terminal(typer.echo)
-        _, results = fetch_checkpoints.fetched(run, everything=everything, step=step, shown=shown)
+        handle = RunHandle.of(run)
+        results = handle.fetch(everything=everything, step=step)
+        handle.require_fetched(results, step)
         return [result.path for result in results if result.path is not None]
 
     def resume(
@@ -104,13 +90,22 @@ class Kaglaunch:
         watch: bool = True,
     ) -> dict[str, Any]:
         """Go on from the newest verified checkpoint in a new session; returns the run's report."""
-        from launcher.commands import resume
-
-        run_id = self._named(run)
-        session = _session(device, accelerator, max_hours)
-        session |= {"require_exact": require_exact or None, "allow_changed": list(allow_changed) or None}
-        resume.resume(run_id, flags={"session": session}, watch_it=watch, here=here)
-        return self.report(run_id)
+        handle = RunHandle.of(run)
+        asked = _session(device, accelerator, max_hours)
+        asked |= {"require_exact": require_exact or None, "allow_changed": list(allow_changed) or None}
+        flags = {"session": asked}
+        following = handle.next_session_here(flags) if here else handle.next_session(flags)
+        if following.finished:
+            return _report(handle)
+        if here:
+            handle.start_here(following, max_hours)
+        else:
+            handle.push(following)
+        if watch:
+            limits = following.settings.watch
+            follow = handle.watch_here if here else handle.watch
+            handle.outcome(follow(LoggedScreen(), limits))
+        return _report(handle)
 
     def relay(
         self,
@@ -121,32 +116,25 @@ class Kaglaunch:
         max_hours: float | None = None,
     ) -> dict[str, Any]:
         """Chain sessions until all timesteps are done; returns the run's report."""
-        from launcher.commands import relay
-
-        run_id = self._named(run)
-        relay.relay(run_id, flags={"session": _session(device, accelerator, max_hours)})
-        return self.report(run_id)
+        handle = RunHandle.of(run)
+        handle.relay({"session": _session(device, accelerator, max_hours)}, LoggedScreen)
+        return _report(handle)
 
     def cancel(self, run: str | None = None) -> dict[str, Any]:
         """End the newest session of a run for certain; returns the run's report."""
-        from launcher.commands import cancel
-
-        run_id = self._named(run)
-        cancel.cancel(run_id)
-        return self.report(run_id)
+        handle = RunHandle.of(run)
+        handle.cancel()
+        return _report(handle)
 
     def adopt(self, run: str) -> dict[str, Any]:
         """Take over a run that another machine pushed; returns its report."""
-        from launcher.commands import adopt
-
-        adopt.adopt(run, self._forced)
+        chosen = targets.choose(self._forced)
+        adoption.adopt(run, chosen.connect(), Ledger(), chosen.name.value, Path.cwd(), logger.info)
         return self.report(run)
 
     def report(self, run: str | None = None) -> dict[str, Any]:
         """What a run has done, what is safe and what a kill has cost, as `report --json` has it."""
-        from launcher.commands import report
-
-        return typed.plain(report.asked(run)[1])
+        return _report(RunHandle.of(run))
 
     def runs(self) -> list[dict[str, Any]]:
         """Every run that is known on this machine, newest first, as `runs --json` has it."""
@@ -169,9 +157,8 @@ class Kaglaunch:
     def quota(self) -> dict[str, Any]:
         """GPU hours used, reserved and left this week, as `quota --json` has it."""
         from launcher.commands import quota
-        from launcher.targets import target
 
-        chosen = target.choose(self._forced)
+        chosen = targets.choose(self._forced)
         return typed.plain(quota.document(chosen, quota.left(chosen)))
 
     def evaluate(
@@ -194,9 +181,13 @@ class Kaglaunch:
 
         return typed.plain(doctor.document(list(machine.examine(self._forced))))
 
-    def _named(self, run: str | None) -> str:
-        """The name of the run that is meant: a newer one may come while this one is worked on."""
-        return Ledger().run(run).run_id
+    def _proposed(self, settings: Mapping[str, Any], *, quick: bool, **asked: Any) -> Proposal:
+        effective = config.resolve(_flags(**settings), quick=quick)
+        return propose(effective, targets.choose(self._forced), quick=quick, **asked)
+
+
+def _report(handle: RunHandle) -> dict[str, Any]:
+    return typed.plain(handle.report(ask=True))
 
 
 def _flags(**settings: Any) -> dict[str, dict[str, Any]]:
@@ -207,9 +198,6 @@ def _flags(**settings: Any) -> dict[str, dict[str, Any]]:
     ConfigError
         A keyword that no section has.
     """
-    from launcher.config import Keywords, RunSettings, SessionSettings
-    from launcher.errors import ConfigError
-
     known = {
         section: [field.name for field in dataclasses.fields(cls)]
         for section, cls in (("run", RunSettings), ("session", SessionSettings))

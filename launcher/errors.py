@@ -6,14 +6,24 @@
     │   ├── UnknownRun               2   no run of that name is known, or none of this folder
     │   │   └── AmbiguousRun         2   several runs may be meant
     │   └── NotCompared              2   no such controller, agent, scenario or demand
+    ├── SessionTaken                 1   another command has just begun that session
+    ├── Unhealthy                    1   a check of this machine failed
+    ├── DemoFailed                   1   a step of the demo ended in another way than promised
     ├── CredentialsError             1   no credentials, or ones that the target refuses
     ├── TrainingMissing              1   the training extra is not installed where it is needed
     ├── BackendError                 1   the target answered with an error
     │   ├── BackendUnavailable       1   no answer, or one that says to come back later
+    │   │   └── Unavailable          1   the same, of Kaggle's protocol, with what it said
+    │   ├── Unreadable               1   an answer that is none of Kaggle's protocol
+    │   ├── HereBusy                 1   a session of the run is alive on this machine
     │   ├── NotFound                 1   missing, or not ours: the platform does not tell which
     │   └── SubmissionUnknown        1   the answer to a push was lost: it may or may not run
     ├── CheckpointError              1   no checkpoint that verifies
     ├── Refused                      3   refused before anything was spent
+    │   ├── PreflightFailed          3   a check failed that was not waived
+    │   ├── SessionRuns              3   the newest session of the run is not over
+    │   ├── RelayRuns                3   a relay of the run is at work
+    │   ├── NotAgreed                3   nobody said yes to ending the session
     │   ├── PushRefused              3   the target did not take the kernel
     │   ├── QuotaError               3   not enough accelerator hours
     │   │   └── NoFreeSession        3   as many sessions run as may run at once
@@ -22,6 +32,7 @@
     │   └── SecretFound              3   the bundle would carry a credential
     ├── AlertStop                    4   an alert ended the session
     ├── KernelFailed                 5   the kernel ended in an error
+    │   └── RelayGaveUp              5   session after session brought no new timestep
     ├── SessionCut                   6   cancelled, or ended by a limit before the run was done
     └── Interrupted                130   Ctrl-C here; what was pushed goes on there
 

@@ -36,6 +36,7 @@ class Ending(StrEnum):
     unhealthy = "unhealthy"
     crashed = "crashed"
     cut = "cut"
+    cancelled = "cancelled"
     failed = "failed"
     silent = "silent"
     deleted = "deleted"
@@ -70,9 +71,8 @@ _ABOUT: Mapping[Ending, About] = {
         "Read `kaglaunch logs {run}`, and start a mended run with `kaglaunch push`.",
     ),
     Ending.crashed: About("The trainer crashed for good, or cannot train this.", KERNEL_FAILED, _READ),
-    Ending.cut: About(
-        "The platform or somebody ended it by force: its outputs and its log are gone there.", CUT, _GO_ON, False
-    ),
+    Ending.cut: About("It was cut off by the platform: its outputs and its log are gone there.", CUT, _GO_ON, False),
+    Ending.cancelled: About("It was cancelled: its outputs and its log are gone there.", CUT, _GO_ON, False),
     Ending.failed: About("The platform says that it failed, and it left no result.", KERNEL_FAILED, _READ, False),
     Ending.silent: About("The kernel ended in order, and nothing that it left says how.", KERNEL_FAILED, _READ, False),
     Ending.deleted: About("Its kernel is not on the platform any more.", CUT, _GO_ON, False),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from kernel.contract.checks import Check, failed, passed, warned
 from launcher.errors import BackendError, CredentialsError
-from launcher.targets.base import ActiveSession, Backend
+from launcher.targets.base import Account, ActiveSession, Backend
 
 SESSIONS = {True: 2, False: 5}
 """Batch sessions that Kaggle runs at once, on a GPU and on the CPU."""
 
 
-def active(backend: Backend) -> tuple[list[ActiveSession] | None, Check]:
+def active(backend: Account) -> tuple[list[ActiveSession] | None, Check]:
     """Sessions of the account that run now, and whether its credentials work; None where it cannot be asked."""
     try:
         found = backend.active_sessions()

@@ -7,7 +7,7 @@ import math
 
 from kernel.contract.checks import Check, Verdict, failed, passed, warned
 from launcher.errors import BackendError, QuotaError
-from launcher.targets.base import Backend, Quota
+from launcher.targets.base import Account, Quota
 
 logger = logging.getLogger(__name__)
 
@@ -16,7 +16,7 @@ MARGIN_H = 0.1
 """Kept free besides the hours asked for: what queueing and a slow end may take."""
 
 
-def read(backend: Backend) -> tuple[Quota | None, str]:
+def read(backend: Account) -> tuple[Quota | None, str]:
     """The quota, or None with the reason why it cannot be read: that is not the same as none being left."""
     try:
         quota = backend.quota()
@@ -49,7 +49,7 @@ def judge(quota: Quota | None, unreadable: str, accelerator: str | None, max_hou
     return passed(NAME, f"{quota.left_h:.1f} h are left{until} ({figures}); {max_hours:g} h are asked for.")
 
 
-def check(backend: Backend, accelerator: str | None, max_hours: float) -> Check:
+def check(backend: Account, accelerator: str | None, max_hours: float) -> Check:
     """Raise QuotaError when the hours that are left, less those reserved by running sessions, do not suffice."""
     found = judge(*(read(backend) if accelerator else (None, "")), accelerator, max_hours)
     if found.verdict is Verdict.WARN:

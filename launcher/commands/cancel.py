@@ -9,12 +9,11 @@ from kernel.contract import names
 from launcher.commands.logs import kept_lines
 from launcher.commands.say import say
 from launcher.errors import AmbiguousRun, BackendError, NotFound, Refused
-from launcher.runs import cancellation, continuation, submission
-from launcher.runs.cancellation import DELETED
+from launcher.runs.endings import Submission, ending
 from launcher.runs.ledger import Ledger, Run, Session
 from launcher.runs.progress import Progress
+from launcher.runs.run import RunHandle
 from launcher.targets import target
-from launcher.targets.base import Status
 
 
 class NotAgreed(Refused):
@@ -39,33 +38,25 @@ def cancel(run_id: str, *, agreed: Callable[[str], bool] = lambda question: True
     NotAgreed
         It said no; the session goes on.
     """
-    book = Ledger()
-    run = book.run(run_id)
-    session = book.sessions(run.run_id)[-1]
-    backend = target.of_session(run, session)
-    slug = run.slug(session.number)
-    try:
-        state = backend.state(slug)
-    except NotFound:
+    handle = RunHandle.of(run_id)
+    run = handle.run
+
+    def asks(session: Session, log: Path | None) -> None:
+        if not agreed(
+            f"End session {session.number} of run {run.run_id} on {run.target}? {at_risk(run, session, log)}"
+        ):
+            raise NotAgreed(f"Nothing was ended: session {session.number} of run {run.run_id} goes on.")
+
+    cancelled = handle.cancel(asks)
+    session = cancelled.session
+    if cancelled.found is None:
         say(f"Session {session.number} of run {run.run_id} is not on the target: nothing to cancel.")
         return
-    if state.status.final:
-        book.update_session(run.run_id, session.number, status=state.status.value, message=state.message)
-        say(f"Session {session.number} of run {run.run_id} is over already ({state.status.value}).")
+    if cancelled.done is None:
+        say(f"Session {session.number} of run {run.run_id} is over already ({cancelled.found.value}).")
         return
-    log: Path | None = None
-    session_id = session.session_id
-    if not session.here and state.status is not Status.QUEUED:
-        log, session_id = cancellation.save_log(backend, run, session)
-    if not agreed(f"End session {session.number} of run {run.run_id} on {run.target}? {at_risk(run, session, log)}"):
-        raise NotAgreed(f"Nothing was ended: session {session.number} of run {run.run_id} goes on.")
-    done = cancellation.cancel_session(backend, run, session, session_id)
-    say(str(done))
-    message = "deleted from here" if done.status == DELETED else "cancelled from here"
-    book.update_session(run.run_id, session.number, status=done.status, message=message)
-    if session.here:
-        continuation.settle_here(run, book)
-    say("\n".join(["Kept:", *(f"  {line}" for line in kept(run, book, session, log))]))
+    say(str(cancelled.done))
+    say("\n".join(["Kept:", *(f"  {line}" for line in kept(handle, session, cancelled.log))]))
     say(f"Go on with `kaglaunch resume {run.run_id}`.")
 
 
@@ -86,9 +77,7 @@ def at_risk(run: Run, session: Session, log: Path | None) -> str:
 def _maybe_alive(book: Ledger, run: Run) -> bool:
     """Whether the ledger knows of no end of its newest session."""
     session = next(reversed(book.sessions(run.run_id)), None)
-    if session is None or session.submission == "absent" or session.result:
-        return False
-    return session.status not in {DELETED, *(status.value for status in Status if status.final)}
+    return session is not None and session.submission != Submission.absent and ending(session) is None
 
 
 def _alive(book: Ledger, run: Run) -> bool:
@@ -105,20 +94,20 @@ def _alive(book: Ledger, run: Run) -> bool:
     return not state.status.final
 
 
-def kept(run: Run, book: Ledger, session: Session, log: Path | None) -> list[str]:
+def kept(handle: RunHandle, session: Session, log: Path | None) -> list[str]:
     """What a cancelled session leaves behind."""
-    lines = []
+    lines, run = [], handle.run
     here = [path.name for path in run.checkpoints.glob("checkpoint_t*.zip")]
     if not session.here:
         try:
-            versions = target.of_run(run).connect().dataset_versions(run.dataset)
+            versions = handle.backend.dataset_versions(run.dataset)
             newest = next((told[0] for version in versions if (told := names.told_by_version(version.notes))), None)
             step = f", the newest at t{newest:,}" if newest else ""
             lines.append(f"published  {len(versions)} versions of {run.dataset}{step}")
         except BackendError as error:
             lines.append(f"published  {run.dataset}, which cannot be listed now ({str(error).splitlines()[0]})")
     else:
-        safe = submission.session_of(book, run, session.number).published_timesteps or 0
+        safe = session.published_timesteps or 0
         lines.append(f"safe here  up to t{safe:,}")
     lines.append(f"here       {len(here)} checkpoints in {run.checkpoints}")
     if log is not None:

@@ -6,13 +6,10 @@ import typer
 
 from launcher import documents, downloads, transfers
 from launcher.documents import FetchedCheckpoint
-from launcher.errors import CheckpointError
-from launcher.runs import checkpoints
 from launcher.runs.checkpoints import Fetched
-from launcher.runs.ledger import Ledger, Run
+from launcher.runs.ledger import Run
+from launcher.runs.run import RunHandle
 from launcher.tables import columns
-from launcher.targets import target
-from launcher.transfers import Transfers
 
 
 def fetch_checkpoints(run_id: str | None, *, everything: bool, step: int | None, as_json: bool) -> None:
@@ -24,48 +21,13 @@ def fetch_checkpoints(run_id: str | None, *, everything: bool, step: int | None,
         None that verifies can be had.
     """
     shown = transfers.PlainTransfers(_to_stderr) if as_json else downloads.for_terminal(typer.echo)
-    run, results = fetched(run_id, everything=everything, step=step, shown=shown, require=False)
+    handle = RunHandle.of(run_id, shown)
+    results = handle.fetch(everything=everything, step=step)
     if as_json:
         typer.echo(documents.text([document(result) for result in results]))
     elif results:
-        typer.echo(table(run, results))
-    _require(run, results, step)
-
-
-def fetched(
-    run_id: str | None, *, everything: bool, step: int | None, shown: Transfers, require: bool = True
-) -> tuple[Run, list[Fetched]]:
-    """The run, and what was brought into its folder.
-
-    Raises
-    ------
-    CheckpointError
-        None that verifies can be had, with `require`.
-    """
-    book = Ledger()
-    run = book.run(run_id)
-    backend = target.of_run(run).connect()
-    results = checkpoints.fetch(run, backend, book, everything=everything, step=step, transfers=shown)
-    if require:
-        _require(run, results, step)
-    return run, results
-
-
-def _require(run: Run, results: list[Fetched], step: int | None) -> None:
-    if not any(result.path for result in results):
-        asked = (
-            f"No checkpoint at step {step} of run {run.run_id}"
-            if step is not None
-            else f"No checkpoint of {run.run_id}"
-        )
-        next_step = (
-            f"If the session still runs, its first one may come soon: `kaglaunch watch {run.run_id}`."
-            if step is None
-            else f"`kaglaunch fetch-checkpoints {run.run_id} --all` brings every one that there is."
-        )
-        raise CheckpointError(
-            f"{asked} verifies: {len(results)} were found in dataset {run.dataset} and in kernel outputs.\n{next_step}"
-        )
+        typer.echo(table(handle.run, results))
+    handle.require_fetched(results, step)
 
 
 def table(run: Run, results: list[Fetched]) -> str:

@@ -10,9 +10,9 @@ import typer
 from launcher import config, documents
 from launcher.checks import preflight
 from launcher.checks.preflight import Report
-from launcher.commands import push
 from launcher.commands.say import say
 from launcher.errors import BundleError, SecretFound
+from launcher.runs.proposal import propose
 from launcher.targets import target
 
 
@@ -40,7 +40,7 @@ def run(
 
     note(str(chosen))
     try:
-        report = push.propose(effective, chosen, quick=quick, waive=waive).examine(note, again=again)
+        report = propose(effective, chosen, quick=quick, waive=waive).examine(note, again=again)
     except (SecretFound, BundleError) as error:
         report = Report((preflight.not_packed(error),))
     if as_json:

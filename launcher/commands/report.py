@@ -5,20 +5,12 @@ from __future__ import annotations
 import typer
 
 from launcher import documents
-from launcher.documents import RunReport
 from launcher.runs import report as reporting
-from launcher.runs.ledger import Ledger, Run
-from launcher.runs.look import look
-
-
-def asked(run_id: str | None) -> tuple[Run, RunReport]:
-    """The report of `run_id`, or of the newest run; its target is asked first, as long as a moment allows."""
-    book = Ledger()
-    run = book.run(run_id)
-    return run, reporting.report(run, book, look([run], book)[run.run_id])
+from launcher.runs.run import RunHandle
 
 
 def report(run_id: str | None, *, as_json: bool) -> None:
-    """Show it."""
-    run, told = asked(run_id)
-    typer.echo(documents.text(told) if as_json else reporting.as_table(run, told))
+    """Show the sessions of `run_id`, or of the newest run; its target is asked first, as long as a moment allows."""
+    handle = RunHandle.of(run_id)
+    told = handle.report(ask=True)
+    typer.echo(documents.text(told) if as_json else reporting.as_table(handle.run, told))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,84 +10,64 @@ import typer
 
 from launcher import downloads, screen
 from launcher.commands import push, watch
-from launcher.runs import continuation, report, submission
-from launcher.runs import here as on_this_machine
-from launcher.runs.continuation import Start
-from launcher.runs.ledger import Ledger, Run
-from launcher.runs.watch import outcome
-from launcher.targets import target
+from launcher.errors import CredentialsError
+from launcher.runs import report
+from launcher.runs.run import Next, RunHandle
 
 
 def resume(run_id: str | None, *, flags: Mapping[str, Any], watch_it: bool, here: bool = False) -> None:
     """Start the next session of `run_id`, or of the newest run; say so when the run is finished."""
+    handle = RunHandle.of(run_id, downloads.for_terminal(typer.echo))
     if here:
-        resume_here(run_id, flags=flags, watch_it=watch_it)
+        _resume_here(handle, flags, watch_it)
         return
-    book = Ledger()
-    run = book.run(run_id)
-    chosen = target.of_run(run)
-    typer.echo(str(chosen))
-    submission.require_training(chosen)
-    backend = chosen.connect()
-    last = continuation.settled(run, backend, book)
-    settings = continuation.next_settings(flags, last)
-    start = continuation.starting_point(run, backend, book, downloads.for_terminal(typer.echo))
-    if said_finished(run, start, book):
+    typer.echo(str(handle.target))
+    following = handle.next_session(flags)
+    if _said_finished(handle, following):
         return
-    say_start(run, start, last.number + 1)
-    prepared, address = continuation.push_next(run, last, start, settings, chosen, backend, book, typer.echo)
-    push.say_started(run, last.number + 1, prepared, address)
+    _say_start(handle, following)
+    push.say_started(handle, handle.push(following))
     if watch_it:
-        watch.watch_session(run, chosen, backend, book, settings.watch, json_lines=False)
+        watch.watch_newest(handle, following.settings.watch, json_lines=False)
 
 
-def resume_here(run_id: str | None, *, flags: Mapping[str, Any], watch_it: bool) -> None:
-    """Continue `run_id`, or the newest run, in a process of this machine that outlives this command.
-
-    Raises
-    ------
-    TrainingMissing
-        This machine cannot train.
-    SessionRuns, HereBusy
-        A session of the run is not over.
-    """
-    book = Ledger()
-    run = book.run(run_id)
-    on_this_machine.require_training(run)
-    found, last, start = on_this_machine.where_it_stands(run, book, downloads.for_terminal(typer.echo))
-    if said_finished(run, start, book):
+def _resume_here(handle: RunHandle, flags: Mapping[str, Any], watch_it: bool) -> None:
+    """The next session in a process of this machine that outlives this command."""
+    with contextlib.suppress(CredentialsError):  # what is here is gone on from, and that is said then
+        typer.echo(str(handle.target))
+    following = handle.next_session_here(flags)
+    if _said_finished(handle, following):
         return
-    settings = continuation.next_settings(flags, last)
-    session = on_this_machine.session_config(settings, last.number + 1, flags.get("session", {}).get("max_hours"))
-    secrets = found.credentials.secrets if found is not None and found.credentials else ()
-    say_start(run, start, session.session)
-    pid = on_this_machine.begin(run, book, session, start, secrets)
+    _say_start(handle, following)
+    process = handle.start_here(following, flags.get("session", {}).get("max_hours"))
     typer.echo(
-        f"Session {session.session} of run {run.run_id} runs on this machine (process {pid}, {session.device}); its "
-        f"checkpoints go to {run.checkpoints}. Ctrl-C writes a last one and ends it."
+        f"Session {following.number} of run {handle.run_id} runs on this machine (process {process}, "
+        f"{following.settings.session.device}); its checkpoints go to {handle.run.checkpoints}. Ctrl-C writes a last "
+        "one and ends it."
     )
     if not watch_it:
-        typer.echo(f"Next: kaglaunch watch {run.run_id}")
+        typer.echo(f"Next: kaglaunch watch {handle.run_id}")
         return
-    shown = screen.for_terminal(False)
-    state = on_this_machine.follow(run, book, session.session, settings.watch, shown)
-    typer.echo(outcome(run, submission.session_of(book, run, session.session), state))
-    typer.echo(report.as_table(run, report.report(run, book)))
+    watched = handle.watch_here(screen.for_terminal(False), following.settings.watch)
+    watch.say_end(handle, watched)
 
 
-def said_finished(run: Run, start: Start, book: Ledger) -> bool:
+def _said_finished(handle: RunHandle, following: Next) -> bool:
     """Whether nothing is left to do, which is said then."""
-    total = run.config.total_timesteps
-    if start.newest is None or start.num_timesteps < total:
+    if not following.finished or following.start.newest is None:
         return False
-    typer.echo(f"Run {run.run_id} is finished: {total:,} of {total:,} timesteps, in {start.newest.path}.")
-    typer.echo(report.as_table(run, report.report(run, book)))
+    total = following.total_timesteps
+    typer.echo(f"Run {handle.run_id} is finished: {total:,} of {total:,} timesteps, in {following.start.newest.path}.")
+    typer.echo(report.as_table(handle.run, handle.report()))
     return True
 
 
-def say_start(run: Run, start: Start, number: int) -> None:
-    """Where session `number` starts."""
+def _say_start(handle: RunHandle, following: Next) -> None:
+    """Where the next session starts."""
+    start = following.start
     if start.newest is None:
-        typer.echo(f"No checkpoint of run {run.run_id} was published: session {number} starts at timestep 0.")
+        typer.echo(
+            f"No checkpoint of run {handle.run_id} was published: session {following.number} starts at timestep 0."
+        )
     else:
         typer.echo(f"Going on from t{start.num_timesteps:,} ({start.newest.origin}, {start.newest.verdict}).")

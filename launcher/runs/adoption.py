@@ -23,6 +23,7 @@ from launcher.packing import bundle
 from launcher.packing.bundle import Bundle, Unreadable
 from launcher.packing.project import Project
 from launcher.runs import ledger
+from launcher.runs.endings import DELETED, Submission
 from launcher.runs.ledger import Ledger, Run
 from launcher.runs.look import published_by_session
 from launcher.runs.progress import Progress
@@ -168,8 +169,8 @@ def _add_session(
         _read_log(backend, slug, progress, None if state.status.final else FIRST_LINES)
     session = pushed.session if pushed else SessionConfig()
     known: dict[str, Any] = {
-        "submission": "pushed" if pushed else "absent",
-        "status": state.status.value if state else "DELETED",
+        "submission": Submission.pushed if pushed else Submission.absent,
+        "status": state.status.value if state else DELETED,
         "message": state.message if state else "its kernel is not on the target any more",
         "session_id": progress.session_id,
         "resumed_timesteps": progress.resumed_timesteps,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import time
 from collections.abc import Callable
@@ -11,11 +12,12 @@ from pathlib import Path
 from kernel.contract.files import put_in_place
 from kernel.contract.stopping import END_SECONDS
 from launcher.errors import BackendError, BackendUnavailable, NotFound
+from launcher.runs.endings import DELETED
 from launcher.runs.follower import Ended, Follower
 from launcher.runs.ledger import Run, Session
+from launcher.runs.patience import patiently
 from launcher.runs.progress import Progress
-from launcher.targets.base import LogLine, Sessions
-from launcher.targets.here import HereBackend
+from launcher.targets.base import Compute, LogLine
 
 WAIT_S = 60.0
 """For an end that the target makes; a kernel that is asked to end, as on this machine, has what it promises."""
@@ -24,8 +26,6 @@ LOG_WAIT_S = 20.0
 """Longest time for reading a log from its first line to its newest."""
 LOG_QUIET_S = 1.0
 """A log that says nothing for this long has been read up to now."""
-DELETED = "DELETED"
-"""Status in the ledger of a session whose kernel was deleted."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Cancelled:
 
 
 def cancel_session(
-    backend: Sessions,
+    backend: Compute,
     run: Run,
     session: Session,
     session_id: int | None,
@@ -58,8 +58,7 @@ def cancel_session(
         The end could not be confirmed.
     """
     slug = run.slug(session.number)
-    if isinstance(backend, HereBackend):
-        session_id = backend.alive(session.number)
+    session_id = backend.session_id(slug) or session_id
     reason = "its log did not tell its id"
     if session_id is not None:
         wait_s = END_SECONDS if session.here else WAIT_S
@@ -84,7 +83,7 @@ def cancel_session(
 
 
 def save_log(
-    backend: Sessions, run: Run, session: Session, *, clock: Callable[[], float] = time.monotonic
+    backend: Compute, run: Run, session: Session, *, clock: Callable[[], float] = time.monotonic
 ) -> tuple[Path | None, int | None]:
     """Read the log up to now into the run's folder, unless a longer one is there: (file, session id that it tells).
 
@@ -121,46 +120,44 @@ def save_log(
 
 
 def _wait_until_final(
-    backend: Sessions, slug: str, wait_s: float, sleep: Callable[[float], None], clock: Callable[[], float]
+    backend: Compute, slug: str, wait_s: float, sleep: Callable[[float], None], clock: Callable[[], float]
 ) -> str | None:
-    began = clock()
-    while True:
+    """The state that the session ended in; None when it has not ended within `wait_s`."""
+
+    def status() -> str:
         try:
             state = backend.state(slug)
-            if state.status.final:
-                return state.status.value
         except NotFound:
             return DELETED
-        except BackendUnavailable:
-            pass  # it says nothing about the session; it is asked again
-        if clock() - began >= wait_s:
-            return None
-        sleep(1.0)
+        if not state.status.final:
+            raise _NotYet(f"The session is {state.status.value}.")
+        return state.status.value
+
+    try:
+        return patiently(status, sleep=sleep, clock=clock, within_s=wait_s)
+    except BackendUnavailable:
+        return None
 
 
-def _delete(backend: Sessions, slug: str, sleep: Callable[[float], None], clock: Callable[[], float]) -> None:
+def _delete(backend: Compute, slug: str, sleep: Callable[[float], None], clock: Callable[[], float]) -> None:
     """Delete the kernel; an answer that was lost is settled by asking again."""
-    began = clock()
-    while True:
-        try:
-            backend.delete(slug)
-            return
-        except NotFound:
-            return
-        except BackendUnavailable:
-            if clock() - began >= WAIT_S:
-                raise
-            sleep(1.0)
+    with contextlib.suppress(NotFound):
+        patiently(lambda: backend.delete(slug), sleep=sleep, clock=clock, within_s=WAIT_S)
 
 
-def _gone(backend: Sessions, slug: str, sleep: Callable[[float], None], clock: Callable[[], float]) -> bool:
-    began = clock()
-    while clock() - began < WAIT_S:
-        try:
-            backend.state(slug)
-        except NotFound:
-            return True
-        except BackendUnavailable:
-            pass
-        sleep(1.0)
+def _gone(backend: Compute, slug: str, sleep: Callable[[float], None], clock: Callable[[], float]) -> bool:
+    def look() -> None:
+        state = backend.state(slug)
+        raise _NotYet(f"The kernel is there, and its session is {state.status.value}.")
+
+    try:
+        patiently(look, sleep=sleep, clock=clock, within_s=WAIT_S)
+    except NotFound:
+        return True
+    except BackendUnavailable:
+        return False
     return False
+
+
+class _NotYet(BackendUnavailable):
+    """Raised to ask once more: the answer is not the one that is waited for."""

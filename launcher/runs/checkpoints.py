@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from kernel.contract.manifest import CheckpointInvalid, Manifest, checkpoints_in
 from kernel.contract.names import METRICS, checkpoint_name, num_timesteps_of
 from launcher.errors import BackendError, BackendUnavailable
 from launcher.runs.ledger import Ledger, Run
-from launcher.targets.base import Backend, RemoteFile
+from launcher.targets.base import CheckpointStore, RemoteFile
 from launcher.transfers import OnBytes, PlainTransfers, Transfers
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class Fetched:
 
 def fetch(
     run: Run,
-    backend: Backend,
+    store: CheckpointStore,
     ledger: Ledger,
     *,
     everything: bool = False,
@@ -81,7 +81,7 @@ def fetch(
     shown = transfers or PlainTransfers(logger.info)
     results: list[Fetched] = []
     done: set[int] = set()
-    for candidate in candidates(run, backend, ledger, everything=everything or step is not None):
+    for candidate in candidates(run, store, ledger, everything=everything or step is not None):
         if candidate.num_timesteps in done or (step is not None and candidate.num_timesteps != step):
             continue
         result = _bring(run, candidate, shown)
@@ -112,55 +112,79 @@ def newest_here(run: Run) -> Fetched | None:
     return None
 
 
-def candidates(run: Run, backend: Backend, ledger: Ledger, *, everything: bool) -> Iterator[Candidate]:
+def candidates(run: Run, store: CheckpointStore, ledger: Ledger, *, everything: bool) -> Iterator[Candidate]:
     """Checkpoints on the target, newest first; lists no further than its consumer goes on asking.
 
     With `everything` all places are looked through before the first is given, which sorts them by timestep.
     """
-    found = _from_versions(run, backend)
+    found = _held(_versions(run, store))
+    outputs = _outputs(run, store, ledger)
     if not everything:
         # A dataset version holds the newest of its moment; outputs hold the last ones of a session that ended well.
         first = next(found, None)
-        rest = ([first] if first else []) + list(_from_outputs(run, backend, ledger))
+        rest = ([first] if first else []) + list(_held(outputs))
         yield from sorted(rest, key=lambda candidate: -candidate.num_timesteps)
         yield from found
         return
-    yield from sorted([*found, *_from_outputs(run, backend, ledger)], key=lambda candidate: -candidate.num_timesteps)
+    yield from sorted([*found, *_held(outputs)], key=lambda candidate: -candidate.num_timesteps)
 
 
-def _from_versions(run: Run, backend: Backend) -> Iterator[Candidate]:
-    for version in backend.dataset_versions(run.dataset):
-        try:
-            files = backend.dataset_files(run.dataset, version.number)
-        except BackendUnavailable:
-            raise
-        except BackendError as error:
-            logger.warning("Version %d of %s cannot be listed: %s", version.number, run.dataset, error)
-            continue
+@dataclass(frozen=True)
+class Place:
+    """One folder of files on a target: a dataset version, or the outputs of a session."""
 
-        def download(file: RemoteFile, to: Path, on_bytes: OnBytes, number: int = version.number) -> None:
-            backend.download_dataset_file(run.dataset, number, file.name, to, on_bytes)
-
-        yield from _grouped(files, f"version {version.number}", download)
+    origin: str
+    files: Callable[[], list[RemoteFile]]
+    download: Callable[[str, Path, OnBytes], None]
+    unlisted: int = logging.WARNING
+    """Level of what is said where its files cannot be listed."""
 
 
-def _from_outputs(run: Run, backend: Backend, ledger: Ledger) -> Iterator[Candidate]:
+def _versions(run: Run, store: CheckpointStore) -> Iterator[Place]:
+    """Of the run's dataset, newest first."""
+    for version in store.dataset_versions(run.dataset):
+        at = (run.dataset, version.number)
+        yield Place(
+            f"version {version.number}",
+            functools.partial(store.dataset_files, *at),
+            functools.partial(store.download_dataset_file, *at),
+        )
+
+
+def _outputs(run: Run, store: CheckpointStore, ledger: Ledger) -> Iterator[Place]:
+    """Of the run's sessions, newest first; one on this machine wrote into the run's folder."""
     for session in reversed(ledger.sessions(run.run_id)):
-        if session.here:
-            continue  # it wrote into the run's folder
-        slug = run.slug(session.number)
+        if not session.here:
+            slug = run.slug(session.number)
+            yield Place(
+                f"outputs of session {session.number}",
+                functools.partial(store.output_files, slug),
+                functools.partial(store.download_output, slug),
+                logging.INFO,  # a session that was killed has none
+            )
+
+
+def _held(places: Iterable[Place]) -> Iterator[Candidate]:
+    """The checkpoints in `places`; one that cannot be listed has none.
+
+    Raises
+    ------
+    BackendUnavailable
+        The target cannot be asked at all.
+    """
+    for place in places:
         try:
-            files = backend.output_files(slug)
+            files = place.files()
         except BackendUnavailable:
             raise
         except BackendError as error:
-            logger.info("no outputs of %s: %s", slug, error)
+            logger.log(place.unlisted, "The files of %s cannot be listed: %s", place.origin, error)
             continue
+        yield from _grouped(files, place.origin, functools.partial(_download, place))
 
-        def download(file: RemoteFile, to: Path, on_bytes: OnBytes, slug: str = slug) -> None:
-            backend.download_output(slug, file.name, to, on_bytes)
 
-        yield from _grouped(files, f"outputs of session {session.number}", download)
+def _download(place: Place, file: RemoteFile, to: Path, on_bytes: OnBytes) -> None:
+    place.download(file.name, to, on_bytes)
 
 
 def _grouped(

@@ -11,15 +11,15 @@ from typing import Any
 from kernel.contract.names import num_timesteps_of
 from launcher import config
 from launcher.config import Settings
-from launcher.errors import BackendError, NotFound, Refused
+from launcher.errors import NotFound, Refused
 from launcher.runs import checkpoints, hand_over, submission
+from launcher.runs.bound_run import BoundRun
 from launcher.runs.checkpoints import Fetched
-from launcher.runs.ledger import Ledger, Run, Session
+from launcher.runs.endings import Submission
+from launcher.runs.ledger import Session
 from launcher.runs.submission import Prepared
-from launcher.targets.base import Backend, Status
+from launcher.targets.base import Compute, SessionState, Status
 from launcher.targets.here import HereBackend
-from launcher.targets.target import Target
-from launcher.transfers import Transfers
 
 LOST_PUSH_S = 120.0
 """A push whose answer was lost may still turn up for this long."""
@@ -47,7 +47,7 @@ class Start:
         return self.newest.num_timesteps if self.newest else 0
 
 
-def settled(run: Run, backend: Backend, book: Ledger, *, sleep: Callable[[float], object] = time.sleep) -> Session:
+def settled(bound: BoundRun, *, sleep: Callable[[float], object] = time.sleep) -> Session:
     """The newest session, over for certain, its final state in the ledger.
 
     A push whose answer nobody heard is settled by looking; one that is not there for certain is `absent`.
@@ -57,63 +57,53 @@ def settled(run: Run, backend: Backend, book: Ledger, *, sleep: Callable[[float]
     SessionRuns
         It is not over.
     """
-    last = book.sessions(run.run_id)[-1]
-    slug = run.slug(last.number)
+    last, run_id = bound.newest, bound.run_id
     try:
-        state = HereBackend(run).state(slug) if last.here else _look(backend, slug, last, sleep)
+        state = _look(bound.compute(last), bound.run.slug(last.number), last, sleep)
     except NotFound:
-        if last.submission != "pushed":
-            book.update_session(run.run_id, last.number, submission="absent")
-        return submission.session_of(book, run, last.number)
-    book.update_session(run.run_id, last.number, status=state.status.value, message=state.message, submission="pushed")
+        if last.submission != Submission.pushed:
+            bound.update(last.number, submission=Submission.absent)
+        return bound.session(last.number)
+    bound.update(last.number, status=state.status.value, message=state.message, submission=Submission.pushed)
     if not state.status.final or state.status is Status.NEW_SCRIPT:
         raise SessionRuns(
-            f"Session {last.number} of run {run.run_id} is {state.status.value}; two sessions of one run would undo "
-            f"each other's work.\nFollow it with `kaglaunch watch {run.run_id}`, or end it with "
-            f"`kaglaunch cancel {run.run_id}`."
+            f"Session {last.number} of run {run_id} is {state.status.value}; two sessions of one run would undo "
+            f"each other's work.\nFollow it with `kaglaunch watch {run_id}`, or end it with "
+            f"`kaglaunch cancel {run_id}`."
         )
-    return submission.session_of(book, run, last.number)
+    return bound.session(last.number)
 
 
-def starting_point(run: Run, backend: Backend, book: Ledger, transfers: Transfers) -> Start:
+def starting_point(bound: BoundRun) -> Start:
     """The newest verified checkpoint among dataset versions, kernel outputs and the run's folder."""
-    results = checkpoints.fetch(run, backend, book, transfers=transfers)
+    store, dataset = bound.backend, bound.run.dataset
+    results = checkpoints.fetch(bound.run, store, bound.ledger, transfers=bound.transfers)
     remote = next((result for result in results if result.path), None)
-    newest = max(filter(None, (remote, settle_here(run, book))), key=lambda found: found.num_timesteps, default=None)
-    versions = backend.dataset_versions(run.dataset)
+    newest = max(filter(None, (remote, settle_here(bound))), key=lambda found: found.num_timesteps, default=None)
+    versions = store.dataset_versions(dataset)
     mounted: int | None = None
     if versions:
         origin = f"version {versions[0].number}"
-        names = [file.name.rsplit("/", 1)[-1] for file in backend.dataset_files(run.dataset, versions[0].number)]
+        names = [file.name.rsplit("/", 1)[-1] for file in store.dataset_files(dataset, versions[0].number)]
         steps = [found for found in map(num_timesteps_of, names) if found is not None]
         spoilt = [result.num_timesteps for result in results if result.path is None and result.origin == origin]
         mounted = max((t for t in steps if t not in spoilt), default=None)
     return Start(newest, bool(versions), newest is not None and mounted != newest.num_timesteps)
 
 
-def settle_here(run: Run, book: Ledger) -> Fetched | None:
+def settle_here(bound: BoundRun) -> Fetched | None:
     """Write into the ledger how far a session on this machine came; returns the newest verified checkpoint here."""
-    newest = checkpoints.newest_here(run)
+    newest = checkpoints.newest_here(bound.run)
     if newest is not None and newest.manifest is not None:
-        wrote = {session.number: session for session in book.sessions(run.run_id)}.get(newest.manifest.session)
+        wrote = {session.number: session for session in bound.sessions}.get(newest.manifest.session)
         if wrote is not None and wrote.here:
             done = newest.num_timesteps
-            result = HereBackend(run).result(wrote.number) or wrote.result
-            values = {"published_timesteps": done, "seen_timesteps": done, "result": result}
-            book.update_session(run.run_id, wrote.number, **values)
+            result = HereBackend(bound.run).result(wrote.number) or wrote.result
+            bound.update(wrote.number, published_timesteps=done, seen_timesteps=done, result=result)
     return newest
 
 
-def push_next(
-    run: Run,
-    last: Session,
-    start: Start,
-    settings: Settings,
-    chosen: Target,
-    backend: Backend,
-    book: Ledger,
-    say: Callable[[str], object],
-) -> tuple[Prepared, str]:
+def push_next(bound: BoundRun, last: Session, start: Start, settings: Settings) -> tuple[Prepared, str]:
     """Push the session after `last`, its checkpoint handed over where only this machine has it.
 
     Raises
@@ -122,12 +112,12 @@ def push_next(
         See `submission.start` and `hand_over.hand_over`.
     """
     number = last.number + 1
-    prepared = submission.prepare(run, run.config, number, settings, chosen, resumes=start.mounts or start.only_here)
-    _require_unused(run, backend, number)
+    prepared = submission.prepare(bound, number, settings, resumes=start.mounts or start.only_here)
+    _require_unused(bound, number)
     if start.only_here:
-        hand_over.hand_over(run, last.number, settings, chosen, say)
-    address = submission.start(run, prepared, settings, backend, book, after=last.number)
-    book.update_session(run.run_id, number, resumed_timesteps=start.num_timesteps)
+        hand_over.hand_over(bound, last.number, settings)
+    address = submission.start(bound, prepared, settings, after=last.number)
+    bound.update(number, resumed_timesteps=start.num_timesteps)
     return prepared, address
 
 
@@ -146,25 +136,24 @@ def next_settings(flags: Mapping[str, Any], last: Session) -> Settings:
     return dataclasses.replace(settings, session=dataclasses.replace(settings.session, **kept))
 
 
-def _look(backend: Backend, slug: str, last: Session, sleep: Callable[[float], object]) -> Any:
+def _look(compute: Compute, slug: str, last: Session, sleep: Callable[[float], object]) -> SessionState:
     """The state of a kernel; one that may still turn up is looked for more than once."""
-    for wait_s in LOST_PUSH_LOOKS_S if last.submission != "pushed" and time.time() - last.pushed < LOST_PUSH_S else ():
+    lost = last.submission != Submission.pushed and time.time() - last.pushed < LOST_PUSH_S
+    for wait_s in LOST_PUSH_LOOKS_S if lost else ():
         try:
-            return backend.state(slug)
+            return compute.state(slug)
         except NotFound:
             sleep(wait_s)
-    return backend.state(slug)
+    return compute.state(slug)
 
 
-def _require_unused(run: Run, backend: Backend, number: int) -> None:
+def _require_unused(bound: BoundRun, number: int) -> None:
     """A kernel of that name was pushed from elsewhere: pushing it again would start it a second time."""
     try:
-        backend.state(run.slug(number))
+        bound.backend.state(bound.run.slug(number))
     except NotFound:
         return
-    except BackendError:
-        raise
     raise SessionRuns(
-        f"Session {number} of run {run.run_id} was to be pushed, and the target has one already: it was pushed from "
-        f"another machine.\nTake it over with `kaglaunch adopt {run.run_id}`."
+        f"Session {number} of run {bound.run_id} was to be pushed, and the target has one already: it was pushed from "
+        f"another machine.\nTake it over with `kaglaunch adopt {bound.run_id}`."
     )

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from kernel.contract import events
 from launcher.errors import BackendError, BackendUnavailable, LauncherError, NotFound
-from launcher.targets.base import LogLine, Quota, Sessions, SessionState, Status
+from launcher.runs.patience import Backoff
+from launcher.targets.base import Compute, LogLine, Quota, SessionState, Status
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ class Follower:
 
     def __init__(
         self,
-        backend: Sessions,
+        backend: Compute,
         slug: str,
         *,
         wait: Callable[[float], object] | None = None,
@@ -118,7 +119,8 @@ class Follower:
 
     def _follow(self) -> SessionState | None:
         """Read the stream again and again until the state is final and the log is told to its end."""
-        wait_s, missing, looks, odd = FIRST_WAIT_S, 0, 0, 0
+        quiet_s, missing, looks, odd = FIRST_WAIT_S, 0, 0, 0
+        backoff = Backoff(2 * FIRST_WAIT_S, LONGEST_WAIT_S)
         while not self._stop.is_set():
             before = self.seen
             try:
@@ -143,20 +145,18 @@ class Follower:
                 odd = 0 if isinstance(error, BackendUnavailable) else odd + 1
                 if odd >= ODD_ANSWERS:
                     raise
-                asked_s = error.retry_after_s if isinstance(error, BackendUnavailable) else None
                 if self.seen > before:
-                    wait_s = FIRST_WAIT_S / 2
-                wait_s = min(LONGEST_WAIT_S, max(asked_s or 0.0, wait_s * 2))
+                    backoff.reset()
+                wait_s = backoff.wait_s(error)
                 self.happenings.put(Cut(str(error), wait_s))
                 self._wait(wait_s)
                 self._revive()
                 continue
             odd = 0
-            if self.seen > before or self._state.status.final:
-                wait_s = FIRST_WAIT_S
-            else:
-                wait_s = min(LONGEST_QUIET_WAIT_S, wait_s * 1.5)
-            self._wait(wait_s)
+            backoff.reset()
+            busy = self.seen > before or self._state.status.final
+            quiet_s = FIRST_WAIT_S if busy else min(LONGEST_QUIET_WAIT_S, quiet_s * 1.5)
+            self._wait(quiet_s)
         return None
 
     def _read_log(self) -> None:

@@ -10,22 +10,20 @@ import site
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from kernel.contract import events
 from kernel.contract.config import Configuration
 from launcher.config import Settings
 from launcher.errors import CheckpointError, TrainingMissing
-from launcher.runs.ledger import Run
+from launcher.runs.bound_run import BoundRun
 from launcher.targets.target import Target, TargetName, local_kaggle
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def hand_over(
-    run: Run, number: int, settings: Settings, chosen: Target, say: Callable[[str], object], max_seconds: float = 3600.0
-) -> None:
+def hand_over(bound: BoundRun, number: int, settings: Settings, max_seconds: float = 3600.0) -> None:
     """Publish the newest checkpoint of the run's folder in the name of session `number`, and wait until it is there.
 
     Raises
@@ -35,6 +33,7 @@ def hand_over(
     CheckpointError
         It did not succeed; the message has the reason.
     """
+    run, say = bound.run, bound.say
     if importlib.util.find_spec("kagglehub") is None:
         raise TrainingMissing(
             f"The newest checkpoint of run {run.run_id} is on this machine only; uploading it needs kagglehub, which "
@@ -43,7 +42,7 @@ def hand_over(
         )
     session = dataclasses.replace(settings.session_config(number, run.dataset), publish_interval_seconds=0.0)
     reason = "it ended without a word"
-    with tempfile.TemporaryDirectory(prefix="kaglaunch-hand-over-") as folder, _client_environ(chosen) as environ:
+    with tempfile.TemporaryDirectory(prefix="kaglaunch-hand-over-") as folder, _client_environ(bound.target) as environ:
         config = Path(folder) / "handover.json"
         config.write_text(Configuration(run.config, session).to_json(), "utf-8")
         arguments = ["--config", str(config), "--folder", str(run.folder), "--seconds", f"{max_seconds:.0f}"]
@@ -76,15 +75,15 @@ def hand_over(
 
 
 @contextlib.contextmanager
-def _client_environ(chosen: Target) -> Iterator[dict[str, str]]:
-    """An environment in which the uploading client finds the credentials of `chosen` and no others."""
+def _client_environ(target: Target) -> Iterator[dict[str, str]]:
+    """An environment in which the uploading client finds the credentials of `target` and no others."""
     with tempfile.TemporaryDirectory(prefix="kaglaunch-home-") as home:
         environ = {name: value for name, value in os.environ.items() if not name.startswith("KAGGLE_")}
-        if chosen.name is TargetName.local:
+        if target.name is TargetName.local:
             environ |= local_kaggle().client_env(Path(home))
         else:
-            assert chosen.credentials is not None
-            token, username, key = (getattr(chosen.credentials, name) for name in ("token", "username", "key"))
+            assert target.credentials is not None
+            token, username, key = (getattr(target.credentials, name) for name in ("token", "username", "key"))
             environ |= {"KAGGLE_API_TOKEN": token} if token else {"KAGGLE_USERNAME": username, "KAGGLE_KEY": key}
         # Packages that the user installed for themselves are found through the home folder, which is another now.
         environ |= {"HOME": home, "PYTHONUSERBASE": site.getuserbase()}

@@ -10,22 +10,20 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 from kernel.contract.config import Configuration, SessionConfig
-from kernel.contract.files import write_aside
 from launcher import system, training_extra
 from launcher.config import Settings, WatchSettings
 from launcher.errors import BackendUnavailable, CredentialsError, Interrupted
 from launcher.packing import bundle
 from launcher.packing.project import Project
-from launcher.runs import continuation, submission
+from launcher.runs import continuation
+from launcher.runs.bound_run import BoundRun
 from launcher.runs.continuation import Start
-from launcher.runs.ledger import HERE, Ledger, Run, Session
+from launcher.runs.endings import Submission
+from launcher.runs.ledger import HERE, Run, Session
 from launcher.runs.viewer import Screen
 from launcher.runs.watch import Watch
-from launcher.targets import target
-from launcher.targets.base import SessionState
-from launcher.targets.here import HereBackend, environment
-from launcher.targets.target import Target
-from launcher.transfers import Transfers
+from launcher.targets.base import Kernel, SessionState, Status
+from launcher.targets.here import HereBackend, HereBusy
 
 NO_LIMIT_S = 10 * 365 * 86_400.0
 KEEP_ALL = 1_000_000_000
@@ -42,22 +40,17 @@ def require_training(run: Run) -> None:
     )
 
 
-def where_it_stands(run: Run, ledger: Ledger, transfers: Transfers) -> tuple[Target | None, Session, Start]:
+def where_it_stands(bound: BoundRun) -> tuple[Session, Start]:
     """The last session and the newest checkpoint; a target that cannot be asked is no reason to stop what is here."""
-    chosen: Target | None = None
     try:
-        chosen = target.of_run(run)
-        transfers.note(str(chosen))
-        backend = chosen.connect()
-        last = continuation.settled(run, backend, ledger)
-        return chosen, last, continuation.starting_point(run, backend, ledger, transfers)
+        return continuation.settled(bound), continuation.starting_point(bound)
     except (BackendUnavailable, CredentialsError) as error:
-        newest = continuation.settle_here(run, ledger)
+        newest = continuation.settle_here(bound)
         if newest is None:
             raise
         reason = str(error).split("\n", 1)[0]
-        transfers.note(f"The target cannot be asked ({reason}): going on from what is on this machine.")
-        return chosen, ledger.sessions(run.run_id)[-1], Start(newest, mounts=False, only_here=True)
+        bound.say(f"The target cannot be asked ({reason}): going on from what is on this machine.")
+        return bound.newest, Start(newest, mounts=False, only_here=True)
 
 
 def session_config(settings: Settings, number: int, max_hours: float | None) -> SessionConfig:
@@ -71,7 +64,7 @@ def session_config(settings: Settings, number: int, max_hours: float | None) -> 
     )
 
 
-def begin(run: Run, ledger: Ledger, session: SessionConfig, start: Start, own_secrets: tuple[str, ...]) -> int:
+def begin(bound: BoundRun, session: SessionConfig, start: Start) -> int:
     """Start `session` in a process of this machine that outlives this one; its process id.
 
     Raises
@@ -79,32 +72,35 @@ def begin(run: Run, ledger: Ledger, session: SessionConfig, start: Start, own_se
     HereBusy, SessionTaken
         A session of the run is alive on this machine, or another command has just begun this one.
     """
-    built = bundle.build(Configuration(run.config, session), Project.saved(run.project), own_secrets=own_secrets)
+    run, ledger = bound.run, bound.ledger
+    configuration = Configuration(run.config, session)
+    built = bundle.build(configuration, Project.saved(run.project), own_secrets=_secrets(bound))
+    number = ledger.begin_session(
+        run,
+        device=session.device,
+        accelerator=None,
+        max_seconds=session.max_seconds,
+        max_timesteps_at_risk=0,
+        publish_interval_seconds=0.0,
+        after=session.session - 1,
+        target=HERE,
+        submission=Submission.pushed,
+        status=Status.QUEUED.value,
+        script_sha256=built.digest,
+        code_digest=built.code_digest,
+        config_digest=run.config.digest,
+        resumed_timesteps=start.num_timesteps,
+    )
     here = HereBackend(run)
-    with here.claim() as lock:
-        number = ledger.begin_session(
-            run,
-            device=session.device,
-            accelerator=None,
-            max_seconds=session.max_seconds,
-            max_timesteps_at_risk=0,
-            publish_interval_seconds=0.0,
-            after=session.session - 1,
-            target=HERE,
-            submission="pushed",
-            status="QUEUED",
-            script_sha256=built.digest,
-            code_digest=built.code_digest,
-            config_digest=run.config.digest,
-            resumed_timesteps=start.num_timesteps,
-        )
-        shutil.rmtree(run.temporary, ignore_errors=True)
-        run.temporary.mkdir(parents=True)
-        write_aside(run.script(number), built.script)
-        return here.start(lock, number, environment(run.temporary))
+    try:
+        here.push(Kernel(run.slug(number), built.script, None, round(session.max_seconds)))
+    except HereBusy:
+        ledger.forget_session(run.run_id, number)
+        raise
+    return here.session_id(run.slug(number)) or 0
 
 
-def follow(run: Run, ledger: Ledger, number: int, limits: WatchSettings, screen: Screen) -> SessionState:
+def follow(bound: BoundRun, number: int, limits: WatchSettings, screen: Screen) -> SessionState:
     """Watch session `number` to its end; Ctrl-C asks it to end well, a second one ends it now.
 
     Raises
@@ -114,7 +110,7 @@ def follow(run: Run, ledger: Ledger, number: int, limits: WatchSettings, screen:
     AlertStop
         An alert ended it.
     """
-    here = HereBackend(run)
+    run, here = bound.run, HereBackend(bound.run)
     interrupts = 0
 
     def interrupted(signum: int, frame: FrameType | None) -> None:
@@ -124,19 +120,27 @@ def follow(run: Run, ledger: Ledger, number: int, limits: WatchSettings, screen:
             here.cancel(pid)
             here.say(number, SECOND_CTRL_C if interrupts > 1 else FIRST_CTRL_C)
 
-    session = submission.session_of(ledger, run, number)
     with _on_interrupt(interrupted):
-        state = Watch(run, session, here, ledger, screen, limits).to_the_end()
+        state = Watch(run, bound.session(number), here, bound.ledger, screen, limits).to_the_end()
     shutil.rmtree(run.temporary, ignore_errors=True)
-    continuation.settle_here(run, ledger)
+    continuation.settle_here(bound)
     if interrupts:
-        safe = submission.session_of(ledger, run, number).published_timesteps or 0
+        safe = bound.session(number).published_timesteps or 0
         raise Interrupted(
             f"Session {number} of run {run.run_id} was ended by Ctrl-C; t{safe:,} is safe "
             f"in {run.checkpoints}.\nGo on with `kaglaunch resume {run.run_id} --here`, or on the target without "
             "`--here`."
         )
     return state
+
+
+def _secrets(bound: BoundRun) -> tuple[str, ...]:
+    """Credentials of this machine, which must not be in a script: a run goes on without any here."""
+    try:
+        credentials = bound.target.credentials
+    except CredentialsError:
+        return ()
+    return credentials.secrets if credentials else ()
 
 
 @contextlib.contextmanager

@@ -9,18 +9,21 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from launcher.checks.quota import MARGIN_H
-from launcher.config import Settings
+from kernel.contract.endings import Ending
+from launcher import config, locks
+from launcher.config import WatchSettings
 from launcher.errors import (
     AlertStop,
     BackendError,
     BackendUnavailable,
+    Interrupted,
     KernelFailed,
+    LauncherError,
     NoFreeSession,
     NotFound,
     QuotaError,
@@ -28,26 +31,37 @@ from launcher.errors import (
     SessionCut,
     SubmissionUnknown,
 )
-from launcher.runs import continuation, submission
+from launcher.runs import continuation
+from launcher.runs.bound_run import BoundRun
 from launcher.runs.continuation import SessionRuns, Start
-from launcher.runs.ledger import Ledger, Relay, Run, Session, SessionTaken
-from launcher.runs.watch import outcome
-from launcher.targets.base import Backend, Quota, SessionState, Status
-from launcher.targets.target import Target
-from launcher.transfers import Transfers
+from launcher.runs.endings import DELETED, Submission, ending
+from launcher.runs.ledger import Relay, Session, SessionTaken
+from launcher.runs.next_step import (
+    Done,
+    Facts,
+    Follow,
+    GiveUp,
+    Lacking,
+    Push,
+    Refusal,
+    WaitUntil,
+    Why,
+    next_step,
+)
+from launcher.runs.patience import patiently
+from launcher.runs.viewer import Screen
+from launcher.runs.watch import Watch
+from launcher.targets.base import Quota, SessionState
+from launcher.targets.target import TargetName
 
 T = TypeVar("T")
 
-SHORTEST_H = 0.5
-"""A rest of the weekly quota that is shorter than this is not worth a session."""
-SPARE_H = MARGIN_H + 0.01
-"""Left of the quota by a session that takes its rest."""
 FIRST_WAIT_S = 5.0
 LONGEST_WAIT_S = 600.0
-SLOT_WAIT_S = 60.0
-WEEK_S = 7 * 86_400.0
-FIRST_SATURDAY_S = 2 * 86_400.0
-"""1970-01-03 00:00 UTC; the quota is refreshed on Saturdays at that hour."""
+"""Between two tries at a target that cannot be reached."""
+POLL_S = {TargetName.kaggle: 600.0, TargetName.local: 1.0}
+"""Between two looks at the quota: the clock of the embedded Kaggle can be put forward at any time."""
+NEXT_SESSION_POLL_S = 2.0
 
 
 class RelayRuns(Refused):
@@ -78,21 +92,126 @@ class WallClock:
         time.sleep(seconds)
 
 
+def relay(
+    bound: BoundRun,
+    flags: Mapping[str, Mapping[str, Any]],
+    screen: Callable[[], Screen],
+    begins: Callable[[Relay], object] = lambda wish: None,
+) -> Start:
+    """Relay `bound` to its end; the ledger knows all the while what it is about.
+
+    Parameters
+    ----------
+    screen : callable
+        Makes the screen that shows one session.
+    begins : callable
+        Told what the relay was asked for, when it has the run for itself.
+
+    Raises
+    ------
+    RelayRuns
+        Another process is at it.
+    Interrupted
+        Ctrl-C; what was pushed goes on.
+    RelayGaveUp, AlertStop, SessionCut, KernelFailed, Refused
+        See `Relaying.to_the_end`.
+    """
+    run_id, lock = bound.run_id, bound.run.relay_lock
+    refusal = RelayRuns(
+        f"A relay of run {run_id} is at work already (process {locks.holder(lock)}); two would push the same "
+        "sessions.\n"
+        f"Look on with `kaglaunch watch {run_id}`, or end that process."
+    )
+    with locks.hold(lock, refusal):
+        wish = _wish(bound, flags)
+        begins(wish)
+        limits = config.load({}).watch
+        relaying = Relaying(
+            bound, wish, lambda session: _follow(bound, session, screen(), limits), POLL_S[bound.target.name]
+        )
+        try:
+            start = relaying.to_the_end()
+        except KeyboardInterrupt as error:
+            raise Interrupted(
+                f"The relay of run {run_id} was interrupted; a session that runs goes on.\n"
+                f"`kaglaunch relay {run_id}` goes on, `kaglaunch cancel {run_id}` ends the session."
+            ) from error
+        except LauncherError as error:
+            bound.ledger.update_relay(run_id, state="ended", note=_first_line(error))
+            raise
+        bound.ledger.update_relay(run_id, state="finished", note=f"all {start.num_timesteps:,} timesteps are done")
+    return start
+
+
+def _wish(bound: BoundRun, flags: Mapping[str, Mapping[str, Any]]) -> Relay:
+    """What the relay is asked for: an interrupted one as before, else as the last session; flags win."""
+    last, before = bound.newest, bound.ledger.relay(bound.run_id)
+    asked = flags.get("session", {})
+    session = continuation.next_settings(flags, last).session
+    interrupted = before is not None and before.state == "on"
+    if before is not None and interrupted:
+        kept = {"device": before.device, "accelerator": before.accelerator, "max_hours": before.max_hours}
+    else:
+        accelerator = session.accelerator if asked.get("accelerator") else last.accelerator or session.accelerator
+        kept = {"device": session.device, "accelerator": accelerator, "max_hours": session.max_hours}
+    wanted = {**kept, **{key: value for key, value in asked.items() if value is not None}}
+    since = before.since if before is not None and interrupted else last.number - (last.number == 1)
+    return bound.ledger.begin_relay(bound.run_id, since=since, **wanted)
+
+
+def _follow(bound: BoundRun, session: Session, screen: Screen, limits: WatchSettings) -> SessionState:
+    watched = Watch(
+        bound.run, session, bound.compute(session), bound.ledger, screen, limits, revive=bound.target.revive
+    )
+    return watched.to_the_end()
+
+
+def at_work(bound: BoundRun) -> bool:
+    """Whether a process is relaying the run; a relay that was interrupted has none."""
+    relay = bound.ledger.relay(bound.run_id)
+    return relay is not None and relay.state == "on" and locks.holder(bound.run.relay_lock) is not None
+
+
+def next_session(bound: BoundRun, *, after: int, wait: Callable[[float], object] = time.sleep) -> bool:
+    """Wait until the relay of the run has begun the session after session `after`; False when it will not.
+
+    Raises
+    ------
+    Interrupted
+        Ctrl-C; the relay goes on.
+    """
+    try:
+        while True:
+            # The relay is asked first: it may end right after it has begun its last session.
+            on, newest = at_work(bound), bound.newest
+            if newest.number > after and newest.submission != Submission.pushing:
+                return True
+            if not on:
+                return False
+            wait(NEXT_SESSION_POLL_S)
+    except KeyboardInterrupt as error:
+        raise Interrupted(
+            f"Stopped watching; the relay of run {bound.run_id} goes on. Watch it again with "
+            f"`kaglaunch watch {bound.run_id}`."
+        ) from error
+
+
 @dataclass
 class Relaying:
-    """One relay at work."""
+    """One relay at work: it gathers facts, asks `next_step`, and does what that says."""
 
-    run: Run
+    bound: BoundRun
     wish: Relay
-    chosen: Target
-    backend: Backend
-    book: Ledger
     follow: Callable[[Session], SessionState]
     """Watches a session to its end."""
-    transfers: Transfers
     poll_s: float
     """Longest wait between two looks at the quota: the target's clock is not ours."""
     clock: Clock = dataclasses.field(default_factory=WallClock)
+    _followed: Ending | None = dataclasses.field(default=None, init=False)
+    _over: tuple[Session, Start] | None = dataclasses.field(default=None, init=False)
+    """The newest session and the newest checkpoint, as long as nothing was followed or pushed since."""
+    _refusal: Refusal | None = dataclasses.field(default=None, init=False)
+    _noted: str = dataclasses.field(default="", init=False)
 
     def to_the_end(self) -> Start:
         """Chain sessions until all timesteps are done.
@@ -101,154 +220,163 @@ class Relaying:
         ------
         RelayGaveUp
             Two sessions one after the other brought no new timestep.
-        AlertStop, SessionCut
-            A session was stopped by an alert, or cancelled by somebody.
+        AlertStop, SessionCut, KernelFailed
+            A session was stopped by an alert, cancelled or deleted by somebody, or never ran.
         Refused
             The target takes no session, for a reason that waiting does not change.
         """
         while True:
-            last = self._over()
-            start = self._patiently(
-                lambda: continuation.starting_point(self.run, self.backend, self.book, self.transfers)
-            )
-            if start.num_timesteps >= self.run.config.total_timesteps:
-                return start
-            sessions = [session for session in self.book.sessions(self.run.run_id) if session.number > self.wish.since]
-            if stuck(sessions, start.num_timesteps):
-                raise RelayGaveUp(
-                    f"The last two sessions of run {self.run.run_id} ended without a new timestep "
-                    f"(still t{start.num_timesteps:,}): the relay gives up before it spends more.\n"
-                    f"Read `kaglaunch logs {self.run.run_id}`; `kaglaunch relay {self.run.run_id}` tries again."
-                )
-            self._push(last, start)
+            facts = self._facts()
+            match next_step(facts):
+                case Follow():
+                    self._follow_newest()
+                case Push(max_hours):
+                    self._push(max_hours)
+                case WaitUntil() as wait:
+                    self._wait(wait, facts.now)
+                case Done():
+                    return self._standing()[1]
+                case GiveUp(why):
+                    raise self._given_up(why)
 
-    def _over(self) -> Session:
-        """The newest session once it is over; one that is not is followed to its end."""
-        while True:
-            try:
-                return self._patiently(
-                    lambda: continuation.settled(self.run, self.backend, self.book, sleep=self.clock.sleep)
-                )
-            except SessionRuns:
-                session = self.book.sessions(self.run.run_id)[-1]
-                self._note(f"follows session {session.number}")
-                try:
-                    state = self.follow(session)
-                except NotFound as error:
-                    raise SessionCut(
-                        f"The kernel of session {session.number} was deleted while it ran: the relay ends.\n"
-                        f"`kaglaunch relay {self.run.run_id}` goes on."
-                    ) from error
-                self._judge(submission.session_of(self.book, self.run, session.number), state)
-
-    def _judge(self, session: Session, state: SessionState) -> None:
-        """Raise where the end of a session that we followed says that no other should follow it."""
-        if session.alert or session.result in ("flood", "unhealthy"):
-            raise AlertStop(
-                f"Session {session.number} of run {self.run.run_id} was stopped ({session.alert or session.result}): "
-                f"the relay ends.\nRead `kaglaunch logs {self.run.run_id}`; "
-                f"`kaglaunch relay {self.run.run_id}` goes on."
-            )
-        if state.status is Status.CANCEL_ACKNOWLEDGED and "cancel" in f"{state.message} {session.message}".lower():
-            raise SessionCut(
-                f"Session {session.number} of run {self.run.run_id} was cancelled: the relay ends.\n"
-                f"`kaglaunch relay {self.run.run_id}` goes on."
-            )
-        if state.status is Status.NEW_SCRIPT:
-            outcome(self.run, session, state)
-
-    def _push(self, last: Session, start: Start) -> None:
-        """Push the next session as soon as quota and slots allow; what is not known of it is settled afterwards."""
-        settings = self._settings(last, self._hours())
-        number = last.number + 1
+    def _facts(self) -> Facts:
+        total = self.bound.run.config.total_timesteps
         try:
-            self._patiently(
-                lambda: continuation.push_next(
-                    self.run, last, start, settings, self.chosen, self.backend, self.book, self.transfers.note
-                )
-            )
-        except NoFreeSession as error:
-            self._wait(SLOT_WAIT_S, f"waits for a free session ({_first_line(error)})")
-        except QuotaError as error:
-            self._await_quota(_first_line(error))
-        except (SubmissionUnknown, SessionTaken) as error:
-            self.transfers.note(_first_line(error))
+            last, start = self._standing()
+        except SessionRuns:
+            # What never ran is not over for the target, and nothing comes of waiting for it.
+            alive = self._followed is not Ending.never_ran
+            return Facts(self.clock.now(), may_be_alive=alive, total_timesteps=total, ending=self._followed)
+        ours = [session for session in self.bound.sessions if session.number > self.wish.since]
+        on_gpu = self.wish.device != "cpu"
+        return Facts(
+            now=self.clock.now(),
+            may_be_alive=False,
+            total_timesteps=total,
+            safe_timesteps=start.num_timesteps,
+            ending=self._followed,
+            alert=self._followed is not None and bool(last.alert),
+            fruitless=fruitless(ours, start.num_timesteps),
+            on_gpu=on_gpu,
+            wished_h=self.wish.max_hours,
+            quota=self._quota() if on_gpu else None,
+            refusal=self._refusal,
+        )
+
+    def _standing(self) -> tuple[Session, Start]:
+        """The newest session, over for certain, and the newest checkpoint.
+
+        Raises
+        ------
+        SessionRuns
+            It is not over.
+        """
+        if self._over is None:
+            last = self._patiently(lambda: continuation.settled(self.bound, sleep=self.clock.sleep))
+            start = self._patiently(lambda: continuation.starting_point(self.bound))
+            self._over = last, start
+        return self._over
+
+    def _follow_newest(self) -> None:
+        session = self.bound.newest
+        self._note(f"follows session {session.number}")
+        try:
+            state = self.follow(session)
+        except NotFound:
+            self._followed = Ending.deleted
+            self.bound.update(session.number, status=DELETED)
         else:
-            self._note(f"pushed session {number} from t{start.num_timesteps:,}")
+            self._followed = ending(self.bound.session(session.number), state)
+        self._over = None
 
-    def _settings(self, last: Session, max_hours: float) -> Settings:
+    def _push(self, max_hours: float) -> None:
+        """Push the next session; what is not known of it is settled afterwards."""
+        last, start = self._standing()
         asked = {"device": self.wish.device, "accelerator": self.wish.accelerator or None, "max_hours": max_hours}
-        return continuation.next_settings({"session": asked}, last)
+        settings = continuation.next_settings({"session": asked}, last)
+        try:
+            self._patiently(lambda: continuation.push_next(self.bound, last, start, settings))
+        except NoFreeSession as error:
+            self._refusal = Refusal(Lacking.slot, _first_line(error), self.clock.now())
+        except QuotaError as error:
+            self._refusal = Refusal(Lacking.quota, _first_line(error), self.clock.now(), self._quota())
+        except (SubmissionUnknown, SessionTaken, SessionRuns) as error:
+            self.bound.say(_first_line(error))
+            self._over = self._refusal = None
+        else:
+            self._over = self._refusal = None
+            self._note(f"pushed session {last.number + 1} from t{start.num_timesteps:,}")
 
-    def _hours(self) -> float:
-        """Hours to ask for: as wished, or the rest of the week's quota; waits for the next week where it is out."""
-        if self.wish.device == "cpu":
-            return self.wish.max_hours
-        while True:
-            quota = self._quota()
-            if quota is None or quota.left_h >= self.wish.max_hours + MARGIN_H:
-                return self.wish.max_hours
-            if quota.left_h - SPARE_H >= min(SHORTEST_H, self.wish.max_hours):
-                return quota.left_h - SPARE_H
-            self._await_quota(f"{quota.left_h:.2f} h of GPU left")
+    def _wait(self, wait: WaitUntil, now: float) -> None:
+        if wait.lacking is Lacking.quota:
+            when = f"{datetime.fromtimestamp(wait.when, UTC):%a %d %b %H:%M} UTC"
+            self._note(f"waits for the quota ({wait.reason}); it is refreshed on {when}")
+        else:
+            self._note(f"waits for a free session ({wait.reason})")
+        self.clock.sleep(min(self.poll_s, wait.when - now))
 
-    def _await_quota(self, reason: str) -> None:
-        """Sleep until the target says that the quota was refreshed, or until it is time to try."""
-        quota = self._quota()
-        left_h = quota.left_h if quota else None
-        until = quota.refresh.timestamp() if quota and quota.refresh else next_refresh(self.clock.now())
-        when = f"{datetime.fromtimestamp(until, UTC):%a %d %b %H:%M} UTC"
-        self._note(f"waits for the quota ({reason}); it is refreshed on {when}")
-        while True:
-            self.clock.sleep(min(self.poll_s, max(until - self.clock.now(), FIRST_WAIT_S)))
-            quota = self._quota()
-            if quota is not None and left_h is not None and quota.left_h > left_h + SPARE_H:
-                return
-            if self.clock.now() >= until:
-                return
-            left_h = quota.left_h if quota else left_h
+    def _given_up(self, why: Why) -> LauncherError:
+        run_id, session = self.bound.run_id, self.bound.newest
+        whose = f"Session {session.number} of run {run_id}"
+        read, again = f"Read `kaglaunch logs {run_id}`; ", f"`kaglaunch relay {run_id}` goes on."
+        match why:
+            case Why.alert:
+                return AlertStop(
+                    f"{whose} was stopped ({session.alert or session.result}): the relay ends.\n{read}{again}"
+                )
+            case Why.cancelled:
+                return SessionCut(f"{whose} was cancelled: the relay ends.\n{again}")
+            case Why.deleted:
+                return SessionCut(f"{whose} was deleted with its kernel while it ran: the relay ends.\n{again}")
+            case Why.never_ran:
+                return KernelFailed(f"{whose} was taken by the target and never ran: the relay ends.\n{again}")
+            case Why.no_gain:
+                assert self._over is not None
+                return RelayGaveUp(
+                    f"The last two sessions of run {run_id} ended without a new timestep "
+                    f"(still t{self._over[1].num_timesteps:,}): the relay gives up before it spends more.\n"
+                    f"{read}`kaglaunch relay {run_id}` tries again."
+                )
 
     def _quota(self) -> Quota | None:
         """What the target says; None where it does not tell, which is not the same as none being left."""
         try:
-            return self._patiently(self.backend.quota)
+            return self._patiently(self.bound.backend.quota)
         except BackendError:
             return None
 
     def _patiently(self, call: Callable[[], T]) -> T:
         """`call`, repeated for as long as the target cannot be reached: a relay outlives a night without network."""
-        wait_s, said = FIRST_WAIT_S, ""
-        while True:
-            try:
-                return call()
-            except BackendUnavailable as error:
-                reason = _first_line(error)
-                if reason != said:
-                    said = reason
-                    self.transfers.note(f"{reason} The relay tries again.")
-                self.clock.sleep(max(wait_s, error.retry_after_s or 0.0))
-                wait_s = min(LONGEST_WAIT_S, 2 * wait_s)
-                self.chosen.revive()
+        said: set[str] = set()
 
-    def _wait(self, seconds: float, note: str) -> None:
-        self._note(note)
-        self.clock.sleep(min(seconds, self.poll_s))
+        def failed(error: BackendUnavailable) -> None:
+            if (reason := _first_line(error)) not in said:
+                said.add(reason)
+                self.bound.say(f"{reason} The relay tries again.")
+
+        return patiently(
+            call,
+            sleep=self.clock.sleep,
+            first_s=FIRST_WAIT_S,
+            longest_s=LONGEST_WAIT_S,
+            failed=failed,
+            before_retry=self.bound.target.revive,
+        )
 
     def _note(self, text: str) -> None:
-        self.transfers.note(f"Relay of {self.run.run_id}: {text}.")
-        self.book.update_relay(self.run.run_id, note=text)
+        """Say what the relay is about and keep it in the ledger, unless both have it already."""
+        if text == self._noted:
+            return
+        self._noted = text
+        self.bound.say(f"Relay of {self.bound.run_id}: {text}.")
+        self.bound.ledger.update_relay(self.bound.run_id, note=text)
 
 
-def stuck(sessions: list[Session], newest: int) -> bool:
-    """Whether the last two sessions, which are over, brought the run no further; `newest` timesteps are safe now."""
-    starts = [session.resumed_timesteps or 0 for session in sessions if session.submission != "absent"]
+def fruitless(sessions: list[Session], newest: int) -> int:
+    """How many of the last of `sessions`, which are over, brought the run no further; `newest` timesteps are safe."""
+    starts = [session.resumed_timesteps or 0 for session in sessions if session.submission != Submission.absent]
     gains = [after - before for before, after in itertools.pairwise([*starts, newest])]
-    return len(gains) >= 2 and max(gains[-2:]) <= 0
-
-
-def next_refresh(now: float) -> float:
-    """The next Saturday 00:00 UTC after `now` [s since the epoch]."""
-    return now + WEEK_S - (now - FIRST_SATURDAY_S) % WEEK_S
+    return len(list(itertools.takewhile(lambda gain: gain <= 0, reversed(gains))))
 
 
 def _first_line(error: Exception) -> str:

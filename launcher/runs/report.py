@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from kernel.contract import names
 from kernel.contract.endings import Ending
 from launcher.documents import RunReport, SessionReport
+from launcher.runs.endings import Submission, ending
 from launcher.runs.ledger import Ledger, Run, Session
 from launcher.runs.look import Look, settled
 from launcher.tables import columns, duration
@@ -116,16 +117,21 @@ def ended(session: Session) -> str:
         return session.result
     if session.alert_rule:
         return f"stopped by an alert ({session.alert_rule})"
-    if session.submission != "pushed":
+    if session.submission != Submission.pushed:
         return f"submission {session.submission}"
-    return {
-        "CANCEL_ACKNOWLEDGED": "killed or cancelled",
-        "DELETED": "deleted",
-        "ERROR": "failed",
-        "COMPLETE": "ended without a result",
-        "RUNNING": "running",
-        "QUEUED": "queued",
-    }.get(session.status, session.status.lower().replace("_", " ") or "not watched yet")
+    if how := ending(session):
+        return _ENDED[how]
+    return session.status.lower().replace("_", " ") or "not watched yet"
+
+
+_ENDED = {
+    Ending.cut: "killed",
+    Ending.cancelled: "cancelled",
+    Ending.deleted: "deleted",
+    Ending.failed: "failed",
+    Ending.silent: "ended without a result",
+    Ending.never_ran: "never ran",
+}
 
 
 def as_table(run: Run, told: RunReport) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kernel.contract.config import Configuration, RunConfig
+from kernel.contract.config import Configuration
 from kernel.contract.files import write_aside
 from launcher import training_extra
 from launcher.checks import quota
@@ -17,8 +17,10 @@ from launcher.errors import Refused, SubmissionUnknown
 from launcher.packing import bundle
 from launcher.packing.bundle import Bundle
 from launcher.packing.project import Project
-from launcher.runs.ledger import Ledger, Run, Session
-from launcher.targets.base import Backend, Kernel
+from launcher.runs.bound_run import BoundRun
+from launcher.runs.endings import Submission
+from launcher.runs.ledger import Run
+from launcher.targets.base import Kernel, Status
 from launcher.targets.target import Target, TargetName
 
 logger = logging.getLogger(__name__)
@@ -53,11 +55,10 @@ def require_training(target: Target) -> None:
 
 
 def prepare(
-    run: Run,
-    config: RunConfig,
+    bound: BoundRun,
     number: int,
     settings: Settings,
-    target: Target,
+    *,
     resumes: bool,
     project: Project | None = None,
     waived: tuple[str, ...] = (),
@@ -69,8 +70,9 @@ def prepare(
     Refused
         The bundle is too large or holds a secret.
     """
-    configuration = Configuration(config, settings.session_config(number, run.dataset, waived))
-    secrets = (*settings.secrets, *(target.credentials.secrets if target.credentials else ()))
+    run, credentials = bound.run, bound.target.credentials
+    configuration = Configuration(run.config, settings.session_config(number, run.dataset, waived))
+    secrets = (*settings.secrets, *(credentials.secrets if credentials else ()))
     own = Project.saved(run.project) if project is None else project
     built = bundle.build(configuration, own, own_secrets=secrets)
     kernel = Kernel(
@@ -83,7 +85,7 @@ def prepare(
     return Prepared(configuration, built, kernel)
 
 
-def start(run: Run, prepared: Prepared, settings: Settings, backend: Backend, ledger: Ledger, *, after: int) -> str:
+def start(bound: BoundRun, prepared: Prepared, settings: Settings, *, after: int) -> str:
     """Check the quota, write the session into the ledger, push it; returns its page's address.
 
     Raises
@@ -93,6 +95,7 @@ def start(run: Run, prepared: Prepared, settings: Settings, backend: Backend, le
     SubmissionUnknown
         The answer was lost; the ledger says so, and `watch` settles it.
     """
+    run, ledger, backend = bound.run, bound.ledger, bound.backend
     session = prepared.configuration.session
     if quota.NAME not in session.waived:
         quota.check(backend, prepared.kernel.accelerator, settings.session.max_hours)
@@ -117,16 +120,11 @@ def start(run: Run, prepared: Prepared, settings: Settings, backend: Backend, le
         ledger.forget_session(run.run_id, number)
         raise
     except (SubmissionUnknown, KeyboardInterrupt):
-        ledger.update_session(run.run_id, number, submission="unknown")
+        ledger.update_session(run.run_id, number, submission=Submission.unknown)
         raise
     except Exception:
         # Nothing was taken: the target answered with an error, or could not be reached.
         ledger.forget_session(run.run_id, number)
         raise
-    ledger.update_session(run.run_id, number, submission="pushed", status="QUEUED")
+    ledger.update_session(run.run_id, number, submission=Submission.pushed, status=Status.QUEUED.value)
     return address
-
-
-def session_of(ledger: Ledger, run: Run, number: int) -> Session:
-    """Session `number` of `run` as the ledger has it."""
-    return next(session for session in ledger.sessions(run.run_id) if session.number == number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Protocol
 
 from kernel.contract.events import Event
@@ -9,6 +10,8 @@ from launcher.runs.alerts import Alert
 from launcher.runs.ledger import Run, Session
 from launcher.runs.progress import Progress
 from launcher.targets.base import LogLine, SessionState
+
+logger = logging.getLogger(__name__)
 
 
 class Screen(Protocol):
@@ -34,3 +37,28 @@ class Screen(Protocol):
 
     def end(self) -> None:
         """The watching is over."""
+
+
+class LoggedScreen:
+    """For whoever does not look on: alerts and notes go to the log of this process, the rest is left out."""
+
+    def begin(self, run: Run, session: Session) -> None:
+        logger.info("watching session %d of run %s", session.number, run.run_id)
+
+    def state(self, state: SessionState) -> None:
+        logger.info("the session is %s. %s", state.status.value, state.message)
+
+    def line(self, line: LogLine, event: Event | None, progress: Progress) -> None:
+        pass
+
+    def alert(self, alert: Alert) -> None:
+        logger.warning("%s", alert)
+
+    def note(self, text: str) -> None:
+        logger.info("%s", text)
+
+    def tick(self, progress: Progress, now_s: float) -> None:
+        pass
+
+    def end(self) -> None:
+        pass

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TextIO
 
 from kernel.contract import events
-from kernel.contract.endings import STOPPED_BY_ALERT, Ending, ending_of
+from kernel.contract.endings import STOPPED_BY_ALERT, Ending
 from kernel.contract.files import put_in_place
 from launcher.config import WatchSettings
-from launcher.errors import AlertStop, BackendError, KernelFailed, NotFound, SessionCut
+from launcher.errors import AlertStop, BackendError, KernelFailed, LauncherError, NotFound, SessionCut
 from launcher.runs import report
 from launcher.runs.alerts import Alert, Alerts, Level
 from launcher.runs.cancellation import cancel_session
+from launcher.runs.endings import ending
 from launcher.runs.follower import Cut, Ended, Follower, QuotaSeen, StateSeen
 from launcher.runs.forced_end import ForcedEnd
 from launcher.runs.ledger import Ledger, Run, Session
 from launcher.runs.notifier import Notice, Notifier
 from launcher.runs.progress import Progress
 from launcher.runs.viewer import Screen
-from launcher.targets.base import LogLine, Quota, Sessions, SessionState, Status
+from launcher.targets.base import Compute, LogLine, Quota, SessionState, Status
 
 TICK_S = 1.0
 RETRY_S = 15.0
@@ -35,7 +36,7 @@ class Watch:
 
     run: Run
     session: Session
-    backend: Sessions
+    backend: Compute
     ledger: Ledger
     screen: Screen
     limits: WatchSettings
@@ -231,39 +232,39 @@ class Watch:
             part.unlink()
 
 
+_SAID: Mapping[Ending, str] = {
+    Ending.deadline: "The session ended by its own deadline after {safe}.",
+    Ending.stopped: "The session was asked to end, and did so after {safe}.",
+    Ending.flood: "The kernel stopped itself (flood) after {safe}.",
+    Ending.unhealthy: "The kernel stopped itself (unhealthy) after {safe}.",
+    Ending.crashed: "The trainer crashed for good after {safe}.",
+    Ending.silent: "The kernel ended without saying how, after {safe}.",
+    Ending.failed: "The kernel failed after {safe}.",
+    Ending.cut: "The session was cut off after {safe}; its outputs and its log are gone there.",
+    Ending.cancelled: "The session was cancelled after {safe}; its outputs and its log are gone there.",
+    Ending.deleted: "The kernel was deleted after {safe}.",
+    Ending.never_ran: "The target took the kernel, and it was never run.",
+}
+_ERRORS: Mapping[int, type[LauncherError]] = {error.exit_code: error for error in (AlertStop, KernelFailed, SessionCut)}
+
+
 def outcome(run: Run, session: Session, state: SessionState) -> str:
-    """Say how the session ended, when it ended well.
+    """Say how the session ended, when it finished its run.
 
     Raises
     ------
     KernelFailed, SessionCut, AlertStop
-        It ended otherwise; the message says what to type next.
+        It ended otherwise, as `Ending.about` has it; the message says what to type next.
     """
-    row, log = report.of_session(run, session), run.log(session.number)
-    resume = f"Nothing published is lost: go on with `kaglaunch resume {run.run_id}`."
+    row = report.of_session(run, session)
     seen = f"{session.seen_timesteps or 0:,} of {run.config.total_timesteps:,} timesteps"
+    ended = ending(session, state) or Ending.silent
+    if ended is Ending.finished:
+        return f"Run {run.run_id} is finished: {seen}."
     lost = "" if row.lost_timesteps is None else f", {row.lost_timesteps:,} lost"
-    safe = f"{seen}, t{row.published_timesteps:,} of them published{lost}"
-    if state.status is Status.COMPLETE:
-        match ending_of(session.result):
-            case Ending.finished:
-                return f"Run {run.run_id} is finished: {seen}."
-            case Ending.deadline:
-                raise SessionCut(f"The session ended by its own deadline after {safe}.\n{resume}")
-            case Ending.stopped:
-                raise SessionCut(f"The session was asked to end, and did so after {safe}.\n{resume}")
-            case Ending.flood | Ending.unhealthy:
-                why = f"\n{session.alert}" if session.alert else ""
-                raise AlertStop(f"The kernel stopped itself ({session.result}) after {safe}. See {log}.{why}")
-            case Ending.crashed:
-                raise KernelFailed(f"The trainer crashed for good after {safe}. See {log}.\n{resume}")
-        raise KernelFailed(f"The kernel ended without saying how, after {safe}. See {log}.\n{resume}")
-    said = f" Kaggle says: {state.message}" if state.message else ""
-    if state.status is Status.ERROR:
-        raise KernelFailed(f"The kernel failed after {safe}.{said}\nSee {log}. {resume}")
-    if state.status is Status.CANCEL_ACKNOWLEDGED:
-        raise SessionCut(
-            f"The session was cut off after {safe}; its outputs and its log are gone there.{said}\n"
-            f"What was seen of its log: {log}\n{resume}"
-        )
-    raise KernelFailed(f"The kernel is in state {state.status.value} and was never run.{said}")
+    said = _SAID[ended].format(safe=f"{seen}, t{row.published_timesteps:,} of them published{lost}")
+    if state.message and not ended.about.by_kernel:
+        said += f" Kaggle says: {state.message}"
+    alert = [session.alert] if session.alert else []
+    log = f"What was seen of its log: {run.log(session.number)}"
+    raise _ERRORS[ended.about.exit_code]("\n".join([said, *alert, log, ended.remedy_for(run.run_id)]))

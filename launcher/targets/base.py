@@ -49,6 +49,11 @@ class SessionState:
     status: Status
     message: str = ""
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody asked it to end; a limit that was reached makes the same state, and only words differ."""
+        return self.status is Status.CANCEL_ACKNOWLEDGED and "cancel" in self.message.lower()
+
 
 @dataclass(frozen=True)
 class LogLine:
@@ -99,15 +104,21 @@ class ActiveSession:
     on_gpu: bool
 
 
-class Sessions(Protocol):
+class Compute(Protocol):
     """Whatever runs sessions: a target, or this machine.
 
-    Every method raises `BackendUnavailable` when there is no usable answer, `NotFound` for what is missing or
-    another's, `CredentialsError` when the target refuses who asks, and `BackendError` for the rest.
+    Every method of the three protocols raises `BackendUnavailable` when there is no usable answer, `NotFound` for what
+    is missing or another's, `CredentialsError` when the target refuses who asks, and `BackendError` for the rest.
     """
+
+    def push(self, kernel: Kernel) -> str:
+        """Start a session; returns its page's address. PushRefused with the target's words; SubmissionUnknown."""
 
     def state(self, slug: str) -> SessionState:
         """Where the kernel's newest session stands."""
+
+    def session_id(self, slug: str) -> int | None:
+        """The id of the kernel's session that is alive, where the target tells it; else its log does."""
 
     def log_lines(self, slug: str, skip: int = 0) -> Iterator[LogLine]:
         """The log from its first line on, less the first `skip` lines, followed while the session runs.
@@ -122,34 +133,8 @@ class Sessions(Protocol):
         """Delete the kernel, its running session included."""
 
 
-class Backend(Sessions, Protocol):
-    """A target that runs kernels and keeps datasets; it raises what `Sessions` raise."""
-
-    username: str
-
-    def push(self, kernel: Kernel) -> str:
-        """Start a session; returns its page's address. PushRefused with the target's words; SubmissionUnknown."""
-
-    def quota(self) -> Quota | None:
-        """GPU hours of this week; None where the target does not tell."""
-
-    def kernels(self) -> list[str]:
-        """Slugs of this user's kernels, newest first."""
-
-    def active_sessions(self) -> list[ActiveSession]:
-        """Sessions of this user that wait or run, of the kernels that were started within the longest session."""
-
-    def datasets(self) -> list[str]:
-        """Slugs of this user's datasets."""
-
-    def pull(self, slug: str) -> Kernel:
-        """A kernel as it was pushed; its session limit is not told (0)."""
-
-    def output_files(self, slug: str) -> list[RemoteFile]:
-        """What the kernel's newest session left in its working folder."""
-
-    def download_output(self, slug: str, name: str, to: Path, on_bytes: OnBytes | None = None) -> None:
-        """Write one output file to `to`, aside (`to` with `.part`) and renamed; what was broken off is continued."""
+class CheckpointStore(Protocol):
+    """Where sessions leave checkpoints: versions of a dataset while they run, their outputs when they have ended."""
 
     def dataset_versions(self, dataset: str) -> list[DatasetVersion]:
         """Ready versions of `owner/slug`, newest first; empty when there is no such dataset."""
@@ -161,3 +146,34 @@ class Backend(Sessions, Protocol):
         self, dataset: str, version: int, name: str, to: Path, on_bytes: OnBytes | None = None
     ) -> None:
         """Write one file of a version to `to`, as `download_output` does."""
+
+    def output_files(self, slug: str) -> list[RemoteFile]:
+        """What the kernel's newest session left in its working folder."""
+
+    def download_output(self, slug: str, name: str, to: Path, on_bytes: OnBytes | None = None) -> None:
+        """Write one output file to `to`, aside (`to` with `.part`) and renamed; what was broken off is continued."""
+
+
+class Account(Protocol):
+    """Whose runs they are, and what that account has and may still use."""
+
+    username: str
+
+    def quota(self) -> Quota | None:
+        """GPU hours of this week; None where the target does not tell."""
+
+    def active_sessions(self) -> list[ActiveSession]:
+        """Sessions of this user that wait or run, of the kernels that were started within the longest session."""
+
+    def kernels(self) -> list[str]:
+        """Slugs of this user's kernels, newest first."""
+
+    def datasets(self) -> list[str]:
+        """Slugs of this user's datasets."""
+
+    def pull(self, slug: str) -> Kernel:
+        """A kernel as it was pushed; its session limit is not told (0)."""
+
+
+class Backend(Compute, CheckpointStore, Account, Protocol):
+    """A target that is all three, as kaggle.com and the embedded Kaggle are."""

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,10 +20,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from kernel.contract import events
+from kernel.contract.files import write_aside
 from launcher import paths
 from launcher.errors import BackendError, NotFound
 from launcher.runs.ledger import Run
-from launcher.targets.base import LogLine, SessionState, Status
+from launcher.targets.base import Kernel, LogLine, SessionState, Status
 
 POLL_S = 0.1
 LOCK_WAIT_S = 2.0
@@ -34,7 +36,7 @@ class HereBusy(BackendError):
 
 
 class HereBackend:
-    """What a watch or a cancel asks of a target, answered for the sessions of `run` on this machine."""
+    """`Compute` for the sessions of `run` on this machine."""
 
     def __init__(self, run: Run, *, sleep: Callable[[float], object] = time.sleep) -> None:
         self._run, self._sleep = run, sleep
@@ -62,6 +64,26 @@ class HereBackend:
                 self._sleep(0.02)
             lock.truncate(0)
             yield lock
+
+    def push(self, kernel: Kernel) -> str:
+        """Start the session in a process that outlives this one; returns the file that takes its output.
+
+        Raises
+        ------
+        HereBusy
+            A session of the run is alive here.
+        """
+        number = self._number(kernel.slug)
+        with self.claim() as lock:
+            shutil.rmtree(self._run.temporary, ignore_errors=True)
+            self._run.temporary.mkdir(parents=True)
+            write_aside(self._run.script(number), kernel.script)
+            self.start(lock, number, environment(self._run.temporary))
+        return str(self._run.output(number))
+
+    def session_id(self, slug: str) -> int | None:
+        """The process of that session, while it lives."""
+        return self.alive(self._number(slug))
 
     def start(self, lock: IO[str], number: int, environ: Mapping[str, str]) -> int:
         """Start session `number` in a process group of its own, which keeps `lock`; its process id."""

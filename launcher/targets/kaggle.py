@@ -145,6 +145,9 @@ class KaggleBackend:
         answer = self._retry(lambda: self._kernels.get_kernel_session_status(request))
         return SessionState(Status(answer.status.name), answer.failure_message or "")
 
+    def session_id(self, slug: str) -> int | None:
+        return None  # Kaggle tells it to the session alone
+
     def log_lines(self, slug: str, skip: int = 0) -> Iterator[LogLine]:
         address = f"{self._base()}/kernels/logs/stream/{quote(self.username)}/{quote(slug)}"
         with translated(self._url):

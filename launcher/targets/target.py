@@ -18,7 +18,7 @@ from launcher.targets.credentials import Credentials
 if TYPE_CHECKING:
     from launcher.local_kaggle.service import Endpoint, LocalKaggle
     from launcher.runs.ledger import Run, Session
-    from launcher.targets.base import Backend, Sessions
+    from launcher.targets.base import Backend, Compute
     from launcher.targets.quick_look import QuickLook
 
 logger = logging.getLogger(__name__)
@@ -160,7 +160,7 @@ def of_run(run: Run) -> Target:
     return replace(choose(TargetName.kaggle), reason=reason)
 
 
-def of_session(run: Run, session: Session) -> Sessions:
+def of_session(run: Run, session: Session) -> Compute:
     """Where a session runs: this machine, or the target of its run."""
     if session.here:
         from launcher.targets.here import HereBackend

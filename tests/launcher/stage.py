@@ -17,6 +17,7 @@ from launcher.config import Settings
 from launcher.local_kaggle.service import LocalKaggle
 from launcher.packing.bundle import Bundle
 from launcher.runs import submission
+from launcher.runs.bound_run import BoundRun
 from launcher.runs.ledger import Ledger, Run, new_run
 from launcher.runs.submission import Prepared
 from launcher.targets import target
@@ -82,7 +83,7 @@ class Stage:
         config = Configuration(run.config, SessionConfig(session=number, dataset=run.dataset, device="cpu"))
         values = {"slug": run.slug(number), "script": source, "accelerator": None, "timeout_s": 43_200} | kernel
         prepared = Prepared(config, Bundle(source, {}), Kernel(**values))  # type: ignore[arg-type]
-        return submission.start(run, prepared, Settings(), self.backend(), self.book, after=number - 1)
+        return submission.start(BoundRun(run, self.book), prepared, Settings(), after=number - 1)
 
     def begins(self, script: str, target: str = "local", **kernel: object) -> Run:
         """A new run whose first session plays `script`; of the target kaggle it is this very server that is meant."""

@@ -17,6 +17,7 @@ from launcher.packing import bundle
 from launcher.packing.bundle import Unreadable
 from launcher.packing.project import Project
 from launcher.runs import adoption, checkpoints, submission
+from launcher.runs.bound_run import BoundRun
 from launcher.runs.ledger import Ledger, Run, new_run
 from launcher.targets.base import Backend
 from launcher.targets.credentials import Credentials
@@ -57,8 +58,9 @@ def _push_elsewhere(backend: Backend, folder: Path) -> tuple[Run, Ledger]:
     book = Ledger(folder / "ledger.sqlite")
     run = new_run(RUN_ID, "local", "local", CONFIG, folder)
     settings = dataclasses.replace(Settings(), session=dataclasses.replace(Settings().session, device="cpu"))
-    prepared = submission.prepare(run, CONFIG, 1, settings, TARGET, resumes=False, project=PROJECT)
-    submission.start(run, prepared, settings, backend, book, after=0)
+    bound = BoundRun(run, book, target=TARGET, backend=backend)
+    prepared = submission.prepare(bound, 1, settings, resumes=False, project=PROJECT)
+    submission.start(bound, prepared, settings, after=0)
     return run, book
 
 
@@ -139,8 +141,9 @@ def test_a_kernel_that_was_pushed_elsewhere_is_not_pushed_again(
     arguments = {"device": "cpu", "accelerator": None, "max_seconds": 60.0, "max_timesteps_at_risk": 0}
     here.begin_session(run, **arguments, publish_interval_seconds=1.0, after=-1)  # type: ignore[arg-type]
     (last,) = here.sessions(RUN_ID)
+    bound = BoundRun(run, here, target=TARGET, backend=backend)
     with pytest.raises(SessionRuns, match=f"kaglaunch adopt {RUN_ID}"):
-        continuation.push_next(run, last, Start(None, False, False), Settings(), TARGET, backend, here, print)
+        continuation.push_next(bound, last, Start(None, False, False), Settings())
     assert len(kaggle.status()["sessions"]) == 1
 
 

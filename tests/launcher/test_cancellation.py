@@ -13,7 +13,8 @@ from launcher.cli import main
 from launcher.errors import BackendUnavailable, NotFound
 from launcher.local_kaggle.service import LocalKaggle
 from launcher.runs import cancellation
-from launcher.runs.cancellation import DELETED, Cancelled, cancel_session, save_log
+from launcher.runs.cancellation import Cancelled, cancel_session, save_log
+from launcher.runs.endings import DELETED
 from launcher.runs.ledger import Ledger, Run, Session, new_run
 from launcher.targets.base import Kernel, Status
 from launcher.targets.kaggle import KaggleBackend

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -146,3 +148,39 @@ def test_what_a_resume_insists_on_and_accepts_reaches_the_kernel(
 def test_allow_changed_takes_names_alone(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"Item 1 of \[session\] allow_changed in .* must be a string; got 3"):
         _load(tmp_path, "[session]\nallow_changed = [3]\n")
+
+
+@pytest.mark.parametrize(
+    ("settings", "sent", "renamed"),
+    [
+        (config.RunSettings, RunConfig, {"timesteps": "total_timesteps", "include": None}),
+        (
+            config.SessionSettings,
+            SessionConfig,
+            {"max_hours": "max_seconds", "publish_interval_s": "publish_interval_seconds", "accelerator": None},
+        ),
+    ],
+)
+def test_what_a_kernel_is_told_leaves_no_setting_out(
+    settings: type, sent: type, renamed: Mapping[str, str | None]
+) -> None:
+    """Each setting is changed by itself, and its field of what the kernel is told changes; None travels elsewhere."""
+    other: dict[str, Any] = {
+        "env": "CartPole-v1", "env_kwargs": {"x": 1}, "algorithm": "DQN", "policy": "CnnPolicy", "device": "cpu",
+        "hyperparameters": {"gamma": 0.5}, "on_flood": "throttle", "on_unhealthy": "stop", "allow_changed": ("code",),
+    }  # fmt: skip
+    for item in dataclasses.fields(settings):
+        name = renamed.get(item.name, item.name)
+        if name is None:
+            continue
+        assert name in {known.name for known in dataclasses.fields(sent)}
+        default = getattr(settings(), item.name)
+        value = other.get(item.name, not default if isinstance(default, bool) else None)
+        value = default + 1 if value is None else value
+        section = "run" if settings is config.RunSettings else "session"
+        changed = dataclasses.replace(config.Settings(), **{section: settings(**{item.name: value})})
+        told = [
+            one.run_config("run-abcdef") if section == "run" else one.session_config(1, "")
+            for one in (config.Settings(), changed)
+        ]
+        assert getattr(told[0], name) != getattr(told[1], name), item.name

@@ -16,8 +16,8 @@ import pytest
 from launcher import paths
 from launcher.checks import trial
 from launcher.cli import main
-from launcher.commands import watch as watch_command
 from launcher.runs import cancellation, follower
+from launcher.runs import run as handles
 from launcher.runs.ledger import Run
 from launcher.runs.watch import Watch
 from launcher.targets import kaggle as backend_module
@@ -193,7 +193,7 @@ def _empty_shell(stage: Stage, run: Run | None, monkeypatch: pytest.MonkeyPatch)
 def _silence(stage: Stage, run: Run | None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Of the watch's own clock half an hour passes in two seconds."""
     fast = functools.partial(Watch, clock=lambda: 900.0 * time.monotonic())
-    monkeypatch.setattr(watch_command, "Watch", fast)
+    monkeypatch.setattr(handles, "Watch", fast)
     monkeypatch.setattr(backend_module, "STREAM_SILENCE_S", 0.5)
     yield
 
