@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from kernel.contract import typed
-from launcher import config
+from launcher import comparison, config
+from launcher.checks import machine, quota
 from launcher.config import Keywords, RunSettings, SessionSettings
 from launcher.errors import ConfigError
 from launcher.runs import adoption, submission
@@ -150,16 +151,12 @@ class Kaglaunch:
 
     def logs(self, run: str | None = None, *, session: int | None = None) -> Iterator[LogLine]:
         """The log of a session, line by line."""
-        from launcher.commands import logs
-
-        return logs.lines(run, session)
+        return RunHandle.of(run).log(session)
 
     def quota(self) -> dict[str, Any]:
         """GPU hours used, reserved and left this week, as `quota --json` has it."""
-        from launcher.commands import quota
-
         chosen = targets.choose(self._forced)
-        return typed.plain(quota.document(chosen, quota.left(chosen)))
+        return typed.plain(quota.document(chosen, quota.told(chosen)))
 
     def evaluate(
         self,
@@ -170,16 +167,11 @@ class Kaglaunch:
         seeds: int = 50,
     ) -> dict[str, Any]:
         """Controllers, and runs or checkpoint files, on the same held-out traffic, as `evaluate --json` has it."""
-        from launcher.commands import evaluate
-
-        return evaluate.compared(controllers, agents, {"seeds": seeds, "scenario": scenario, "demand": demand})
+        return comparison.compared(controllers, agents, {"seeds": seeds, "scenario": scenario, "demand": demand})
 
     def doctor(self) -> dict[str, Any]:
         """Whether this machine can launch, as `doctor --json` has it; a failed check raises nothing here."""
-        from launcher.checks import machine
-        from launcher.commands import doctor
-
-        return typed.plain(doctor.document(list(machine.examine(self._forced))))
+        return typed.plain(machine.document(list(machine.examine(self._forced))))
 
     def _proposed(self, settings: Mapping[str, Any], *, quick: bool, **asked: Any) -> Proposal:
         effective = config.resolve(_flags(**settings), quick=quick)

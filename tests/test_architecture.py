@@ -92,6 +92,8 @@ def test_a_circle_is_seen_wherever_its_import_stands(tmp_path: Path, back: str, 
         ("launcher/runs/follower.py", "import typer", "a run has no screen"),
         ("launcher/runs/watch.py", "from launcher import screen", "a run has no screen"),
         ("launcher/runs/follower.py", "from launcher.commands import report", "a run has no screen"),
+        ("launcher/api.py", "from launcher.commands import report", "equal faces"),
+        ("launcher/targets/kaggle.py", "from launcher.runs import relay", "no verb of a run"),
     ],
 )
 @pytest.mark.slow

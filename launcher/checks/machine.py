@@ -18,7 +18,9 @@ from pathlib import Path
 
 import requests
 
+from kernel.contract import checks as verdicts
 from launcher import paths, system, training_extra
+from launcher.documents import Finding, Health
 from launcher.errors import CredentialsError, LauncherError, TrainingMissing
 from launcher.targets import target
 from launcher.targets.target import KAGGLE_URL, Target, TargetName
@@ -228,3 +230,9 @@ def _numbers(version: str) -> tuple[int, ...]:
             break
         digits.append(int(head))
     return tuple(digits)
+
+
+def document(checks: list[Check]) -> Health:
+    """What `doctor --json` has."""
+    found = tuple(Finding(c.name, verdicts.Verdict(c.verdict.value), c.found, c.found, c.fix) for c in checks)
+    return Health(all(check.verdict is not Verdict.FAIL for check in checks), found)

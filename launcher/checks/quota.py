@@ -6,8 +6,10 @@ import logging
 import math
 
 from kernel.contract.checks import Check, Verdict, failed, passed, warned
+from launcher.documents import QuotaLeft
 from launcher.errors import BackendError, QuotaError
 from launcher.targets.base import Account, Quota
+from launcher.targets.target import Target
 
 logger = logging.getLogger(__name__)
 
@@ -57,3 +59,29 @@ def check(backend: Account, accelerator: str | None, max_hours: float) -> Check:
     if found.verdict is Verdict.FAIL:
         raise QuotaError(f"{found.evidence}\n{found.fix}")
     return found
+
+
+def told(target: Target) -> Quota:
+    """GPU hours used, reserved and left this week on `target`.
+
+    Raises
+    ------
+    BackendError
+        The target does not tell.
+    """
+    found = target.connect().quota()
+    if found is None:
+        raise BackendError("The target does not tell its GPU quota. That is not the same as none being left.")
+    return found
+
+
+def document(target: Target, found: Quota) -> QuotaLeft:
+    """What `quota --json` has."""
+    return QuotaLeft(
+        target=target.name.value,
+        used_h=found.used_h,
+        reserved_h=found.reserved_h,
+        allowed_h=found.allowed_h,
+        left_h=found.left_h,
+        refresh=found.refresh.isoformat() if found.refresh else None,
+    )

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kernel.contract import names
-from launcher.commands.logs import kept_lines
 from launcher.commands.say import say
 from launcher.errors import AmbiguousRun, BackendError, NotFound, Refused
 from launcher.runs.endings import Submission, ending
+from launcher.runs.kept_log import kept_lines
 from launcher.runs.ledger import Ledger, Run, Session
 from launcher.runs.progress import Progress
 from launcher.runs.run import RunHandle

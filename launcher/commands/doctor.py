@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from kernel.contract import checks as verdicts
 from launcher import documents
 from launcher.checks import machine
 from launcher.checks.machine import Check, Verdict
 from launcher.commands.say import say
-from launcher.documents import Finding, Health
 from launcher.errors import LauncherError
 from launcher.targets.target import TargetName
 
@@ -32,7 +30,7 @@ def doctor(forced: TargetName | None, *, as_json: bool) -> None:
         if not as_json:
             say(line(check))
     if as_json:
-        typer.echo(documents.text(document(checks)))
+        typer.echo(documents.text(machine.document(checks)))
     if failed := [check.name for check in checks if check.verdict is Verdict.FAIL]:
         raise Unhealthy(f"Not ready to launch: {', '.join(failed)}. Do what stands beside FAIL, then try again.")
 
@@ -40,9 +38,3 @@ def doctor(forced: TargetName | None, *, as_json: bool) -> None:
 def line(check: Check) -> str:
     """One check as a person reads it."""
     return "\n      ".join([f"{check.verdict.value}  {check.name}: {check.found}", *check.fix.splitlines()])
-
-
-def document(checks: list[Check]) -> Health:
-    """What `doctor --json` has."""
-    found = tuple(Finding(c.name, verdicts.Verdict(c.verdict.value), c.found, c.found, c.fix) for c in checks)
-    return Health(all(check.verdict is not Verdict.FAIL for check in checks), found)

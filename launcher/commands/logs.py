@@ -4,51 +4,27 @@ from __future__ import annotations
 
 import collections
 import queue
-import re
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import typer
 
 from kernel.contract import events
 from launcher import documents
 from launcher.documents import LoggedLine
-from launcher.errors import Interrupted, UsageError
+from launcher.errors import Interrupted
+from launcher.runs import kept_log
 from launcher.runs.follower import Ended, Follower
-from launcher.runs.ledger import Ledger, Run, Session
+from launcher.runs.ledger import Session
+from launcher.runs.run import RunHandle
 from launcher.screen import printable
 from launcher.sentences import sentence
 from launcher.tables import clock, width, wrapped
-from launcher.targets import target
 from launcher.targets.base import LogLine, Status
 
 QUIET_S = 2.0
 """A log that says nothing for this long has been read up to now."""
 _PATIENCE = 10
 """So many times that long are waited for the first line."""
-_KEPT = re.compile(r"(\d+\.\d{3}) (\S+) (.*)", re.DOTALL)
-
-
-def lines(run_id: str | None, session: int | None) -> Iterator[LogLine]:
-    """The log of a session: what was kept here, else what the target still has.
-
-    Raises
-    ------
-    UsageError
-        The run has no such session.
-    """
-    run, chosen = _chosen(run_id, session)
-    path = run.log(chosen.number)
-    if path.exists():
-        yield from kept_lines(path)
-    else:
-        yield from target.of_session(run, chosen).log_lines(run.slug(chosen.number))
-
-
-def kept_lines(path: Path) -> Iterator[LogLine]:
-    """The lines of a log that was kept."""
-    with path.open(encoding="utf-8", newline="\n") as file:
-        yield from map(_kept, file)
 
 
 def logs(
@@ -67,10 +43,11 @@ def logs(
     Interrupted
         Ctrl-C ended the following.
     """
-    run, chosen = _chosen(run_id, session)
+    handle = RunHandle.of(run_id)
+    chosen = kept_log.chosen(handle, session)
     waiting: collections.deque[LogLine] | None = collections.deque(maxlen=tail) if tail is not None else None
     try:
-        for line in _told(run, chosen, follow):
+        for line in _told(handle, chosen, follow):
             if line is None:
                 _say_all(waiting or (), raw, as_json)
                 waiting = None
@@ -80,7 +57,7 @@ def logs(
                 _say(line, raw, as_json)
         _say_all(waiting or (), raw, as_json)
     except KeyboardInterrupt as error:
-        raise Interrupted(f"Stopped following; session {chosen.number} of run {run.run_id} is as it was.") from error
+        raise Interrupted(f"Stopped following; session {chosen.number} of run {handle.run_id} is as it was.") from error
 
 
 def readable(line: LogLine) -> str:
@@ -92,26 +69,16 @@ def readable(line: LogLine) -> str:
     return "\n".join(wrapped(when + said, width(), " " * len(when)))
 
 
-def _chosen(run_id: str | None, session: int | None) -> tuple[Run, Session]:
-    book = Ledger()
-    run = book.run(run_id)
-    sessions = {one.number: one for one in book.sessions(run.run_id)}
-    number = session if session is not None else max(sessions)
-    if number not in sessions:
-        raise UsageError(f"Run {run.run_id} has no session {number}; it has {', '.join(map(str, sessions))}.")
-    return run, sessions[number]
-
-
-def _told(run: Run, session: Session, follow: bool) -> Iterator[LogLine | None]:
+def _told(handle: RunHandle, session: Session, follow: bool) -> Iterator[LogLine | None]:
     """Its lines, and None each time that all there is has been read: what was kept here, or the session itself."""
-    path, slug = run.log(session.number), run.slug(session.number)
+    path, slug = handle.run.log(session.number), handle.run.slug(session.number)
     if path.exists() and not follow:
-        yield from kept_lines(path)
+        yield from kept_log.kept_lines(path)
         return
-    place = target.of_session(run, session)
+    place = handle.compute(session)
     state = place.state(slug)
     if state.status.final:
-        yield from kept_lines(path) if path.exists() else place.log_lines(slug)
+        yield from kept_log.kept_lines(path) if path.exists() else place.log_lines(slug)
     elif state.status is Status.QUEUED and not follow:
         typer.echo(f"Session {session.number} has not begun yet: it is queued.", err=True)
     else:
@@ -153,9 +120,3 @@ def _say(line: LogLine, raw: bool, as_json: bool) -> None:
         typer.echo(f"{line.time:.3f} {line.stream} {line.text}")
     else:
         typer.echo(readable(line))
-
-
-def _kept(raw: str) -> LogLine:
-    """A line of the kept file; one message of several lines goes on in lines without a time."""
-    found = _KEPT.fullmatch(raw.rstrip("\n"))
-    return LogLine(float(found[1]), found[2], found[3]) if found else LogLine(0.0, "stdout", raw.rstrip("\n"))

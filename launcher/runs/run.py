@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -19,7 +19,7 @@ from launcher.errors import (
     NotFound,
     SessionCut,
 )
-from launcher.runs import cancellation, checkpoints, continuation, here, relay, report, submission
+from launcher.runs import cancellation, checkpoints, continuation, here, kept_log, relay, report, submission
 from launcher.runs.bound_run import BoundRun
 from launcher.runs.cancellation import Cancelled
 from launcher.runs.checkpoints import Fetched
@@ -30,7 +30,7 @@ from launcher.runs.look import look
 from launcher.runs.submission import Prepared
 from launcher.runs.viewer import Screen
 from launcher.runs.watch import Watch, outcome
-from launcher.targets.base import SessionState, Status
+from launcher.targets.base import LogLine, SessionState, Status
 from launcher.transfers import Transfers
 
 Flags = Mapping[str, Mapping[str, Any]]
@@ -111,6 +111,16 @@ class RunHandle(BoundRun):
         """What the ledger knows of every session; with `ask` its target is asked first, as long as a moment allows."""
         told = look([self.run], self.ledger)[self.run_id] if ask else None
         return report.report(self.run, self.ledger, told)
+
+    def log(self, number: int | None = None) -> Iterator[LogLine]:
+        """The log of session `number`, or of the newest one: what was kept here, else what the target still has.
+
+        Raises
+        ------
+        UsageError
+            The run has no such session.
+        """
+        return kept_log.lines(self, kept_log.chosen(self, number))
 
     def fetch(self, *, everything: bool = False, step: int | None = None) -> list[Fetched]:
         """Bring back the newest checkpoint that verifies, or the one at `step`, or `everything`; newest first.

@@ -1,0 +1,65 @@
+"""Controllers and trained agents on the same held-out traffic, compared in a process that can simulate."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kernel.contract.manifest import checkpoints_in
+from launcher import catalogue, training_extra
+from launcher.errors import CheckpointError, NotCompared, NotFound
+from launcher.runs.ledger import Ledger
+
+DEFAULT_SCENARIO = "crossing"
+WRONG_USAGE = 2
+"""Exit status of the process that compares, where what was asked for is not there."""
+
+
+def compared(controllers: Sequence[str], agents: Sequence[str], options: Mapping[str, object]) -> dict[str, Any]:
+    """The comparison as `evaluate --json` prints it; `options` are those of the process that compares.
+
+    Raises
+    ------
+    NotCompared
+        Something asked for is not there, or does not go together.
+    CheckpointError
+        A checkpoint cannot be used.
+    TrainingMissing
+        This machine cannot simulate.
+    NotFound
+        A run has no checkpoint on this machine.
+    """
+    scenario, demand = (None if options.get(key) is None else str(options[key]) for key in ("scenario", "demand"))
+    catalogue.require_compared(controllers, scenario if agents else scenario or DEFAULT_SCENARIO, demand)
+    checkpoints = [_checkpoint(agent) for agent in agents]
+    training_extra.require("`evaluate` simulates on this machine", packages=training_extra.COMPARING)
+    words = [*controllers, *(word for path in checkpoints for word in ("--checkpoint", str(path)))]
+    words += [word for name, value in options.items() if value is not None for word in (f"--{name}", str(value))]
+    command = [sys.executable, "-m", "kernel.training.compare", *words, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == WRONG_USAGE:
+        raise NotCompared(done.stderr.strip())
+    if done.returncode:
+        raise CheckpointError(done.stderr.strip())
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def _checkpoint(agent: str) -> Path:
+    if agent.endswith(".zip"):
+        path = Path(agent)
+        if not path.is_file():
+            raise NotCompared(f"There is no checkpoint {agent}.")
+        return path
+    run = Ledger().run(agent)
+    newest = next(iter(checkpoints_in(run.checkpoints)), None)
+    if newest is None:
+        raise NotFound(
+            f"Run {run.run_id} has no checkpoint on this machine. "
+            f"Bring it with `kaglaunch fetch-checkpoints {run.run_id}`."
+        )
+    return newest
