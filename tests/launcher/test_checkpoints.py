@@ -26,7 +26,8 @@ def checkpoint_members(num_timesteps: int, run_id: str = RUN_ID, digest: str = C
     """A whole checkpoint, member by member."""
     content = {"policy.pth": f"weights at {num_timesteps}".encode() * 50, "kaglaunch/state.bin": b"\0" * 200}
     members = {name: Member(len(data), hashlib.sha256(data).hexdigest()) for name, data in content.items()}
-    manifest = Manifest(run_id, 1, num_timesteps, 100, digest, members, metrics={"loss": 0.5})
+    state = members["kaglaunch/state.bin"].sha256
+    manifest = Manifest(run_id, 1, num_timesteps, 100, digest, members, metrics={"loss": 0.5}, state_digest=state)
     return {**content, MANIFEST: manifest.to_json().encode()}
 
 
