@@ -1,7 +1,7 @@
 """Watching a run changes nothing about its end: the same runs watched, watched late, and not watched.
 
     python -m benchmarks.watching --runs 10
-    python -m benchmarks.watching --runs 3 --case interrupted --case throttled
+    python -m benchmarks.watching --runs 3 --case interrupted --case throttled --case unhealthy
 
 Each run is a real `kaglaunch push` of a CartPole training to an embedded Kaggle. A stop comes at an instant of the
 clock, so no two runs end at the same timestep; what is compared is, within each run, the timesteps that it had done
@@ -97,6 +97,15 @@ CASES: Mapping[str, Case] = {
     "unwatched": Case("never", "flood", 4, "flood"),
     "interrupted": Case("interrupted", "flood", 4, "flood"),
     "throttled": Case("from the start", "finished", 0, "flood", timesteps=6_144, on_flood="throttle"),
+    "unhealthy": Case(
+        "from the start",
+        "unhealthy",
+        4,
+        "health",
+        kwargs="lines = 0, reward = 0.0",
+        on_unhealthy="stop",
+        waived=("environment",),
+    ),
 }
 COMPARED = ("watched", "late", "unwatched")
 
