@@ -79,7 +79,7 @@ def test_a_kernel_that_stops_itself_is_waited_for_and_loses_nothing(
     assert notices == ([f"STOP {alert}"] if alert else []), "one alert, whoever saw it first"
     (session,) = stage.book.sessions(run.run_id)
     assert (session.alert, session.result, session.published_timesteps) == (alert, status, 70)
-    (row,) = report.report(run, stage.book)
+    (row,) = report.report(run, stage.book).sessions
     assert (row.ended, row.lost_timesteps) == (status, 0)
 
 
@@ -102,7 +102,7 @@ def test_a_flood_that_its_kernel_is_silent_about_is_ended_and_the_cost_is_said(s
     assert notices == ["STOP flood: 21 [DEBUG lines within 1 s (limit 20 per s)"]
     (session,) = stage.book.sessions(run.run_id)
     assert (session.alert_rule, session.alert_message) == ("flood", "21 [DEBUG lines within 1 s (limit 20 per s)")
-    (row,) = report.report(run, stage.book)
+    (row,) = report.report(run, stage.book).sessions
     assert (row.ended, row.lost_timesteps) == ("stopped by an alert (flood)", 30)
     assert stage.sessions(run) == ["CANCEL_ACKNOWLEDGED"]
 
