@@ -35,6 +35,10 @@ class StopFlag:
         if self._count > 1:
             os._exit(128 + number)
 
+    def is_installed(self) -> bool:
+        """Whether SIGTERM still reaches it."""
+        return signal.getsignal(signal.SIGTERM) == self._handle
+
     def is_set(self) -> bool:
         """Whether the training is to stop at its next consistent point."""
         return self._count > 0

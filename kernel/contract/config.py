@@ -27,7 +27,10 @@ from kernel.contract.names import RUN_ID, TRAFFIC
 DEVICES = ("auto", "cpu", "cuda")
 FLOOD_ACTIONS = ("stop", "throttle")
 HEALTH_ACTIONS = ("warn", "stop")
-ALGORITHMS = ("PPO", "A2C", "DQN")
+_STABLE_BASELINES3 = "kernel.training.sb3.learner:StableBaselines3Learner"
+LEARNERS = {"PPO": _STABLE_BASELINES3, "A2C": _STABLE_BASELINES3, "DQN": _STABLE_BASELINES3}
+"""Who learns an algorithm: `module:class` of a `kernel.training.learner.Learner`. Another one plugs in by its entry."""
+ALGORITHMS = tuple(LEARNERS)
 POLICIES = ("MlpPolicy", "CnnPolicy", "MultiInputPolicy")
 
 T = TypeVar("T")
@@ -55,7 +58,7 @@ class RunConfig:
     checkpoint_freq: int
     """Timesteps between two checkpoints."""
     algorithm: str = "PPO"
-    """Which stable-baselines3 algorithm learns: one of ALGORITHMS."""
+    """Which algorithm learns: one of ALGORITHMS."""
     policy: str = "MlpPolicy"
     """Its policy: one of POLICIES."""
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)

@@ -1,6 +1,6 @@
 """Replay segments as files: where they lie beside a checkpoint, and whether all that it lists are there and whole.
 
-Standard library only; what is in them is `kernel.training.sb3.replay`'s.
+Standard library only; what is in them is `kernel.training.segment_store`'s.
 """
 
 from __future__ import annotations

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch as th
-from stable_baselines3.common.vec_env import VecEnv
 
 from kernel.contract.config import RunConfig
-from kernel.training.environments import is_batched, make_environments
+from kernel.training.environments import VecEnv, is_batched, make_environments
 
 SEED_OFFSET = 1_000_000
 """Evaluation episodes begin from seeds that training never uses."""

@@ -23,6 +23,8 @@ OWN_MODULES = (
     "training/evaluation.py",
     "training/metrics.py",
     "training/sb3/algorithms.py",
+    "training/sb3/learner.py",
+    "training/sb3/statistics.py",
 )
 """Modules of the kernel that shape what is learnt or recorded."""
 

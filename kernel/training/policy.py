@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch as th
-from stable_baselines3.common.vec_env import VecEnv
 
 from kernel.checkpoints import checkpoint
 from kernel.contract.config import RunConfig, from_mapping
 from kernel.contract.manifest import CheckpointInvalid, verify
 from kernel.training import codec
-from kernel.training.environments import make_environments
+from kernel.training.environments import VecEnv, make_environments
 from kernel.training.sb3 import algorithms
 
 

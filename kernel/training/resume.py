@@ -14,30 +14,33 @@ from pathlib import Path
 from typing import Any
 
 import torch as th
-from stable_baselines3.common.vec_env import VecEnv
 
 from kernel.channel import Channel
 from kernel.checkpoints import sources
 from kernel.checkpoints.checkpoint import read_state, refuse
 from kernel.checkpoints.digests import append_digest, read_digests
-from kernel.contract import events
+from kernel.contract import events, segments
 from kernel.contract.config import Configuration
 from kernel.contract.manifest import CheckpointInvalid, Manifest
 from kernel.training import codec, environments, fingerprint
-from kernel.training.metrics import StepStatistics
-from kernel.training.sb3 import algorithms, exact_state, replay
+from kernel.training import learner as learners
+from kernel.training.learner import Learner
+from kernel.training.segment_store import SegmentStore
 from kernel.training.writer import Lineage
 
 logger = logging.getLogger(__name__)
+
+
+class NotExact(ValueError):
+    """Raised when bit-identical continuation was required and cannot be promised."""
 
 
 @dataclass
 class Beginning:
     """A training that can begin to learn."""
 
-    model: Any
-    statistics: StepStatistics
-    store: replay.SegmentStore | None
+    learner: Learner
+    store: SegmentStore | None
     choice: sources.Choice
     lineage: Lineage
     state: dict[str, Any] | None = None
@@ -57,24 +60,19 @@ def begin(configuration: Configuration, checkpoints: Path, device: str, channel:
     ------
     sources.RunChanged
         The run is not the one that its newest checkpoint was made by.
-    exact_state.NotExact
+    NotExact
         `require_exact`, and the continuation is not exact.
     """
     session = configuration.session
     unusable: set[Path] = set()
     while True:
-        venv = environments.make_environments(configuration.run, device)
-        model = algorithms.make_model(configuration.run, venv, device)
-        statistics = StepStatistics()
-        model.set_logger(statistics.make_logger())
-        statistics.init_callback(model)
-        store = replay.store_for(model, checkpoints)
+        learner = learners.kind_of(configuration.run.algorithm).make(configuration.run, device)
+        store = SegmentStore(checkpoints / segments.FOLDER, learner.buffer_size) if learner.buffer_size else None
         choice = sources.choose([checkpoints], configuration.run, session.allow_changed, unusable)
         for refused in choice.refused:
             _set_aside(refused, unusable, channel)
-        total = algorithms.rounded_total(configuration.run, model)
-        lineage, changes, reasons = _lineage(configuration, total, venv, device, choice)
-        beginning = Beginning(model, statistics, store, choice, lineage)
+        lineage, changes, reasons = _lineage(configuration, learner, device, choice)
+        beginning = Beginning(learner, store, choice, lineage)
         if choice.path is None or choice.manifest is None:
             return beginning
         reasons += changes
@@ -87,7 +85,7 @@ def begin(configuration: Configuration, checkpoints: Path, device: str, channel:
                 why = f"{choice.path.name} does not fit the run as it is ({'; '.join(changes)}): {error}."
                 raise sources.RunChanged(f"{why} Restore what was changed.") from error
             _set_aside(sources.Refused(choice.path, str(error)), unusable, channel)
-            venv.close()
+            learner.close()
             continue
         if lost and session.require_exact:
             raise _not_exact([*reasons, lost])
@@ -105,9 +103,9 @@ def _set_aside(found: sources.Refused, unusable: set[Path], channel: Channel) ->
     refuse(found.path)
 
 
-def _not_exact(reasons: list[str]) -> exact_state.NotExact:
+def _not_exact(reasons: list[str]) -> NotExact:
     said = "; ".join(reason.rstrip(".") for reason in reasons)
-    return exact_state.NotExact(f"Exact continuation was required, but {said}. Leave out --require-exact.")
+    return NotExact(f"Exact continuation was required, but {said}. Leave out --require-exact.")
 
 
 def _put_back(beginning: Beginning, path: Path, manifest: Manifest) -> tuple[dict[str, Any], str]:
@@ -118,24 +116,18 @@ def _put_back(beginning: Beginning, path: Path, manifest: Manifest) -> tuple[dic
     CheckpointInvalid
         It cannot be read, or is none of this algorithm; the algorithm may be changed by half of it.
     """
-    model, statistics, lost = beginning.model, beginning.statistics, ""
+    learner, lost = beginning.learner, ""
     try:
         state = codec.decode(read_state(path, manifest))
-        fresh = {"row_at": 0, "evaluated_at": 0, "statistics": statistics.state()}
-        exact_state.require_whole(model, state, fresh)
+        learner.require_whole(state, {"row_at": 0, "evaluated_at": 0, "statistics": learner.statistics.state()})
         if state["scalars"]["num_timesteps"] != manifest.num_timesteps:
             raise CheckpointInvalid(f"its state is of timestep {state['scalars']['num_timesteps']}")
         if beginning.store is not None:
-            beginning.store.fill(model, state["replay"], manifest.details.get("segments", []))
-        if beginning.is_over:
-            return state, lost
-        try:
-            exact_state.restore(model, state)
-        except environments.NotRestorable as error:
-            lost = str(error)
-            state = exact_state.with_new_episodes(model, state)
-            exact_state.restore(model, state)
-        statistics.load_state(state["training"]["statistics"])
+            first, rows = beginning.store.load(state["replay"], manifest.details.get("segments", []))
+            if rows:
+                learner.put_rows(first, rows, beginning.store.rows)
+        if not beginning.is_over:
+            lost = learner.restore(state)
     except (MemoryError, th.cuda.OutOfMemoryError):
         raise  # says nothing of the checkpoint
     except (CheckpointInvalid, codec.Undecodable) as error:
@@ -146,7 +138,7 @@ def _put_back(beginning: Beginning, path: Path, manifest: Manifest) -> tuple[dic
 
 
 def _lineage(
-    configuration: Configuration, total: int, venv: VecEnv, device: str, choice: sources.Choice
+    configuration: Configuration, learner: Learner, device: str, choice: sources.Choice
 ) -> tuple[Lineage, list[str], list[str]]:
     """What this session's manifests say, what was changed of the run, and what differs of the machine.
 
@@ -159,14 +151,12 @@ def _lineage(
     details: dict[str, Any] = {
         "code": fingerprint.code_digests(environments.source_modules(run)),
         "trainer": fingerprint.trainer_digests(),
-        "observation_space": str(venv.observation_space),
-        "action_space": str(venv.action_space),
-        "reward": environments.reward_source(venv),
+        **learner.details(),
     }
     now = fingerprint.fingerprint(device)
     if traffic := environments.canary(run, device):
         now["traffic"] = traffic
-    lineage = Lineage(run, session, total, now, details)
+    lineage = Lineage(run, session, learner.total_timesteps, now, details)
     before = choice.manifest
     if before is None or choice.path is None:
         return lineage, [], []

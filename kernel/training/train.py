@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
-from typing import Any
 
 import torch as th
 
@@ -18,59 +17,65 @@ from kernel.contract.config import Configuration
 from kernel.contract.endings import Ending
 from kernel.contract.manifest import CheckpointInvalid, checkpoints_in, verify
 from kernel.contract.names import CHECKPOINTS, METRICS
-from kernel.training import environments, evaluation, resume
+from kernel.training import environments, resume
+from kernel.training.at_risk import RiskWait
 from kernel.training.cadence import Cadence
 from kernel.training.consistent_point import ConsistentPoint, StopTraining
+from kernel.training.learner import HyperparametersRefused
 from kernel.training.metrics import MetricsFile
 from kernel.training.pace import Pace
-from kernel.training.sb3 import algorithms, exact_state
-from kernel.training.sb3.members import constant_data
+from kernel.training.reports import HealthReports, Reports
 from kernel.training.writer import CheckpointWriter
 
 logger = logging.getLogger(__name__)
 
 REFUSALS = (
     sources.RunChanged,
-    exact_state.NotExact,
-    algorithms.HyperparametersRefused,
+    resume.NotExact,
+    HyperparametersRefused,
     environments.UnknownEnvironment,
 )
 """What no restart would change."""
 
 
-def train(configuration: Configuration, folder: Path, channel: Channel, seconds_left: float) -> tuple[Ending, int, str]:
-    """Learn until the total or until stopped: (status, timestep, message)."""
+def train(
+    configuration: Configuration,
+    folder: Path,
+    channel: Channel,
+    seconds_left: float,
+    *,
+    stop: signals.StopFlag | None = None,
+    stop_after: int | None = None,
+) -> tuple[Ending, int, str]:
+    """Learn until the total, until stopped, or until a checkpoint at `stop_after`: (status, timestep, message)."""
     run, session = configuration.run, configuration.session
-    stop = signals.StopFlag.install()
+    stop = stop or signals.StopFlag.install()
     device = choose_device(session.device)
     beginning = resume.begin(configuration, folder / CHECKPOINTS, device, channel)
-    model, statistics, choice = beginning.model, beginning.statistics, beginning.choice
-    lineage, total, store = beginning.lineage, beginning.lineage.total_timesteps, beginning.store
+    learner, choice, lineage = beginning.learner, beginning.choice, beginning.lineage
     metrics = MetricsFile(folder / METRICS)
     begin_metrics(metrics, folder, choice)
-    writer = CheckpointWriter(folder / CHECKPOINTS, lineage, constant_data(model), metrics, channel.event, store)
+    writer = CheckpointWriter(folder / CHECKPOINTS, lineage, learner.members, metrics, channel.event, beginning.store)
 
-    began = choice.manifest.num_timesteps if choice.manifest else 0
+    began, now = choice.manifest.num_timesteps if choice.manifest else 0, time.monotonic()
+    pace = Pace(learner.total_timesteps, run.eval_freq, now, began, seconds_left, learner.update_timesteps)
     point = ConsistentPoint(
-        model,
+        learner,
         run,
-        session,
-        total,
-        statistics,
         Cadence(run.checkpoint_freq, session.checkpoint_seconds),
         writer,
         channel,
-        Pace(total, run.eval_freq, time.monotonic(), began, seconds_left, update_timesteps(model)),
-        folder,
-        evaluate=lambda: evaluation.evaluate(model, run, device),
-        stop_requested=stop.is_set,
+        Reports(learner, run, pace, channel),
+        HealthReports(learner, pace, channel, session.on_unhealthy),
+        RiskWait(folder, session.max_timesteps_at_risk if session.dataset else 0, channel, pace, stop.is_set),
+        stop.is_set,
+        stop_after,
     )
-    model.at_consistent_point = point
-    point.cadence.begin(time.monotonic(), began)
+    point.cadence.begin(now, began)
     channel.event(
         events.Training(
             num_timesteps=began,
-            total_timesteps=total,
+            total_timesteps=learner.total_timesteps,
             requested_timesteps=run.total_timesteps,
             algorithm=run.algorithm,
             device=device,
@@ -79,20 +84,15 @@ def train(configuration: Configuration, folder: Path, channel: Channel, seconds_
         )
     )
     try:
-        if beginning.state is None:
-            model.learn(total, statistics, log_interval=1)
-        elif not beginning.is_over:
-            point.resume(beginning.state)
-            # Inside a rollout that ends after the total the loop must be entered all the same.
-            model.num_timesteps = min(model.num_timesteps, total - 1)
-            left = total - model.num_timesteps
-            model.learn(left, statistics, log_interval=1, reset_num_timesteps=False)
-        else:
+        if beginning.is_over:
             return Ending.finished, began, "The run was finished already."
+        if beginning.state is not None:
+            point.resume(beginning.state)
+        learner.learn(point)
         point.finish()
-        return Ending.finished, model.num_timesteps, "All timesteps are done."
+        return Ending.finished, learner.num_timesteps, "All timesteps are done."
     except StopTraining as stopped:
-        return stopped.status, model.num_timesteps, str(stopped)
+        return stopped.status, learner.num_timesteps, str(stopped)
     finally:
         writer.close()
 
@@ -119,8 +119,3 @@ def begin_metrics(metrics: MetricsFile, folder: Path, choice: sources.Choice) ->
             rows = read_member(path, METRICS_MEMBER, manifest.members[METRICS_MEMBER].size)
             texts.append(rows.decode("utf-8", "replace"))
     metrics.begin(choice.manifest.num_timesteps if choice.manifest else -1, texts)
-
-
-def update_timesteps(model: Any) -> int:
-    """Timesteps between two updates."""
-    return int(getattr(model, "n_steps", 1)) * int(model.n_envs)

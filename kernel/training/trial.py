@@ -26,13 +26,11 @@ from kernel.channel import Channel
 from kernel.contract import events
 from kernel.contract.checks import Check, Verdict
 from kernel.contract.config import Configuration, RunConfig
-from kernel.contract.endings import Ending
 from kernel.contract.events import Event, Gate, Inexact, Progress, Training
 from kernel.contract.manifest import CheckpointInvalid, checkpoints_in, verify
 from kernel.contract.names import CHECKPOINTS
 from kernel.process import process_age
-from kernel.training import environment_health, environments, speed, train
-from kernel.training.consistent_point import StopTraining
+from kernel.training import environment_health, environments, learner, train
 
 logger = logging.getLogger(__name__)
 E = TypeVar("E", bound=Event)
@@ -68,35 +66,26 @@ class Trial:
 
 
 class _Ear(Channel):
-    """Hears a trial training and ends it at its first checkpoint at or after `stop_at`."""
+    """Hears a trial training; with `sends_at` it sends a real SIGTERM when the training has come that far."""
 
-    def __init__(self, stop_at: int, real_signal: bool, beat: Callable[[int], None]) -> None:
+    def __init__(self, stop: signals.StopFlag, beat: Callable[[int], None], sends_at: int | None = None) -> None:
         super().__init__()
         self.heard: list[Event] = []
-        self.signalled_at: int | None = None
-        self.handler: Any = None
-        self._stop_at = stop_at
-        self._real_signal = real_signal
+        self.sent_at: int | None = None
+        self._stop = stop
         self._beat = beat
+        self._sends_at = sends_at
 
     def event(self, event: Event) -> None:
         self.heard.append(event)
-        if not isinstance(event, Progress) or event.num_timesteps < self._stop_at or self.signalled_at is not None:
+        if self._sends_at is None or self.sent_at is not None or not isinstance(event, Progress):
             return
-        self.signalled_at = event.num_timesteps
-        self.handler = getattr(signal.getsignal(signal.SIGTERM), "__func__", None)
-        if self._real_signal and self.is_ours:
+        if event.num_timesteps >= self._sends_at and self._stop.is_installed():
+            self.sent_at = event.num_timesteps
             os.kill(os.getpid(), signal.SIGTERM)
-        else:
-            raise StopTraining(Ending.stopped, "The trial is over.")
 
     def beat(self, num_timesteps: int) -> None:
         self._beat(0)
-
-    @property
-    def is_ours(self) -> bool:
-        """Whether SIGTERM still reaches the trainer's own handler."""
-        return self.handler is signals.StopFlag._handle
 
     def first(self, kind: type[E]) -> E | None:
         """The first event of that kind."""
@@ -162,12 +151,15 @@ def run(configuration: Configuration, *, real_signal: bool, beat: Callable[[int]
     short = replace(wanted, total_timesteps=total, checkpoint_freq=TRIAL_TIMESTEPS, eval_freq=0)
     trial = Trial()
     with tempfile.TemporaryDirectory(prefix="kaglaunch-trial-") as temporary:
-        first = _Ear(TRIAL_TIMESTEPS, real_signal, beat)
+        stop = signals.StopFlag.install()
+        first = _Ear(stop, beat, TRIAL_TIMESTEPS if real_signal else None)
         began = time.monotonic()
-        reached = _train(Configuration(short, session), Path(temporary), first)
+        # Where a SIGTERM is to end it, this is for an environment that took the signal over.
+        stop_after = 2 * TRIAL_TIMESTEPS if real_signal else TRIAL_TIMESTEPS
+        reached = _train(Configuration(short, session), Path(temporary), first, stop, stop_after)
         # Imports, and compiling what no training of this machine has compiled: paid once, before training is at speed.
         trial.measured["startup_s"] = round(process_age() if real_signal else time.monotonic() - began, 2)
-        signals_check = _signals(first, Path(temporary), real_signal)
+        signals_check = _signals(first, stop, reached, Path(temporary))
         trial.checks += [_checkpointing(Configuration(short, session), Path(temporary), reached, beat), signals_check]
     device = train.choose_device(session.device)
     trial.measured["device"] = device
@@ -175,16 +167,16 @@ def run(configuration: Configuration, *, real_signal: bool, beat: Callable[[int]
     trial.checks += [_environment(counted, wanted)]
     beat(0)
     if real_signal:
-        pace = speed.measure(wanted, device)
+        pace = learner.kind_of(wanted.algorithm).measure(wanted, device)
         played = 2 * TRIAL_TIMESTEPS + counted.steps + pace.played
         trial.measured |= {"steps_per_s": round(pace.steps_per_s, 3), "played_timesteps": played, **asdict(pace)}
         trial.checks += [_speed(pace)]
     return trial
 
 
-def _train(configuration: Configuration, folder: Path, ear: _Ear) -> int:
+def _train(configuration: Configuration, folder: Path, ear: _Ear, stop: signals.StopFlag, stop_after: int) -> int:
     (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
-    _, num_timesteps, _ = train.train(configuration, folder, ear, 1e6)
+    _, num_timesteps, _ = train.train(configuration, folder, ear, 1e6, stop=stop, stop_after=stop_after)
     return num_timesteps
 
 
@@ -196,8 +188,9 @@ def _checkpointing(configuration: Configuration, folder: Path, reached: int, bea
         newest = max((verify(path) for path in found), key=lambda manifest: manifest.num_timesteps)
     except CheckpointInvalid as error:
         return Check("checkpointing", FAIL, f"A checkpoint does not verify: {error}.", "Look at the disk of /tmp.")
-    again = _Ear(newest.num_timesteps + 1, False, beat)
-    went_to = _train(configuration, folder, again)
+    stop = signals.StopFlag.install()
+    again = _Ear(stop, beat)
+    went_to = _train(configuration, folder, again, stop, newest.num_timesteps + 1)
     training = again.first(Training)
     resumed = training.num_timesteps if training else 0
     if not 0 < newest.num_timesteps == resumed < went_to:
@@ -214,25 +207,23 @@ def _checkpointing(configuration: Configuration, folder: Path, reached: int, bea
     return Check("checkpointing", PASS, f"{evidence}, bit-identically.")
 
 
-def _signals(ear: _Ear, folder: Path, real_signal: bool) -> Check:
-    if ear.signalled_at is None:
+def _signals(ear: _Ear, stop: signals.StopFlag, reached: int, folder: Path) -> Check:
+    if reached < TRIAL_TIMESTEPS:
         return Check("signals", WARN, "The trial ended before a SIGTERM could be tried.")
-    if not ear.is_ours:
+    if not stop.is_installed():
         return Check(
             "signals",
             FAIL,
-            f"The environment took over SIGTERM ({ear.handler or 'its default action'}).",
+            f"The environment took over SIGTERM ({signal.getsignal(signal.SIGTERM)}).",
             "Take its signal.signal(SIGTERM, …) out: the session would end without its last checkpoint.",
         )
-    if not real_signal:
+    if ear.sent_at is None:
         return Check("signals", PASS, "SIGTERM reaches the trainer.")
     last = max(verify(path).num_timesteps for path in checkpoints_in(folder / CHECKPOINTS))
-    if last <= ear.signalled_at:
-        evidence = f"SIGTERM at timestep {ear.signalled_at} left no checkpoint of its own."
+    if last <= ear.sent_at:
+        evidence = f"SIGTERM at timestep {ear.sent_at} left no checkpoint of its own."
         return Check("signals", FAIL, evidence, "The environment must return from step() within seconds.")
-    return Check(
-        "signals", PASS, f"SIGTERM at timestep {ear.signalled_at} led to a checkpoint at {last} and a clean end."
-    )
+    return Check("signals", PASS, f"SIGTERM at timestep {ear.sent_at} led to a checkpoint at {last} and a clean end.")
 
 
 def _environment(env: gymnasium.Env, run_config: RunConfig) -> Check:
@@ -251,7 +242,7 @@ def _told(findings: Sequence[environment_health.Finding]) -> str:
     return "; ".join(f"{finding.name.replace('_', ' ')}: {finding.evidence.rstrip('.')}" for finding in findings) + "."
 
 
-def _speed(pace: speed.Measured) -> Check:
+def _speed(pace: learner.Measured) -> Check:
     evidence = f"{pace.steps_per_s:,.4g} timesteps/s over {pace.timesteps} timesteps and an update."
     if pace.steps_per_s < health.MIN_STEPS_PER_S:
         return Check(

@@ -20,8 +20,7 @@ from kernel.contract.manifest import CheckpointInvalid, Manifest, verify
 from kernel.contract.names import checkpoint_name
 from kernel.training import codec
 from kernel.training.metrics import MetricsFile, Row
-from kernel.training.sb3 import members as sb3_members
-from kernel.training.sb3.replay import SegmentStore
+from kernel.training.segment_store import SegmentStore
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +63,7 @@ class CheckpointWriter:
         self,
         folder: Path,
         lineage: Lineage,
-        constant_data: Mapping[str, Any],
+        members: Callable[[Mapping[str, Any]], dict[str, bytes]],
         metrics: MetricsFile,
         report: Report,
         replay: SegmentStore | None = None,
@@ -74,7 +73,7 @@ class CheckpointWriter:
         self.lineage = lineage
         self.cpu_seconds = 0.0
         """Processor time of the writing so far: it competes with the training."""
-        self._constant_data = constant_data
+        self._members = members
         self._metrics = metrics
         self._report = report
         self._write = write
@@ -134,7 +133,7 @@ class CheckpointWriter:
         digest = hashlib.sha256(state).hexdigest()
         self._compare_with_known(t, digest)
         members = {
-            **sb3_members.members(self._constant_data, snapshot.state),
+            **self._members(snapshot.state),
             checkpoint.STATE: state,
             checkpoint.METRICS_MEMBER: "".join(text for _, text in snapshot.recent_rows).encode(),
         }

@@ -14,7 +14,7 @@ from kernel.checkpoints import sources
 from kernel.contract.config import Configuration, RunConfig, SessionConfig, from_mapping
 from kernel.contract.manifest import checkpoints_in, verify
 from kernel.training import environments, fingerprint, policy
-from kernel.training.sb3.exact_state import NotExact
+from kernel.training.resume import NotExact
 
 RECORDED = Path(__file__).resolve().parents[1] / "data" / "version_0_1"
 

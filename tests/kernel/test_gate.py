@@ -18,8 +18,9 @@ from toy_environments import ConstantQueue, Queue, StillQueue, WideQueue
 
 from kernel import health
 from kernel.contract.config import Configuration, RunConfig
-from kernel.training import environment_health, speed
+from kernel.training import environment_health
 from kernel.training import trial as gate
+from kernel.training.sb3 import speed
 from tests.limits import limit_s
 
 from .support import configuration, environment, events_of

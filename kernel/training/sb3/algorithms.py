@@ -22,6 +22,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from kernel.contract.config import RunConfig
+from kernel.training.learner import HyperparametersRefused
 
 _SCHEDULED = ("learning_rate", "clip_range", "clip_range_vf")
 _UNSUPPORTED = {
@@ -33,10 +34,6 @@ _UNSUPPORTED = {
     "seed": "RunConfig.seed is the seed",
     "device": "SessionConfig.device is the device",
 }
-
-
-class HyperparametersRefused(ValueError):
-    """Raised for a hyperparameter that the algorithm lacks or that exact resume does not cover."""
 
 
 class ConsistentPointMixin:

@@ -45,10 +45,6 @@ EPISODES = ("ep_info_buffer", "ep_success_buffer")
 ROLLOUT = ("actions", "rewards", "episode_starts", "values", "log_probs")
 
 
-class NotExact(ValueError):
-    """Raised when bit-identical continuation was required and cannot be promised."""
-
-
 def capture(model: Any, training: Any) -> dict[str, Any]:
     """Copies of everything; `training` is what the callbacks want back."""
     return {
@@ -171,7 +167,7 @@ def _is_rollout(model: Any, saved: dict[str, Any], steps: int) -> bool:
     return saved["pos"] == steps and is_like(saved["rows"], _rows(model.rollout_buffer, steps))
 
 
-def what_was_lost(state: dict[str, Any]) -> str:
+def what_was_lost(state: Mapping[str, Any]) -> str:
     """Why the environments of a captured state cannot be put back; empty where they can."""
     return str(state["environments"].get("lost", ""))
 

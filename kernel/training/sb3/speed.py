@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,37 +13,15 @@ from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 
 from kernel.contract.config import RunConfig
 from kernel.training import environments, evaluation
-from kernel.training.metrics import StepStatistics
+from kernel.training.learner import Measured
 from kernel.training.sb3 import algorithms
+from kernel.training.sb3.statistics import StepStatistics
 
 COLLECT_SECONDS = 0.5
 MIN_TIMESTEPS = 10
 MAX_TIMESTEPS = 1_000
 EVALUATION_SECONDS = 3.0
 GRADIENT_STEPS = 5
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Wall-clock figures, compiling left out."""
-
-    timesteps: int
-    """Timesteps that the speed was measured over."""
-    played: int
-    """Those, with the ones that went before and the evaluation's."""
-    collect_s: float
-    """Seconds a timestep without the update."""
-    update_s: float
-    """Seconds of updates a timestep."""
-    evaluation_s: float
-    """Seconds of one evaluation, all its episodes; 0 where the run never evaluates."""
-    evaluation_over: bool
-    """False: the episodes did not end within EVALUATION_SECONDS, and `evaluation_s` is a lower bound."""
-
-    @property
-    def steps_per_s(self) -> float:
-        """Timesteps a second, the updates included."""
-        return 1.0 / (self.collect_s + self.update_s)
 
 
 def measure(run: RunConfig, device: str) -> Measured:
