@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import queue
 import time
 from collections.abc import Callable, Mapping
@@ -125,7 +126,9 @@ class Watch:
                     self._keep_log()
                     if self._forced_by is not None and isinstance(happening.error, NotFound):
                         # It was ended by deleting its kernel.
-                        return SessionState(Status.CANCEL_ACKNOWLEDGED, "ended from here")
+                        gone = SessionState(Status.CANCEL_ACKNOWLEDGED, "ended from here")
+                        self._on_end(gone)
+                        return gone
                     if happening.error is not None:
                         raise happening.error
                     assert happening.state is not None
@@ -256,7 +259,8 @@ def outcome(run: Run, session: Session, state: SessionState) -> str:
     KernelFailed, SessionCut, AlertStop
         It ended otherwise, as `Ending.about` has it; the message says what to type next.
     """
-    row = report.of_session(run, session)
+    followed = dataclasses.replace(session, status=state.status.value, log_complete=True)
+    row = report.of_session(run, followed)
     seen = f"{session.seen_timesteps or 0:,} of {run.config.total_timesteps:,} timesteps"
     ended = ending(session, state) or Ending.silent
     if ended is Ending.finished:
