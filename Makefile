@@ -82,10 +82,10 @@ clean: ## remove both environments and every cache
 	@find arz_model -name "*.nb[ci]" -delete
 
 $(VENV): pyproject.toml requirements/development.txt
-	@echo "Setting up .venv (once; about a minute)…"
+	@echo "Setting up .venv (once; 1.4 GB, some minutes; pip says what it does)…"
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo "Python 3.11 to 3.13 is needed; set PYTHON=…"; exit 1; }
 	@$(PYTHON) -m venv .venv
-	@.venv/bin/python $(PIP) install -r requirements/development.txt
+	@.venv/bin/python $(subst --quiet,,$(PIP)) install -r requirements/development.txt
 	@.venv/bin/python $(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 

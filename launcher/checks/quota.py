@@ -9,7 +9,7 @@ from kernel.contract.checks import Check, Verdict, failed, passed, warned
 from launcher.documents import QuotaLeft
 from launcher.errors import BackendError, QuotaError
 from launcher.targets.base import Account, Quota
-from launcher.targets.target import Target
+from launcher.targets.target import PERSON_S, Target
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def told(target: Target) -> Quota:
     BackendError
         The target does not tell.
     """
-    found = target.connect().quota()
+    found = target.connect(patience_s=PERSON_S).quota()
     if found is None:
         raise BackendError("The target does not tell its GPU quota. That is not the same as none being left.")
     return found

@@ -10,6 +10,7 @@ from launcher.runs import adoption, report
 from launcher.runs.ledger import Ledger
 from launcher.targets import target
 from launcher.targets.target import TargetName
+from launcher.waiting import waiting
 
 
 def adopt(run_id: str, forced: TargetName | None) -> None:
@@ -23,7 +24,9 @@ def adopt(run_id: str, forced: TargetName | None) -> None:
     chosen = target.choose(forced)
     typer.echo(str(chosen))
     book = Ledger()
-    run = adoption.adopt(run_id, chosen.connect(), book, chosen.name.value, Path.cwd(), typer.echo)
+    with waiting(f"Asking {chosen.place} for run {run_id}"):
+        backend = chosen.connect(patience_s=target.PERSON_S)
+    run = adoption.adopt(run_id, backend, book, chosen.name.value, Path.cwd(), typer.echo)
     typer.echo(f"Run {run_id} is known here now; what is fetched of it goes to {run.checkpoints}.")
     typer.echo(report.as_table(run, report.report(run, book)))
     typer.echo(f"Next: kaglaunch watch {run_id}, kaglaunch fetch-checkpoints {run_id}, or kaglaunch resume {run_id}")

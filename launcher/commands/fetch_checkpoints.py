@@ -10,6 +10,7 @@ from launcher.runs.checkpoints import Fetched
 from launcher.runs.ledger import Run
 from launcher.runs.run import RunHandle
 from launcher.tables import columns
+from launcher.waiting import waiting
 
 
 def fetch_checkpoints(run_id: str | None, *, everything: bool, step: int | None, as_json: bool) -> None:
@@ -22,6 +23,8 @@ def fetch_checkpoints(run_id: str | None, *, everything: bool, step: int | None,
     """
     shown = transfers.PlainTransfers(_to_stderr) if as_json else downloads.for_terminal(typer.echo)
     handle = RunHandle.of(run_id, shown)
+    with waiting(f"Asking {handle.target.place} for the checkpoints of run {handle.run_id}"):
+        handle.connect()
     results = handle.fetch(everything=everything, step=step)
     if as_json:
         typer.echo(documents.text([document(result) for result in results]))

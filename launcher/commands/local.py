@@ -17,6 +17,7 @@ from launcher.local_kaggle.service import ServiceError
 from launcher.local_kaggle.settings import Settings
 from launcher.tables import columns, duration
 from launcher.targets import target
+from launcher.waiting import waiting
 
 SHOWN = 10
 """Newest sessions that a person is shown."""
@@ -25,7 +26,8 @@ SHOWN = 10
 def start(port: int | None) -> None:
     """Start it where it does not run."""
     try:
-        endpoint = target.local_kaggle().ensure_running(port=port)
+        with waiting("Starting the embedded Kaggle"):
+            endpoint = target.local_kaggle().ensure_running(port=port)
     except ServiceError as error:
         raise BackendUnavailable(str(error)) from error
     say(f"The embedded Kaggle runs at {endpoint.url} (process {endpoint.pid}).")

@@ -16,6 +16,7 @@ from launcher.runs import submission
 from launcher.runs.proposal import Proposal, document, propose
 from launcher.runs.run import Pushed, RunHandle
 from launcher.targets import target
+from launcher.waiting import waiting
 
 
 def push(
@@ -46,7 +47,10 @@ def push(
     if not dry_run:
         submission.require_training(chosen)
     shown = transfers.PlainTransfers(_stderr) if as_json else downloads.for_terminal(typer.echo)
-    proposal = propose(effective, chosen, quick=quick, waive=waive, name=name, note=note, tags=tags, transfers=shown)
+    with waiting(f"Asking {chosen.place} who we are"):
+        proposal = propose(
+            effective, chosen, quick=quick, waive=waive, name=name, note=note, tags=tags, transfers=shown
+        )
     report = proposal.examine(say, relay=relay_it)
     proposed = document(proposal, report)
     if dry_run:

@@ -9,12 +9,14 @@ from launcher.checks import quota as account_quota
 from launcher.commands.say import say
 from launcher.targets import target
 from launcher.targets.target import TargetName
+from launcher.waiting import waiting
 
 
 def quota(forced: TargetName | None, *, as_json: bool) -> None:
     """Show them."""
     chosen = target.choose(forced)
-    found = account_quota.told(chosen)
+    with waiting(f"Asking {chosen.place} for its quota"):
+        found = account_quota.told(chosen)
     if as_json:
         typer.echo(documents.text(account_quota.document(chosen, found)))
         return

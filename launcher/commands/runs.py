@@ -13,6 +13,7 @@ from launcher.runs.ledger import Ledger, Run
 from launcher.runs.look import look
 from launcher.tables import columns, duration
 from launcher.targets.target import TargetName
+from launcher.waiting import waiting
 
 
 def listing() -> list[KnownRun]:
@@ -46,7 +47,9 @@ def runs(*, as_json: bool, remote: bool = False, forced: TargetName | None = Non
     if remote:
         _remote(Ledger(), forced, as_json)
         return
-    rows = [row for row in listing() if tag is None or tag in row.tags]
+    with waiting("Asking where the runs stand"):
+        found = listing()
+    rows = [row for row in found if tag is None or tag in row.tags]
     if as_json:
         typer.echo(documents.text(rows))
     elif not rows and tag is not None:
@@ -80,7 +83,8 @@ def _remote(book: Ledger, forced: TargetName | None, as_json: bool) -> None:
     from launcher.targets import target
 
     chosen = target.choose(forced)
-    found = adoption.unknown_runs(chosen.connect(), book)
+    with waiting(f"Asking {chosen.place} for its runs"):
+        found = adoption.unknown_runs(chosen.connect(patience_s=target.PERSON_S), book)
     if as_json:
         typer.echo(documents.text([RemoteRun(f.run_id, tuple(f.sessions), f.dataset, known=False) for f in found]))
         return

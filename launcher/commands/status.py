@@ -14,6 +14,7 @@ from launcher.runs.ledger import Ledger, Run
 from launcher.runs.look import Look, look
 from launcher.runs.progress import Progress
 from launcher.tables import duration
+from launcher.waiting import waiting
 
 
 def asked(run_id: str | None) -> tuple[Standing, LauncherError | None]:
@@ -46,7 +47,8 @@ def status(run_id: str | None, *, as_json: bool) -> None:
     BackendUnavailable, CredentialsError
         The target did not answer within a moment.
     """
-    found, error = asked(run_id)
+    with waiting("Asking where the run stands"):
+        found, error = asked(run_id)
     if as_json and error is None:
         typer.echo(documents.text(found))
     elif not as_json:

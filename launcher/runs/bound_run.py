@@ -59,6 +59,10 @@ class BoundRun:
         """A connection to `target`."""
         return self.target.connect()
 
+    def connect(self) -> Backend:
+        """Connect now, so that whoever waits can be told what for."""
+        return self.backend
+
     def compute(self, session: Session) -> Compute:
         """What runs `session`: this machine, or the target."""
         return HereBackend(self.run) if session.here else self.backend

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 KAGGLE_URL = "https://api.kaggle.com"
+PERSON_S = 8.0
+"""Patience of whoever waits at a prompt for a target that does not answer."""
 
 
 class TargetName(StrEnum):
@@ -60,15 +62,25 @@ class Target:
         place = "kaggle.com" if self.name is TargetName.kaggle else "the embedded Kaggle on this machine"
         return f"Target {self.name.value}: {place} ({self.reason})."
 
-    def connect(self) -> Backend:
-        """A backend that talks to this target; the embedded Kaggle is started when it does not run."""
+    @property
+    def place(self) -> str:
+        """Who answers, in words."""
+        return "kaggle.com" if self.name is TargetName.kaggle else "the embedded Kaggle"
+
+    def connect(self, *, patience_s: float | None = None) -> Backend:
+        """A backend that talks to this target; the embedded Kaggle is started when it does not run.
+
+        `patience_s` bounds how long each question is repeated without an answer; a relay has more than a person.
+        """
         from launcher.targets.kaggle import KaggleBackend
 
         if self.name is TargetName.kaggle:
             assert self.credentials is not None
-            return KaggleBackend(KAGGLE_URL, self.credentials)
-        endpoint = self._endpoint()
-        return KaggleBackend(endpoint.url, _local_credentials(endpoint))
+            url, known = KAGGLE_URL, self.credentials
+        else:
+            endpoint = self._endpoint()
+            url, known = endpoint.url, _local_credentials(endpoint)
+        return KaggleBackend(url, known) if patience_s is None else KaggleBackend(url, known, patience_s=patience_s)
 
     def quick_look(self, deadline: float, clock: Callable[[], float] = time.monotonic) -> QuickLook:
         """Short questions to this target, all of them answered before `deadline` [s of `clock`] or not at all.

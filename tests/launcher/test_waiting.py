@@ -1,0 +1,66 @@
+"""Nothing is silent for long: a spinner on a terminal, a line every ten seconds elsewhere, never on standard output."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from launcher.targets import target
+from launcher.targets.target import Target, TargetName
+from launcher.waiting import Waiting, waiting
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_where_there_is_no_terminal_a_line_comes_every_ten_seconds() -> None:
+    now, out = [100.0], io.StringIO()
+    shown = Waiting("Asking kaggle.com for its quota", out, lambda: now[0])
+    for now[0] in (100.0, 109.9, 110.0, 115.0, 120.0):
+        shown.tick()
+    shown("Asking again")
+    now[0] = 131.0
+    shown.tick()
+    shown.end()
+    now[0] = 150.0
+    shown.tick()
+    assert out.getvalue().splitlines() == [
+        "Asking kaggle.com for its quota: 10 s…",
+        "Asking kaggle.com for its quota: 20 s…",
+        "Asking again…",
+        "Asking again: 11 s…",
+    ]
+
+
+def test_a_terminal_shows_a_spinner_once_it_takes_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    now, out = [0.0], Terminal()
+    shown = Waiting("Starting", out, lambda: now[0])
+    shown.tick()
+    assert out.getvalue() == ""
+    now[0] = 3.0
+    shown.tick()
+    shown.end()
+    assert "Starting… 3 s" in out.getvalue()
+
+
+def test_what_is_done_at_once_says_nothing_and_an_error_passes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ZeroDivisionError), waiting("Dividing", clock=lambda: 0.0):
+        raise ZeroDivisionError
+    seen = capsys.readouterr()
+    assert (seen.out, seen.err) == ("", "")
+
+
+def test_a_person_is_waited_for_with_less_patience_than_a_relay(monkeypatch: pytest.MonkeyPatch) -> None:
+    from launcher.targets import kaggle
+    from launcher.targets.credentials import Credentials
+
+    given: list[object] = []
+    monkeypatch.setattr(kaggle, "KaggleBackend", lambda url, known, **more: given.append(more.get("patience_s")))
+    chosen = Target(TargetName.kaggle, "for a test", Credentials("a test", "token"))
+    chosen.connect(patience_s=target.PERSON_S)
+    chosen.connect()
+    assert given == [8.0, None]
