@@ -14,10 +14,10 @@ from typing import Any
 
 from kernel.contract import typed
 from launcher import comparison, config
-from launcher.checks import machine, quota
+from launcher.checks import quota
 from launcher.config import Keywords, RunSettings, SessionSettings
 from launcher.errors import ConfigError
-from launcher.runs import adoption, submission
+from launcher.runs import adoption, standings, submission
 from launcher.runs.ledger import Ledger
 from launcher.runs.proposal import Proposal, propose
 from launcher.runs.run import RunHandle
@@ -139,15 +139,11 @@ class Kaglaunch:
 
     def runs(self) -> list[dict[str, Any]]:
         """Every run that is known on this machine, newest first, as `runs --json` has it."""
-        from launcher.commands import runs
-
-        return typed.plain(runs.listing())
+        return typed.plain(standings.listing())
 
     def status(self, run: str | None = None) -> dict[str, Any]:
         """Where the newest session of a run stands, as `status --json` has it."""
-        from launcher.commands import status
-
-        return typed.plain(status.standing(run))
+        return typed.plain(standings.standing(run))
 
     def logs(self, run: str | None = None, *, session: int | None = None) -> Iterator[LogLine]:
         """The log of a session, line by line."""
@@ -171,6 +167,8 @@ class Kaglaunch:
 
     def doctor(self) -> dict[str, Any]:
         """Whether this machine can launch, as `doctor --json` has it; a failed check raises nothing here."""
+        from launcher.checks import machine  # loads the client of the target
+
         return typed.plain(machine.document(list(machine.examine(self._forced))))
 
     def _proposed(self, settings: Mapping[str, Any], *, quick: bool, **asked: Any) -> Proposal:

@@ -2,44 +2,16 @@
 
 from __future__ import annotations
 
-import time
-
 import typer
 
 from launcher import documents
-from launcher.documents import KnownRun, RemoteRun, RunReport
+from launcher.documents import RemoteRun
 from launcher.runs import report as reporting
-from launcher.runs.ledger import Ledger, Run
-from launcher.runs.look import look
+from launcher.runs import standings
+from launcher.runs.ledger import Ledger
 from launcher.tables import columns, duration
 from launcher.targets.target import TargetName
 from launcher.waiting import waiting
-
-
-def listing() -> list[KnownRun]:
-    """Every run that is known on this machine, newest first; their targets are asked first, all at once."""
-    book = Ledger()
-    known = book.runs()
-    looks = look(known, book)
-    return [_row(run, reporting.report(run, book, looks[run.run_id])) for run in known]
-
-
-def _row(run: Run, told: RunReport) -> KnownRun:
-    return KnownRun(
-        run_id=run.run_id,
-        target=run.target,
-        age_s=round(time.time() - run.created),
-        sessions=len(told.sessions),
-        safe_timesteps=told.safe_timesteps,
-        total_timesteps=told.total_timesteps,
-        at_risk_timesteps=told.at_risk_timesteps,
-        state=told.sessions[-1].ended if told.sessions else "no session",
-        as_of=told.as_of,
-        seen_age_s=told.seen_age_s,
-        folder=str(run.folder),
-        note=run.note,
-        tags=run.tags,
-    )
 
 
 def runs(*, as_json: bool, remote: bool = False, forced: TargetName | None = None, tag: str | None = None) -> None:
@@ -48,7 +20,7 @@ def runs(*, as_json: bool, remote: bool = False, forced: TargetName | None = Non
         _remote(Ledger(), forced, as_json)
         return
     with waiting("Asking where the runs stand"):
-        found = listing()
+        found = standings.listing()
     rows = [row for row in found if tag is None or tag in row.tags]
     if as_json:
         typer.echo(documents.text(rows))

@@ -22,9 +22,8 @@ from launcher.errors import BackendError, BackendUnavailable, UnknownRun
 from launcher.packing import bundle
 from launcher.packing.bundle import Bundle, Unreadable
 from launcher.packing.project import Project
-from launcher.runs import ledger
 from launcher.runs.endings import DELETED, Submission
-from launcher.runs.ledger import Ledger, Run
+from launcher.runs.ledger import Ledger, Run, new_run
 from launcher.runs.look import published_by_session
 from launcher.runs.progress import Progress
 from launcher.targets.base import Backend, Kernel, Status
@@ -60,13 +59,15 @@ def remote_runs(backend: Backend) -> list[Found]:
     return list(runs.values())
 
 
-def unknown_runs(backend: Backend, book: Ledger) -> list[Found]:
+def unknown_runs(backend: Backend, ledger: Ledger) -> list[Found]:
     """Those that the ledger does not know, or of which it misses sessions."""
-    known = {run.run_id: {session.number for session in book.sessions(run.run_id)} for run in book.runs()}
+    known = {run.run_id: {session.number for session in ledger.sessions(run.run_id)} for run in ledger.runs()}
     return [f for f in remote_runs(backend) if f.run_id not in known or set(f.sessions) - known[f.run_id]]
 
 
-def adopt(run_id: str, backend: Backend, book: Ledger, target: str, folder: Path, say: Callable[[str], object]) -> Run:
+def adopt(
+    run_id: str, backend: Backend, ledger: Ledger, target: str, folder: Path, say: Callable[[str], object]
+) -> Run:
     """Write run `run_id` and its sessions, as the target has them, into the ledger.
 
     Raises
@@ -89,16 +90,16 @@ def adopt(run_id: str, backend: Backend, book: Ledger, target: str, folder: Path
             f"What the target has under the name {run_id} was not pushed by kaglaunch, or by a version that this one "
             "cannot read: neither a kernel's script nor the dataset tells the run's configuration."
         )
-    run = next((one for one in book.runs() if one.run_id == run_id), None)
+    run = next((one for one in ledger.runs() if one.run_id == run_id), None)
     if run is None:
-        run = ledger.new_run(run_id, target, backend.username, config, folder)
-        book.add_run(run)
-    known = {session.number for session in book.sessions(run_id)}
+        run = new_run(run_id, target, backend.username, config, folder)
+        ledger.add_run(run)
+    known = {session.number for session in ledger.sessions(run_id)}
     furthest = published_by_session(backend.dataset_versions(run.dataset)) if found.dataset else {}
     last = max([*pushed, int(published.get("session") or 1)])
     for number in range(1, last + 1):
         if number not in known:
-            _add_session(run, number, pushed.get(number), furthest.get(number), backend, book)
+            _add_session(run, number, pushed.get(number), furthest.get(number), backend, ledger)
     newest = pushed[max(pushed)] if pushed else None
     if newest is not None and newest.bundle.project and not run.project.is_dir():
         Project({name: newest.bundle.members[name] for name in newest.bundle.project}).save(run.project)
@@ -158,7 +159,7 @@ def _config(run_id: str, published: dict[str, Any]) -> RunConfig | None:
 
 
 def _add_session(
-    run: Run, number: int, pushed: _Pushed | None, published: int | None, backend: Backend, book: Ledger
+    run: Run, number: int, pushed: _Pushed | None, published: int | None, backend: Backend, ledger: Ledger
 ) -> None:
     """One row: what the script says, what its log and the dataset's versions say, where it stands."""
     slug = run.slug(number)
@@ -183,7 +184,7 @@ def _add_session(
     if pushed is not None:
         known |= {"script_sha256": pushed.bundle.digest, "code_digest": pushed.bundle.code_digest}
         write_aside(run.script(number), pushed.kernel.script)
-    book.begin_session(
+    ledger.begin_session(
         run,
         device=session.device,
         accelerator=pushed.kernel.accelerator if pushed else None,
