@@ -145,6 +145,13 @@ class Kaglaunch:
         """Where the newest session of a run stands, as `status --json` has it."""
         return typed.plain(standings.standing(run))
 
+    def note(
+        self, run: str | None = None, *, text: str | None = None, tags: Sequence[str] = (), untag: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """What its owner wrote down about a run, changed where something is given: `run_id`, `note` and `tags`."""
+        described = RunHandle.of(run).describe(note=text, tags=tags, untag=untag)
+        return {"run_id": described.run_id, "note": described.note, "tags": list(described.tags)}
+
     def logs(self, run: str | None = None, *, session: int | None = None) -> Iterator[LogLine]:
         """The log of a session, line by line."""
         return RunHandle.of(run).log(session)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -25,7 +25,7 @@ from launcher.runs.cancellation import Cancelled
 from launcher.runs.checkpoints import Fetched
 from launcher.runs.continuation import Start
 from launcher.runs.endings import DELETED, Submission, ending
-from launcher.runs.ledger import Ledger, Session
+from launcher.runs.ledger import Ledger, Run, Session
 from launcher.runs.look import look
 from launcher.runs.submission import Prepared
 from launcher.runs.viewer import Screen
@@ -111,6 +111,14 @@ class RunHandle(BoundRun):
         """What the ledger knows of every session; with `ask` its target is asked first, as long as a moment allows."""
         told = look([self.run], self.ledger)[self.run_id] if ask else None
         return report.report(self.run, self.ledger, told)
+
+    def describe(self, *, note: str | None = None, tags: Sequence[str] = (), untag: Sequence[str] = ()) -> Run:
+        """Change what is written down about the run, where something is given; returns the run as it is known then."""
+        if note is not None or tags or untag:
+            kept = [tag for tag in dict.fromkeys((*self.run.tags, *tags)) if tag not in untag]
+            self.ledger.describe_run(self.run_id, note=note, tags=kept)
+            self.run = self.ledger.run(self.run_id)
+        return self.run
 
     def log(self, number: int | None = None) -> Iterator[LogLine]:
         """The log of session `number`, or of the newest one: what was kept here, else what the target still has.

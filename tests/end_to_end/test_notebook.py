@@ -59,7 +59,7 @@ def test_the_package_loads_its_verbs_only_when_asked() -> None:
 
 def test_every_verb_of_the_command_line_is_a_method() -> None:
     verbs = {str(command.name or command.callback.__name__).replace("_", "-") for command in app.registered_commands}
-    of_a_terminal = {"init", "demo", "version", "debug-prints"}
+    of_a_terminal = {"init", "demo", "version", "help", "debug-prints"}
     methods = {name.replace("_", "-") for name in vars(Kaglaunch) if not name.startswith("_")}
     assert methods == verbs - of_a_terminal
 

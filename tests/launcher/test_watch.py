@@ -134,6 +134,8 @@ def test_an_end_has_its_words_and_its_exit_code(
         "seen_timesteps": 70,
         "published_timesteps": 40,
         "result": result,
+        "status": status.value,
+        "log_complete": True,
     }
     if result == "flood":
         values |= {"alert_rule": "flood", "alert_message": "120.4 lines/s"}
