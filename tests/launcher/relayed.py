@@ -42,8 +42,9 @@ say("result", status={status!r})
 def checkpoint(num_timesteps: int) -> bytes:
     """A whole checkpoint of the run."""
     data = f"state at {num_timesteps}".encode()
-    members = {"kaglaunch/state.bin": Member(len(data), hashlib.sha256(data).hexdigest())}
-    manifest = Manifest(RUN_ID, 1, num_timesteps, CONFIG.total_timesteps, CONFIG.digest, members)
+    digest = hashlib.sha256(data).hexdigest()
+    members = {"kaglaunch/state.bin": Member(len(data), digest)}
+    manifest = Manifest(RUN_ID, 1, num_timesteps, CONFIG.total_timesteps, CONFIG.digest, members, state_digest=digest)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr("kaglaunch/state.bin", data)
