@@ -25,7 +25,7 @@ from typing import Any
 from kernel.contract import files
 from launcher.debug_prints.rewrite import Outcome, Rewritten, rewrite
 from launcher.debug_prints.scan import Finding, Skipped, Unreadable, read, scan
-from launcher.errors import ConfigError
+from launcher.errors import ConfigError, LauncherError
 
 FOLDER = Path(".kaglaunch", "debug-prints")
 _MANIFEST = "manifest.json"
@@ -73,7 +73,9 @@ def fix(path: Path) -> Fixed:
     Raises
     ------
     ConfigError
-        `path` does not exist, or its store cannot be used.
+        `path` does not exist.
+    LauncherError
+        Its store cannot be used.
     """
     path = path.resolve()
     root = _root(path)
@@ -123,7 +125,7 @@ def _keep(root: Path, entries: dict[str, _Entry], changes: list[_Change]) -> Non
     """Originals first, the manifest last: it never names an original that is not there."""
     store = root / FOLDER
     if any(part.is_symlink() for part in (store, store.parent)):
-        raise ConfigError(f"{store} is a symbolic link; originals are kept in the tree itself.\nRemove the link.")
+        raise LauncherError(f"{store} is a symbolic link; originals are kept in the tree itself.\nRemove the link.")
     (store / _ORIGINALS).mkdir(parents=True, exist_ok=True)
     _write(store / ".gitignore", b"*\n", 0o644)
     for change in changes:
@@ -157,7 +159,9 @@ def restore(path: Path) -> Restored:
     Raises
     ------
     ConfigError
-        `path` does not exist, or the manifest of its store cannot be read.
+        `path` does not exist.
+    LauncherError
+        The manifest of its store cannot be read.
     """
     if not path.exists():
         raise ConfigError(f"{path} is no file and no folder.\nGive the one that `--fix` was given.")
@@ -258,8 +262,8 @@ def _entries(root: Path) -> dict[str, _Entry]:
     return entries
 
 
-def _damaged(manifest: Path) -> ConfigError:
-    return ConfigError(
+def _damaged(manifest: Path) -> LauncherError:
+    return LauncherError(
         f"{manifest} is damaged; nothing was changed.\n"
         f"The originals are in {manifest.parent / _ORIGINALS}, each named by its sha256: put them back by hand, "
         "then remove that folder."

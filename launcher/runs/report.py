@@ -166,7 +166,7 @@ def cost(row: SessionReport) -> str:
     timesteps = row.at_risk_timesteps if row.live else row.lost_timesteps
     if timesteps is None:
         return "unknown"
-    return f"{timesteps:,} at risk" if row.live else f"{timesteps:,}"
+    return f"{timesteps:,}\N{NO-BREAK SPACE}at\N{NO-BREAK SPACE}risk" if row.live else f"{timesteps:,}"
 
 
 def age(moment: str, seen_age_s: int, unanswered: str) -> list[str]:

@@ -83,7 +83,9 @@ class Stage:
         config = Configuration(run.config, SessionConfig(session=number, dataset=run.dataset, device="cpu"))
         values = {"slug": run.slug(number), "script": source, "accelerator": None, "timeout_s": 43_200} | kernel
         prepared = Prepared(config, Bundle(source, {}), Kernel(**values))  # type: ignore[arg-type]
-        return submission.start(BoundRun(run, self.book), prepared, Settings(), after=number - 1)
+        return submission.start(
+            BoundRun(run, self.book, backend=self.backend()), prepared, Settings(), after=number - 1
+        )
 
     def begins(self, script: str, target: str = "local", **kernel: object) -> Run:
         """A new run whose first session plays `script`; of the target kaggle it is this very server that is meant."""

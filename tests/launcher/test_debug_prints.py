@@ -912,7 +912,7 @@ def test_json_lists_each_finding_with_its_estimate(tree: Path, home: Path, capsy
 
 def test_a_missing_path_and_contradicting_options_are_refused(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for options in ([], ["--fix"], ["--restore"]):
-        assert cli.main(["debug-prints", "nowhere", *options]) == 1
+        assert cli.main(["debug-prints", "nowhere", *options]) == 2
         assert "nowhere is no file and no folder" in capsys.readouterr().err
     assert cli.main(["debug-prints", ".", "--fix", "--restore"]) == 2
 

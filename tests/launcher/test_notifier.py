@@ -135,5 +135,6 @@ def test_the_address_is_not_shown_and_may_not_leave(home: Path) -> None:
     [("silence_s", "-1"), ("min_timesteps_per_s", "nan"), ("notify_webhook", "ftp://x"), ("notify_command", "echo '")],
 )
 def test_impossible_watch_settings_are_refused_by_name(home: Path, key: str, value: str) -> None:
-    with pytest.raises(ConfigError, match=key):
-        load({}, environ={f"KAGLAUNCH_WATCH_{key.upper()}": value})
+    variable = f"KAGLAUNCH_WATCH_{key.upper()}"
+    with pytest.raises(ConfigError, match=variable):
+        load({}, environ={variable: value})

@@ -85,7 +85,7 @@ def test_a_first_run_is_written_checked_pushed_and_cancelled(console: Console) -
     assert "Pushed session 1" in said
     run_id = said.rpartition("kaglaunch watch ")[2].split()[0].strip("`.")
     assert run_id in console.types("runs")
-    assert "Kept:" in console.types("cancel", run_id)
+    assert "Kept:" in console.types("cancel", run_id, "--yes")
 
 
 def test_a_run_is_watched_and_told_of_and_its_checkpoint_fetched(console: Console, stage: Stage) -> None:
@@ -107,7 +107,7 @@ def test_a_run_that_was_cut_goes_on_from_its_checkpoint(console: Console, stage:
     stage.publish(run, 50)
     reaches(stage.call, run.slug(1).partition("/")[2] or run.slug(1), "ERROR")
     assert "t50" in console.types("resume", run.run_id, "--device", "cpu", "--no-watch")
-    console.types("cancel", run.run_id)
+    console.types("cancel", run.run_id, "--yes")
 
 
 def test_prints_are_rewritten_and_restored_byte_for_byte(console: Console) -> None:
