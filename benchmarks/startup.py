@@ -15,7 +15,8 @@ from pathlib import Path
 
 from kernel.contract.config import RunConfig
 from launcher.local_kaggle.service import LocalKaggle
-from launcher.runs.ledger import Ledger, new_run
+from launcher.runs.ledger import Ledger
+from launcher.runs.records import new_run
 from launcher.targets.base import Kernel
 from launcher.targets.credentials import Credentials
 from launcher.targets.kaggle import KaggleBackend

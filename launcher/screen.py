@@ -12,8 +12,8 @@ from kernel.contract import events
 from kernel.contract.events import Event
 from launcher import documents
 from launcher.runs.alerts import Alert, Level
-from launcher.runs.ledger import Run, Session
 from launcher.runs.progress import Progress
+from launcher.runs.records import Run, Session
 from launcher.runs.viewer import Screen
 from launcher.tables import duration
 from launcher.targets.base import LogLine, SessionState

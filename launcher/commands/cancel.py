@@ -10,8 +10,9 @@ from launcher.commands.say import say
 from launcher.errors import AmbiguousRun, BackendError, NotFound, Refused
 from launcher.runs.endings import Submission, ending
 from launcher.runs.kept_log import kept_lines
-from launcher.runs.ledger import Ledger, Run, Session
+from launcher.runs.ledger import Ledger
 from launcher.runs.progress import Progress
+from launcher.runs.records import Run, Session
 from launcher.runs.run import RunHandle
 from launcher.targets import target
 

@@ -7,7 +7,7 @@ import typer
 from launcher import documents, downloads, transfers
 from launcher.documents import FetchedCheckpoint
 from launcher.runs.checkpoints import Fetched
-from launcher.runs.ledger import Run
+from launcher.runs.records import Run
 from launcher.runs.run import RunHandle
 from launcher.tables import columns
 from launcher.waiting import waiting

@@ -14,7 +14,7 @@ from launcher.documents import LoggedLine
 from launcher.errors import Interrupted
 from launcher.runs import kept_log
 from launcher.runs.follower import Ended, Follower
-from launcher.runs.ledger import Session
+from launcher.runs.records import Session
 from launcher.runs.run import RunHandle
 from launcher.screen import printable
 from launcher.sentences import sentence

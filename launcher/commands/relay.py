@@ -9,7 +9,7 @@ import typer
 
 from launcher import downloads, screen
 from launcher.runs import report
-from launcher.runs.ledger import Relay
+from launcher.runs.records import Relay
 from launcher.runs.run import RunHandle
 
 

@@ -23,9 +23,10 @@ from launcher.packing import bundle
 from launcher.packing.bundle import Bundle, Unreadable
 from launcher.packing.project import Project
 from launcher.runs.endings import DELETED, Submission
-from launcher.runs.ledger import Ledger, Run, new_run
+from launcher.runs.ledger import Ledger
 from launcher.runs.look import published_by_session
 from launcher.runs.progress import Progress
+from launcher.runs.records import Run, new_run
 from launcher.targets.base import Backend, Kernel, Status
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,8 @@ import logging
 from functools import cached_property
 from typing import Any
 
-from launcher.runs.ledger import Ledger, Run, Session
+from launcher.runs.ledger import Ledger
+from launcher.runs.records import Run, Session
 from launcher.targets import target as targets
 from launcher.targets.base import Backend, Compute
 from launcher.targets.here import HereBackend

@@ -14,9 +14,9 @@ from kernel.contract.stopping import END_SECONDS
 from launcher.errors import BackendError, BackendUnavailable, NotFound
 from launcher.runs.endings import DELETED
 from launcher.runs.follower import Ended, Follower
-from launcher.runs.ledger import Run, Session
 from launcher.runs.patience import patiently
 from launcher.runs.progress import Progress
+from launcher.runs.records import Run, Session
 from launcher.targets.base import Compute, LogLine
 
 WAIT_S = 60.0

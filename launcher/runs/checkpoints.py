@@ -17,7 +17,8 @@ from kernel.contract import files, segments
 from kernel.contract.manifest import CheckpointInvalid, Manifest, checkpoints_in, verify
 from kernel.contract.names import METRICS, checkpoint_name, num_timesteps_of
 from launcher.errors import BackendError, BackendUnavailable
-from launcher.runs.ledger import Ledger, Run
+from launcher.runs.ledger import Ledger
+from launcher.runs.records import Run
 from launcher.targets.base import CheckpointStore, RemoteFile
 from launcher.transfers import OnBytes, PlainTransfers, Transfers
 

@@ -16,7 +16,7 @@ from launcher.runs import checkpoints, hand_over, submission
 from launcher.runs.bound_run import BoundRun
 from launcher.runs.checkpoints import Fetched
 from launcher.runs.endings import Submission
-from launcher.runs.ledger import Session
+from launcher.runs.records import Session
 from launcher.runs.submission import Prepared
 from launcher.targets.base import Compute, SessionState, Status
 from launcher.targets.here import HereBackend

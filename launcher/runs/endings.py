@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from kernel.contract.endings import Ending, ending_of
-from launcher.runs.ledger import Session
+from launcher.runs.records import Session
 from launcher.targets.base import SessionState, Status
 
 DELETED = "DELETED"

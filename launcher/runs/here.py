@@ -19,7 +19,7 @@ from launcher.runs import continuation
 from launcher.runs.bound_run import BoundRun
 from launcher.runs.continuation import Start
 from launcher.runs.endings import Submission
-from launcher.runs.ledger import HERE, Run, Session
+from launcher.runs.records import HERE, Run, Session
 from launcher.runs.viewer import Screen
 from launcher.runs.watch import Watch
 from launcher.targets.base import Kernel, SessionState, Status

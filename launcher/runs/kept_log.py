@@ -8,7 +8,7 @@ from pathlib import Path
 
 from launcher.errors import UsageError
 from launcher.runs.bound_run import BoundRun
-from launcher.runs.ledger import Session
+from launcher.runs.records import Session
 from launcher.targets.base import LogLine
 
 _KEPT = re.compile(r"(\d+\.\d{3}) (\S+) (.*)", re.DOTALL)

@@ -1,6 +1,6 @@
-"""What was launched, and where everything of a run lies: the only module that joins those paths.
+"""What was launched: runs, sessions and relays in one SQLite file of the user's state folder.
 
-One SQLite file in the user's state folder; two commands at once and a crash in the middle leave it whole.
+Two commands at once and a crash in the middle leave it whole.
 """
 
 from __future__ import annotations
@@ -10,184 +10,18 @@ import dataclasses
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kernel.contract import names
-from kernel.contract.config import RunConfig, canonical_json, from_mapping
 from launcher import paths, suggestions
 from launcher.errors import AmbiguousRun, LauncherError, UnknownRun
-
-HERE = "here"
-"""Target of a session that runs on this machine, outside of any Kaggle."""
-ENDED = ("COMPLETE", "ERROR", "CANCEL_ACKNOWLEDGED", "NEW_SCRIPT", "DELETED")
-"""States after which a session does nothing more."""
-
-BUSY_S = 20.0
-"""Longest wait for another command that writes."""
+from launcher.runs.migrations import BUSY_S, migrate
+from launcher.runs.records import Relay, Run, Session
 
 
 class SessionTaken(LauncherError):
     """Raised when another command has just begun the same session of a run."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training, on one target, with everything of it in one folder."""
-
-    run_id: str
-    target: str
-    username: str
-    created: float
-    folder: Path
-    config_json: str
-    note: str = ""
-    """What its owner wrote down about it."""
-    tags: tuple[str, ...] = ()
-    """Words that its owner finds it by."""
-
-    @property
-    def config(self) -> RunConfig:
-        """What the run trains."""
-        return from_mapping(RunConfig, json.loads(self.config_json))
-
-    @property
-    def dataset(self) -> str:
-        """`owner/slug` of the dataset that takes the run's checkpoints."""
-        return f"{self.username}/{names.dataset_slug(self.run_id)}"
-
-    @property
-    def pushed_from(self) -> Path:
-        """The folder whose run it is: a command without a name acts on the newest of the folder it is typed in."""
-        return self.folder.parent.parent
-
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of the checkpoints that were brought back."""
-        return self.folder / names.CHECKPOINTS
-
-    @property
-    def project(self) -> Path:
-        """Folder of the researcher's own files, as the first session packed them."""
-        return self.folder / "project"
-
-    def slug(self, session: int) -> str:
-        """The kernel of one session; never pushed twice."""
-        return names.kernel_slug(self.run_id, session)
-
-    def log(self, session: int) -> Path:
-        """The whole log of one session, as far as it was seen."""
-        return self.folder / f"session-{session}.log"
-
-    def script(self, session: int) -> Path:
-        """The kernel script of one session, as it was pushed."""
-        return self.folder / f"session-{session}.py"
-
-    def output(self, session: int) -> Path:
-        """What a session on this machine prints, as it prints it."""
-        return self.folder / f"session-{session}.output"
-
-    @property
-    def result(self) -> Path:
-        """How the last session on this machine says that it ended."""
-        return self.folder / names.RESULT
-
-    @property
-    def here_lock(self) -> Path:
-        """Held by the session that runs on this machine."""
-        return self.folder / "here.lock"
-
-    @property
-    def relay_lock(self) -> Path:
-        """Held by the relay that is at work."""
-        return self.folder / "relay.lock"
-
-    @property
-    def temporary(self) -> Path:
-        """Where a session on this machine unpacks itself."""
-        return self.folder / "here-temporary"
-
-    def record(self, session: int) -> Path:
-        """The configuration that one session was pushed with, its checks and its plan."""
-        return self.folder / f"session-{session}.json"
-
-
-@dataclass(frozen=True)
-class Session:
-    """One kernel execution of a run, and what is known of it."""
-
-    run_id: str
-    number: int
-    device: str
-    accelerator: str
-    max_seconds: float
-    max_timesteps_at_risk: int
-    publish_interval_seconds: float
-    pushed: float
-    script_sha256: str
-    submission: str
-    """`pushing`, `pushed`, `unknown` (the answer was lost) or `absent` (looked for in vain: it was not taken)."""
-    status: str
-    """The platform's last known state; empty while it was never asked."""
-    message: str
-    session_id: int | None
-    resumed_timesteps: int | None
-    seen_timesteps: int | None
-    """Furthest timestep that the log told."""
-    published_timesteps: int | None
-    """Furthest timestep known to be in a dataset version."""
-    result: str
-    """The kernel's own word: finished, deadline, flood, unhealthy, crashed, stopped; empty without one."""
-    alert_rule: str
-    """Rule of the alert that it was ended for, by its kernel or from here; empty without one."""
-    alert_message: str
-    """What that alert found."""
-    target: str
-    """Where it runs: the run's target, or HERE."""
-    code_digest: str
-    """sha256 of what it runs, its configuration apart; empty where nobody here knows."""
-    config_digest: str
-    """`RunConfig.digest` that it was pushed with; empty where nobody here knows."""
-    trains_on: str
-    """Device that its log told; empty before that."""
-    seen_at: float
-    """When its state and its published timesteps were last seen [s since the epoch]; 0 before that."""
-    log_complete: bool
-    """Whether its log was followed to its end: only then is known what its end has cost."""
-
-    @property
-    def over(self) -> bool:
-        """Whether it has ended, as far as anybody has seen."""
-        return self.submission == "absent" or self.status in ENDED
-
-    @property
-    def alert(self) -> str:
-        """The alert that it was ended for, in words; empty without one."""
-        return f"{self.alert_rule}: {self.alert_message}" if self.alert_rule else ""
-
-    @property
-    def here(self) -> bool:
-        """Whether it runs on this machine, on no target."""
-        return self.target == HERE
-
-
-@dataclass(frozen=True)
-class Relay:
-    """What a relay of a run was asked for; what it does next is told by the run's sessions."""
-
-    run_id: str
-    device: str
-    accelerator: str
-    max_hours: float
-    """Session limit that its sessions ask for, where the quota has as much."""
-    state: str
-    """`on` until it has ended; an `on` that no process holds was interrupted."""
-    note: str
-    """What it was about, or why it ended, in words."""
-    since: int
-    """Sessions after this one are its own."""
 
 
 class Ledger:
@@ -197,7 +31,7 @@ class Ledger:
         self._path = path or paths.state_dir() / "ledger.sqlite"
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._connected() as db:
-            _migrate(db)
+            migrate(db)
 
     def add_run(self, run: Run) -> None:
         """Record a new run."""
@@ -354,23 +188,6 @@ class Ledger:
             ) from error
 
 
-def new_run(
-    run_id: str,
-    target: str,
-    username: str,
-    config: RunConfig,
-    folder: Path,
-    *,
-    note: str = "",
-    tags: Sequence[str] = (),
-) -> Run:
-    """A run that begins now, its folder below `folder`."""
-    config_json = canonical_json(dataclasses.asdict(config))
-    return Run(
-        run_id, target, username, time.time(), folder / "runs" / run_id, config_json, note, tuple(dict.fromkeys(tags))
-    )
-
-
 def _newest_of(folder: Path, runs: list[Run]) -> Run:
     if found := next((run for run in runs if run.pushed_from == folder), None):
         return found
@@ -409,95 +226,3 @@ _START = "Start one with `kaglaunch push --quick`."
 def _require_fields(cls: type, values: Mapping[str, Any]) -> None:
     unknown = set(values) - {field.name for field in dataclasses.fields(cls)}
     assert not unknown, unknown
-
-
-def _m001_initial(db: sqlite3.Connection) -> None:
-    db.execute(
-        "CREATE TABLE runs (run_id TEXT PRIMARY KEY, target TEXT NOT NULL, username TEXT NOT NULL,"
-        " created REAL NOT NULL, folder TEXT NOT NULL, config_json TEXT NOT NULL)"
-    )
-    db.execute(
-        "CREATE TABLE sessions (run_id TEXT NOT NULL REFERENCES runs, number INTEGER NOT NULL, device TEXT NOT NULL,"
-        " accelerator TEXT NOT NULL, max_seconds REAL NOT NULL, max_timesteps_at_risk INTEGER NOT NULL,"
-        " publish_interval_seconds REAL NOT NULL, pushed REAL NOT NULL, script_sha256 TEXT NOT NULL DEFAULT '',"
-        " submission TEXT NOT NULL DEFAULT 'pushing', status TEXT NOT NULL DEFAULT '',"
-        " message TEXT NOT NULL DEFAULT '',"
-        " session_id INTEGER, resumed_timesteps INTEGER, seen_timesteps INTEGER, published_timesteps INTEGER,"
-        " result TEXT NOT NULL DEFAULT '', alert TEXT NOT NULL DEFAULT '', PRIMARY KEY (run_id, number))"
-    )
-
-
-def _m002_places_digests_relays(db: sqlite3.Connection) -> None:
-    for column in ("target", "code_digest", "config_digest"):
-        db.execute(f"ALTER TABLE sessions ADD COLUMN {column} TEXT NOT NULL DEFAULT ''")
-    db.execute("UPDATE sessions SET target = (SELECT target FROM runs WHERE runs.run_id = sessions.run_id)")
-    db.execute(
-        "CREATE TABLE relays (run_id TEXT PRIMARY KEY REFERENCES runs, device TEXT NOT NULL, accelerator TEXT NOT NULL,"
-        " max_hours REAL NOT NULL, state TEXT NOT NULL, note TEXT NOT NULL, since INTEGER NOT NULL)"
-    )
-
-
-def _m003_device_in_use(db: sqlite3.Connection) -> None:
-    db.execute("ALTER TABLE sessions ADD COLUMN trains_on TEXT NOT NULL DEFAULT ''")
-
-
-def _m004_typed_alerts(db: sqlite3.Connection) -> None:
-    """An alert was the sentence `STOP rule: message`."""
-    db.execute("ALTER TABLE sessions RENAME COLUMN alert TO alert_message")
-    db.execute("ALTER TABLE sessions ADD COLUMN alert_rule TEXT NOT NULL DEFAULT ''")
-    for run_id, number, said in db.execute("SELECT run_id, number, alert_message FROM sessions").fetchall():
-        level_and_rule, _, message = said.partition(": ")
-        rule = level_and_rule.partition(" ")[2] or level_and_rule
-        db.execute(
-            "UPDATE sessions SET alert_rule = ?, alert_message = ? WHERE run_id = ? AND number = ?",
-            (rule, message, run_id, number),
-        )
-
-
-def _m005_when_seen(db: sqlite3.Connection) -> None:
-    db.execute("ALTER TABLE sessions ADD COLUMN seen_at REAL NOT NULL DEFAULT 0")
-    db.execute("ALTER TABLE sessions ADD COLUMN log_complete INTEGER NOT NULL DEFAULT 0")
-    # A session's end was written down only by who had followed its log.
-    marks = ", ".join("?" for _ in ENDED)
-    db.execute(f"UPDATE sessions SET log_complete = 1 WHERE status IN ({marks}) AND seen_timesteps IS NOT NULL", ENDED)
-
-
-def _m006_notes_and_tags(db: sqlite3.Connection) -> None:
-    db.execute("ALTER TABLE runs ADD COLUMN note TEXT NOT NULL DEFAULT ''")
-    db.execute("ALTER TABLE runs ADD COLUMN tags TEXT NOT NULL DEFAULT '[]'")
-
-
-_MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
-    _m001_initial,
-    _m002_places_digests_relays,
-    _m003_device_in_use,
-    _m004_typed_alerts,
-    _m005_when_seen,
-    _m006_notes_and_tags,
-)
-
-
-def _write_ahead(db: sqlite3.Connection) -> None:
-    """Keep a write-ahead log. SQLite itself does not wait here for another command that makes the file just now."""
-    began = time.monotonic()
-    while True:
-        try:
-            db.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError as error:
-            is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-            if not is_busy or time.monotonic() - began > BUSY_S:
-                raise
-        time.sleep(0.02)
-
-
-def _migrate(db: sqlite3.Connection) -> None:
-    """Apply what the file has not seen yet; the count of applied ones is its user_version."""
-    if db.execute("PRAGMA user_version").fetchone()[0] >= len(_MIGRATIONS):
-        return
-    _write_ahead(db)
-    db.execute("BEGIN IMMEDIATE")
-    applied = db.execute("PRAGMA user_version").fetchone()[0]
-    for migration in _MIGRATIONS[applied:]:
-        migration(db)
-    db.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")

@@ -12,8 +12,9 @@ from typing import Any
 
 from kernel.contract import names
 from launcher.errors import BackendUnavailable, LauncherError, NotFound
-from launcher.runs.ledger import Ledger, Run, Session
+from launcher.runs.ledger import Ledger
 from launcher.runs.progress import Progress
+from launcher.runs.records import Run, Session
 from launcher.targets import target
 from launcher.targets.base import DatasetVersion, LogLine, Quota, SessionState
 from launcher.targets.here import HereBackend

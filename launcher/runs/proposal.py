@@ -16,8 +16,9 @@ from launcher.config import Effective
 from launcher.documents import Proposed
 from launcher.packing import project
 from launcher.packing.project import Project
-from launcher.runs import ledger, submission
-from launcher.runs.ledger import Ledger, Run
+from launcher.runs import records, submission
+from launcher.runs.ledger import Ledger
+from launcher.runs.records import Run
 from launcher.runs.run import Pushed, RunHandle
 from launcher.runs.submission import Prepared
 from launcher.targets.target import Target
@@ -97,7 +98,7 @@ def propose(
     backend = target.connect()
     run_id = config.new_run_id(prefix)
     run_config = settings.run_config(run_id)
-    run = ledger.new_run(run_id, target.name.value, backend.username, run_config, Path.cwd(), note=note, tags=tags)
+    run = records.new_run(run_id, target.name.value, backend.username, run_config, Path.cwd(), note=note, tags=tags)
     handle = RunHandle(run, Ledger(), transfers, target=target, backend=backend)
     prepared = submission.prepare(handle, 1, settings, resumes=False, project=own, waived=waived)
     return Proposal(handle, effective, own, prepared, waived)

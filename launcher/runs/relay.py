@@ -35,7 +35,7 @@ from launcher.runs import continuation
 from launcher.runs.bound_run import BoundRun
 from launcher.runs.continuation import SessionRuns, Start
 from launcher.runs.endings import DELETED, Submission, ending
-from launcher.runs.ledger import Relay, Session, SessionTaken
+from launcher.runs.ledger import SessionTaken
 from launcher.runs.next_step import (
     Done,
     Facts,
@@ -49,6 +49,7 @@ from launcher.runs.next_step import (
     next_step,
 )
 from launcher.runs.patience import patiently
+from launcher.runs.records import Relay, Session
 from launcher.runs.viewer import Screen
 from launcher.runs.watch import Watch
 from launcher.targets.base import Quota, SessionState

@@ -11,8 +11,9 @@ from kernel.contract import names
 from kernel.contract.endings import Ending
 from launcher.documents import RunReport, SessionReport
 from launcher.runs.endings import Submission, ending
-from launcher.runs.ledger import Ledger, Run, Session
+from launcher.runs.ledger import Ledger
 from launcher.runs.look import Look, settled
+from launcher.runs.records import Run, Session
 from launcher.tables import columns, duration
 
 WIDTH = 80

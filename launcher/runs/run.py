@@ -25,8 +25,9 @@ from launcher.runs.cancellation import Cancelled
 from launcher.runs.checkpoints import Fetched
 from launcher.runs.continuation import Start
 from launcher.runs.endings import DELETED, Submission, ending
-from launcher.runs.ledger import Ledger, Run, Session
+from launcher.runs.ledger import Ledger
 from launcher.runs.look import look
+from launcher.runs.records import Run, Session
 from launcher.runs.submission import Prepared
 from launcher.runs.viewer import Screen
 from launcher.runs.watch import Watch, outcome

@@ -8,9 +8,10 @@ from launcher import locks
 from launcher.documents import KnownRun, Relay, RunReport, Standing
 from launcher.errors import LauncherError
 from launcher.runs import report as reporting
-from launcher.runs.ledger import Ledger, Run
+from launcher.runs.ledger import Ledger
 from launcher.runs.look import Look, look
 from launcher.runs.progress import Progress
+from launcher.runs.records import Run
 
 
 def listing() -> list[KnownRun]:

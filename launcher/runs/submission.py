@@ -19,7 +19,7 @@ from launcher.packing.bundle import Bundle
 from launcher.packing.project import Project
 from launcher.runs.bound_run import BoundRun
 from launcher.runs.endings import Submission
-from launcher.runs.ledger import Run
+from launcher.runs.records import Run
 from launcher.targets.base import Kernel, Status
 from launcher.targets.target import Target, TargetName
 

@@ -7,8 +7,8 @@ from typing import Protocol
 
 from kernel.contract.events import Event
 from launcher.runs.alerts import Alert
-from launcher.runs.ledger import Run, Session
 from launcher.runs.progress import Progress
+from launcher.runs.records import Run, Session
 from launcher.targets.base import LogLine, SessionState
 
 logger = logging.getLogger(__name__)

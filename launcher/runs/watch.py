@@ -20,9 +20,10 @@ from launcher.runs.cancellation import cancel_session
 from launcher.runs.endings import ending
 from launcher.runs.follower import Cut, Ended, Follower, QuotaSeen, StateSeen
 from launcher.runs.forced_end import ForcedEnd
-from launcher.runs.ledger import Ledger, Run, Session
+from launcher.runs.ledger import Ledger
 from launcher.runs.notifier import Notice, Notifier
 from launcher.runs.progress import Progress
+from launcher.runs.records import Run, Session
 from launcher.runs.viewer import Screen
 from launcher.targets.base import Compute, LogLine, Quota, SessionState, Status
 

@@ -23,7 +23,7 @@ from kernel.contract import events
 from kernel.contract.files import write_aside
 from launcher import paths
 from launcher.errors import BackendError, NotFound
-from launcher.runs.ledger import Run
+from launcher.runs.records import Run
 from launcher.targets.base import Kernel, LogLine, SessionState, Status
 
 POLL_S = 0.1

@@ -17,7 +17,7 @@ from launcher.targets.credentials import Credentials
 
 if TYPE_CHECKING:
     from launcher.local_kaggle.service import Endpoint, LocalKaggle
-    from launcher.runs.ledger import Run, Session
+    from launcher.runs.records import Run, Session
     from launcher.targets.base import Backend, Compute
     from launcher.targets.quick_look import QuickLook
 

@@ -18,7 +18,8 @@ from launcher.local_kaggle.service import LocalKaggle
 from launcher.packing.bundle import Bundle
 from launcher.runs import submission
 from launcher.runs.bound_run import BoundRun
-from launcher.runs.ledger import Ledger, Run, new_run
+from launcher.runs.ledger import Ledger
+from launcher.runs.records import Run, new_run
 from launcher.runs.submission import Prepared
 from launcher.targets import target
 from launcher.targets.base import Kernel

@@ -18,7 +18,8 @@ from launcher.packing.bundle import Unreadable
 from launcher.packing.project import Project
 from launcher.runs import adoption, checkpoints, submission
 from launcher.runs.bound_run import BoundRun
-from launcher.runs.ledger import Ledger, Run, new_run
+from launcher.runs.ledger import Ledger
+from launcher.runs.records import Run, new_run
 from launcher.targets.base import Backend
 from launcher.targets.credentials import Credentials
 from launcher.targets.kaggle import KaggleBackend

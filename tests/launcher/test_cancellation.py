@@ -15,7 +15,8 @@ from launcher.local_kaggle.service import LocalKaggle
 from launcher.runs import cancellation
 from launcher.runs.cancellation import Cancelled, cancel_session, save_log
 from launcher.runs.endings import DELETED
-from launcher.runs.ledger import Ledger, Run, Session, new_run
+from launcher.runs.ledger import Ledger
+from launcher.runs.records import Run, Session, new_run
 from launcher.targets.base import Kernel, Status
 from launcher.targets.kaggle import KaggleBackend
 from launcher.targets.target import Target, TargetName, local_kaggle

@@ -14,7 +14,8 @@ from kernel.contract.manifest import MANIFEST, Manifest, Member, verify
 from launcher.errors import NotFound
 from launcher.runs import checkpoints
 from launcher.runs.checkpoints import Fetched
-from launcher.runs.ledger import Ledger, Run, new_run
+from launcher.runs.ledger import Ledger
+from launcher.runs.records import Run, new_run
 from launcher.targets.base import DatasetVersion, RemoteFile
 from launcher.transfers import OnBytes
 

@@ -16,7 +16,8 @@ from kernel.contract.manifest import MANIFEST, Manifest, verify
 from launcher.local_kaggle.service import LocalKaggle
 from launcher.runs import checkpoints
 from launcher.runs.checkpoints import Fetched
-from launcher.runs.ledger import Ledger, Run
+from launcher.runs.ledger import Ledger
+from launcher.runs.records import Run
 from launcher.targets.credentials import Credentials
 from launcher.targets.kaggle import KaggleBackend
 from launcher.targets.storage import CHUNK_BYTES

@@ -10,7 +10,8 @@ import pytest
 from kernel.contract.config import RunConfig
 from launcher import training_extra
 from launcher.cli import main
-from launcher.runs.ledger import Ledger, new_run
+from launcher.runs.ledger import Ledger
+from launcher.runs.records import new_run
 
 
 def _fails(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> str:

@@ -14,7 +14,8 @@ from launcher import config
 from launcher.cli import main
 from launcher.commands.init import init, template
 from launcher.errors import ConfigError, Refused
-from launcher.runs.ledger import Ledger, new_run
+from launcher.runs.ledger import Ledger
+from launcher.runs.records import new_run
 
 
 def _load(folder: Path, toml: str = "", environ: dict[str, str] | None = None, **kwargs: Any) -> config.Settings:

@@ -13,7 +13,7 @@ import pytest
 
 from launcher import documents
 from launcher.cli import main
-from launcher.runs.ledger import Run
+from launcher.runs.records import Run
 
 from .stage import FINISHED, Stage
 

@@ -11,8 +11,8 @@ from kernel.contract import events, segments
 from kernel.contract.config import RunConfig, from_mapping
 from kernel.contract.manifest import verify
 from launcher.runs import checkpoints
-from launcher.runs.ledger import new_run
 from launcher.runs.progress import Progress
+from launcher.runs.records import new_run
 from launcher.targets.base import LogLine
 from launcher.transfers import PlainTransfers
 

@@ -9,7 +9,7 @@ import pytest
 
 from kernel.contract.endings import Ending
 from launcher.runs.endings import DELETED, Submission, ending
-from launcher.runs.ledger import ENDED, Session
+from launcher.runs.records import ENDED, Session
 from launcher.targets.base import SessionState, Status
 
 

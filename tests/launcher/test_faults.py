@@ -18,7 +18,7 @@ from launcher.checks import trial
 from launcher.cli import main
 from launcher.runs import cancellation, follower
 from launcher.runs import run as handles
-from launcher.runs.ledger import Run
+from launcher.runs.records import Run
 from launcher.runs.watch import Watch
 from launcher.targets import kaggle as backend_module
 from launcher.targets import storage

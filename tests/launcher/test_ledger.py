@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from kernel.contract.config import RunConfig
 from launcher.errors import AmbiguousRun, LauncherError, UnknownRun
-from launcher.runs import ledger
-from launcher.runs.ledger import Ledger, Relay, Run, SessionTaken, new_run
+from launcher.runs import ledger, migrations
+from launcher.runs.ledger import Ledger, SessionTaken
+from launcher.runs.records import Relay, Run, new_run
 
 
 @pytest.fixture
@@ -162,7 +163,7 @@ def test_a_damaged_ledger_is_a_clear_error(tmp_path: Path) -> None:
 def test_a_ledger_of_the_first_version_keeps_what_it_knows(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     with contextlib.closing(sqlite3.connect(path)) as db, db:
-        ledger._m001_initial(db)
+        migrations._m001_initial(db)
         db.execute("PRAGMA user_version = 1")
         db.execute("INSERT INTO runs VALUES ('quick-old', 'kaggle', 'alice', 1.0, '/x', '{}')")
         db.execute(
@@ -192,7 +193,7 @@ def test_an_alert_that_was_a_sentence_has_its_rule_apart(
 ) -> None:
     path = tmp_path / "ledger.sqlite"
     with contextlib.closing(sqlite3.connect(path)) as db, db:
-        for migration in ledger._MIGRATIONS[:3]:
+        for migration in migrations._MIGRATIONS[:3]:
             migration(db)
         db.execute("PRAGMA user_version = 3")
         db.execute("INSERT INTO runs VALUES ('quick-old', 'kaggle', 'alice', 1.0, '/x', '{}')")
@@ -220,7 +221,8 @@ import sys
 import threading
 from pathlib import Path
 from kernel.contract.config import RunConfig
-from launcher.runs.ledger import Ledger, new_run
+from launcher.runs.ledger import Ledger
+from launcher.runs.records import new_run
 folder, writer = Path(sys.argv[1]), sys.argv[2]
 for number in range(10_000):
     book = Ledger(folder / "ledger.sqlite")

@@ -16,8 +16,9 @@ from launcher.cli import main
 from launcher.documents import RunReport
 from launcher.errors import BackendUnavailable
 from launcher.runs import report
-from launcher.runs.ledger import Ledger, Run, new_run
+from launcher.runs.ledger import Ledger
 from launcher.runs.look import look, settled
+from launcher.runs.records import Run, new_run
 from launcher.targets.base import Status
 from launcher.targets.credentials import Credentials
 from launcher.targets.quick_look import QuickLook

@@ -18,7 +18,8 @@ from kernel.contract.config import RunConfig
 from launcher import Kaglaunch, catalogue, tables
 from launcher.cli import app, main
 from launcher.errors import LauncherError
-from launcher.runs.ledger import Ledger, new_run
+from launcher.runs.ledger import Ledger
+from launcher.runs.records import new_run
 from launcher.sentences import sentence
 from launcher.suggestions import closest
 

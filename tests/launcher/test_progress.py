@@ -20,8 +20,9 @@ from kernel.contract.endings import Ending
 from kernel.contract.events import Event
 from launcher import screen
 from launcher.runs import report
-from launcher.runs.ledger import Ledger, new_run
+from launcher.runs.ledger import Ledger
 from launcher.runs.progress import Progress
+from launcher.runs.records import new_run
 from launcher.targets.base import LogLine
 
 

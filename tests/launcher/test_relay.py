@@ -26,8 +26,9 @@ from launcher.local_kaggle.service import LocalKaggle
 from launcher.runs import next_step as stepping
 from launcher.runs import submission as pushing
 from launcher.runs.bound_run import BoundRun
-from launcher.runs.ledger import Ledger, Relay, Run, Session, new_run
+from launcher.runs.ledger import Ledger
 from launcher.runs.progress import Progress
+from launcher.runs.records import Relay, Run, Session, new_run
 from launcher.runs.relay import RelayGaveUp, Relaying, fruitless
 from launcher.targets.base import Backend, SessionState, Status
 from launcher.targets.kaggle import KaggleBackend

@@ -16,7 +16,7 @@ from kernel.contract.config import RunConfig
 from launcher import Kaglaunch
 from launcher.cli import main
 from launcher.errors import UnknownRun
-from launcher.runs.ledger import Run, new_run
+from launcher.runs.records import Run, new_run
 
 from .local_kaggle.callers import until
 from .stage import ENDLESS, FINISHED, Stage

@@ -12,7 +12,7 @@ from launcher import screen
 from launcher.config import WatchSettings
 from launcher.errors import AlertStop, KernelFailed, LauncherError, SessionCut
 from launcher.runs import report
-from launcher.runs.ledger import Run, Session
+from launcher.runs.records import Run, Session
 from launcher.runs.watch import Watch, outcome
 from launcher.targets.base import SessionState, Status
 
