@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 import shutil
 import subprocess
 import sys
@@ -112,3 +113,11 @@ def test_an_import_that_a_contract_forbids_is_seen(tmp_path: Path, module: str, 
     broken = [row for row in done.stdout.splitlines() if row.endswith("BROKEN")]
     assert len(broken) == 1
     assert contract in broken[0]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/architecture.md", "CONTRIBUTING.md"])
+def test_every_file_and_room_that_a_page_names_is_there(page: str) -> None:
+    text = (ROOT / page).read_text("utf-8")
+    named = re.findall(r"`((?:launcher|kernel|arz_model|docs|tests|benchmarks|examples|kaglaunch)/[\w/.-]*)`", text)
+    assert len(named) >= 3
+    assert [name for name in named if not (ROOT / name).exists()] == []

@@ -15,7 +15,8 @@ import pytest
 
 from kernel.contract.config import Configuration, SessionConfig
 from kernel.contract.manifest import verify
-from launcher.runs.ledger import Ledger, Run, Session
+from launcher.runs.ledger import Ledger
+from launcher.runs.records import Run, Session
 from tests.limits import limit_s, until
 
 from .conftest import User
