@@ -5,6 +5,8 @@ import logging
 import sys
 from pathlib import Path
 
+from kernel import phases
+from kernel.contract import events
 from kernel.contract.config import Configuration, ConfigurationError
 
 NOT_STARTED = 1
@@ -23,6 +25,7 @@ def main(argv: list[str] | None = None) -> int:
         logging.getLogger("kernel").error("%s cannot be used: %s", arguments.config, error)
         return NOT_STARTED
     if arguments.check:
+        events.emit(phases.LOADING)
         from kernel.training.__main__ import main as train  # torch is loaded by the process that trains
 
         return train(["--config", str(arguments.config), "--check"])

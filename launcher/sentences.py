@@ -110,6 +110,7 @@ _SENTENCES: Mapping[str, Callable[[Event], str]] = {
     "session": _session,
     "write_proved": lambda e: "The dataset takes versions: checkpoints have a way out.",
     "write_failed": lambda e: f"No dataset version could be created{_why(e)}",
+    "phase": lambda e: f"Next: {_word(e, 'detail')}.",
     "gate": _gate,
     "training": _training,
     "calibration": _calibration,

@@ -114,6 +114,19 @@ class WriteFailed(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Phase(Event):
+    """What the session spends its time on from here on, until the training is at speed.
+
+    `python -m kernel --config … --check` says those of the trial, and a comparison its own.
+    """
+
+    phase: str = ""
+    """loading, trial, resume, environment, speed, preparing or first_step; comparing."""
+    detail: str = ""
+    """The same in words."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Gate(Event):
     """The trial before the training: ten timesteps, a resume, the environment, the speed.
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from kernel import channel as channels
-from kernel import health, pinning
+from kernel import health, phases, pinning
 from kernel.channel import REFUSED, Beat, Ended, Message
 from kernel.checkpoints import checkpoint, sources, staging
 from kernel.contract import events
@@ -153,6 +153,7 @@ class Supervisor:
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH", "")]))
         environment[channels.VARIABLE] = str(channel_write)
         environment["KAGLAUNCH_PARENT"] = str(os.getpid())
+        self.events.event(phases.LOADING)
         seconds = f"{self.deadline.training_seconds_left:.1f}"
         arguments = ["--config", str(self.config_file), "--folder", str(self.folder), "--seconds-left", seconds]
         process = subprocess.Popen(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch as th
 
-from kernel import signals
+from kernel import phases, signals
 from kernel.channel import Channel
 from kernel.checkpoints import sources
 from kernel.checkpoints.checkpoint import METRICS_MEMBER, read_member
@@ -51,6 +51,7 @@ def train(
     run, session = configuration.run, configuration.session
     stop = stop or signals.StopFlag.install()
     device = choose_device(session.device)
+    channel.event(phases.PREPARING)
     beginning = resume.begin(configuration, folder / CHECKPOINTS, device, channel)
     learner, choice, lineage = beginning.learner, beginning.choice, beginning.lineage
     metrics = MetricsFile(folder / METRICS)
@@ -88,6 +89,7 @@ def train(
             return Ending.finished, began, "The run was finished already."
         if beginning.state is not None:
             point.resume(beginning.state)
+        channel.event(phases.FIRST_STEP)
         learner.learn(point)
         point.finish()
         return Ending.finished, learner.num_timesteps, "All timesteps are done."

@@ -1,6 +1,6 @@
 """The trial before a training: ten timesteps through the trainer itself, a resume from what they left, a look around.
 
-    python -m kernel --config run.json --check     on any machine: one `gate` event, nothing is trained
+    python -m kernel --config run.json --check     on any machine: its phases, then one `gate`; trains nothing
 
 A session runs it too, before it trains from scratch. What fails is worth no accelerator hour: checkpoints that do not
 come back, an environment from which nothing can be learnt, a SIGTERM that ends nothing.
@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import gymnasium
 
-from kernel import health, signals
+from kernel import health, phases, signals
 from kernel.channel import Channel
 from kernel.contract import events
 from kernel.contract.checks import Check, Verdict
@@ -113,7 +113,7 @@ def before_training(configuration: Configuration, folder: Path, channel: Channel
     session = configuration.session
     if not session.gate or checkpoints_in(folder / CHECKPOINTS):
         return
-    trial = run(configuration, real_signal=False, beat=channel.beat)
+    trial = run(configuration, channel, real_signal=False)
     channel.event(trial.event())
     failed = [check for check in trial.checks if check.verdict == FAIL and check.name not in session.waived]
     if failed:
@@ -121,7 +121,7 @@ def before_training(configuration: Configuration, folder: Path, channel: Channel
 
 
 def main(configuration: Configuration) -> int:
-    """Run the trial and say what it found in one event; 0 whatever that is."""
+    """Run the trial and say what it found in a last event; 0 whatever that is."""
     logging.getLogger().setLevel(logging.WARNING)
     device = configuration.session.device
     try:
@@ -129,7 +129,7 @@ def main(configuration: Configuration) -> int:
 
         if device == "cuda" and not torch.cuda.is_available():
             configuration = replace(configuration, session=replace(configuration.session, device="cpu"))
-        trial = run(configuration, real_signal=True)
+        trial = run(configuration, Channel(), real_signal=True)
     except Exception as error:
         # The process ends here; whatever the environment or the recipe raised is the finding.
         logger.debug("the trial failed", exc_info=True)
@@ -139,8 +139,8 @@ def main(configuration: Configuration) -> int:
     return 0
 
 
-def run(configuration: Configuration, *, real_signal: bool, beat: Callable[[int], None] = lambda t: None) -> Trial:
-    """Try, resume, look at the environment; the training of `configuration` itself is not begun.
+def run(configuration: Configuration, channel: Channel, *, real_signal: bool) -> Trial:
+    """Try, resume, look at the environment, each told on `channel`; the training of `configuration` is not begun.
 
     With `real_signal` this process sends itself a SIGTERM, and the speed is measured too: a session leaves that to its
     own calibration.
@@ -152,7 +152,8 @@ def run(configuration: Configuration, *, real_signal: bool, beat: Callable[[int]
     trial = Trial()
     with tempfile.TemporaryDirectory(prefix="kaglaunch-trial-") as temporary:
         stop = signals.StopFlag.install()
-        first = _Ear(stop, beat, TRIAL_TIMESTEPS if real_signal else None)
+        channel.event(phases.TRIAL)
+        first = _Ear(stop, channel.beat, TRIAL_TIMESTEPS if real_signal else None)
         began = time.monotonic()
         # Where a SIGTERM is to end it, this is for an environment that took the signal over.
         stop_after = 2 * TRIAL_TIMESTEPS if real_signal else TRIAL_TIMESTEPS
@@ -160,13 +161,17 @@ def run(configuration: Configuration, *, real_signal: bool, beat: Callable[[int]
         # Imports, and compiling what no training of this machine has compiled: paid once, before training is at speed.
         trial.measured["startup_s"] = round(process_age() if real_signal else time.monotonic() - began, 2)
         signals_check = _signals(first, stop, reached, Path(temporary))
-        trial.checks += [_checkpointing(Configuration(short, session), Path(temporary), reached, beat), signals_check]
+        channel.event(phases.RESUME)
+        again = _checkpointing(Configuration(short, session), Path(temporary), reached, channel.beat)
+        trial.checks += [again, signals_check]
     device = train.choose_device(session.device)
     trial.measured["device"] = device
+    channel.event(phases.ENVIRONMENT)
     counted = _Counter(environments.make_environment(wanted, device))
     trial.checks += [_environment(counted, wanted)]
-    beat(0)
+    channel.beat(0)
     if real_signal:
+        channel.event(phases.SPEED)
         pace = learner.kind_of(wanted.algorithm).measure(wanted, device)
         played = 2 * TRIAL_TIMESTEPS + counted.steps + pace.played
         trial.measured |= {"steps_per_s": round(pace.steps_per_s, 3), "played_timesteps": played, **asdict(pace)}

@@ -35,7 +35,8 @@ def trial(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[dict[str, An
 
     def attempt(run: dict[str, Any]) -> dict[str, Any]:
         assert gate.main(Configuration.from_json(json.dumps(configuration(run)))) == 0
-        (event,) = events_of(capsys.readouterr().out)
+        *phases, event = events_of(capsys.readouterr().out)
+        assert {phase["event"] for phase in phases} <= {"phase"}
         return event
 
     yield attempt
@@ -112,7 +113,9 @@ def test_the_kernels_own_entry_tries_and_leaves_nothing_behind(tmp_path: Path) -
         command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=limit_s(120)
     )
     assert done.returncode == 0, done.stderr
-    assert _verdicts(events_of(done.stdout)[-1]) == dict.fromkeys(CHECKS, "PASS")
+    *phases, found = events_of(done.stdout)
+    assert [event["phase"] for event in phases] == ["loading", "trial", "resume", "environment", "speed"]
+    assert _verdicts(found) == dict.fromkeys(CHECKS, "PASS")
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
 
 
@@ -169,7 +172,9 @@ def test_a_session_tries_first_and_then_trains_as_if_it_had_not(session, finishe
     parts["session"] = {**parts["session"], "gate": True}
     seen = events_of(session(**parts).stdout)
     names = [event["event"] for event in seen]
-    assert names.index("gate") < names.index("training")
+    before = [event.get("phase") or event["event"] for event in seen][: names.index("training") + 2]
+    tried = ["loading", "trial", "resume", "environment", "gate"]
+    assert before == ["session", *tried, "preparing", "training", "first_step"]
     assert _verdicts(seen[names.index("gate")]) == dict.fromkeys(CHECKS[:3], "PASS")
     assert seen[-1]["status"] == "finished"
     assert (tmp_path / "metrics.jsonl").read_bytes() == (finished / "metrics.jsonl").read_bytes()
