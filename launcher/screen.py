@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
 from kernel.contract import events
+from kernel.contract.checks import Verdict
 from kernel.contract.events import Event
 from launcher import documents
 from launcher.runs.alerts import Alert, Level
@@ -24,6 +25,8 @@ DRAW_S = 0.1
 _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 SAID_EVENTS = (
     events.Session,
+    events.Phase,
+    events.Gate,
     events.Training,
     events.Calibration,
     events.WriteProved,
@@ -40,13 +43,14 @@ SAID_EVENTS = (
 
 
 class PlainScreen:
-    """One short line for each thing worth knowing; progress at most every `every_s` seconds."""
+    """One short line for each thing worth knowing; progress at most every `every_s` seconds, waits twice as seldom."""
 
     def __init__(
         self, out: TextIO | None = None, every_s: float = 5.0, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._out = out or sys.stdout
         self._every_s, self._clock, self._shown = every_s, clock, -1e9
+        self._said = -1e9
 
     def begin(self, run: Run, session: Session) -> None:
         where = "this machine." if session.here else f"{run.target}. Ctrl-C leaves it running."
@@ -76,7 +80,10 @@ class PlainScreen:
         self._say(text)
 
     def tick(self, progress: Progress, now_s: float) -> None:
-        if progress.num_timesteps and self._clock() - self._shown >= 6 * self._every_s:
+        if now := doing(progress, now_s):
+            if self._clock() - self._said >= 2 * self._every_s:
+                self._say(f"{now_s:8.1f} s  {now}")
+        elif progress.num_timesteps and self._clock() - self._shown >= 6 * self._every_s:
             self._shown = self._clock()
             self._say(f"{now_s:8.1f} s  {summary(progress)}")
 
@@ -84,6 +91,7 @@ class PlainScreen:
         pass
 
     def _say(self, text: str) -> None:
+        self._said = self._clock()
         self._out.write(text + "\n")
         self._out.flush()
 
@@ -149,7 +157,7 @@ class LiveScreen:
         self._state = state.status.value + (f" · {state.message}" if state.message else "")
 
     def line(self, line: LogLine, event: Event | None, progress: Progress) -> None:
-        if isinstance(event, SAID_EVENTS):
+        if isinstance(event, SAID_EVENTS) and not isinstance(event, events.Phase):  # the picture has it
             self._console.print(f"{line.time:8.1f} s  {describe(event)}", markup=False)
         elif event is None and line.stream == "stderr":
             self._console.print(f"{line.time:8.1f} s  {printable(line.text)}", markup=False)
@@ -187,6 +195,11 @@ def for_terminal(json_lines: bool) -> Screen:
 
 def describe(event: Event) -> str:
     """One event in words: its name, its message, and the fields that people read."""
+    match event:
+        case events.Phase():
+            return printable(event.detail or event.phase)
+        case events.Gate():
+            return _trial(event)
     values = event.plain()
     parts = [
         f"{key.replace('_', ' ')} {_shown(value)}"
@@ -197,6 +210,15 @@ def describe(event: Event) -> str:
     details = ", ".join(parts)
     words = f"{' '.join(said)}{f' ({details})' if said and details else details}"
     return printable(f"{values['event'].replace('_', ' ')}: {words}")
+
+
+def _trial(gate: events.Gate) -> str:
+    """What the trial before the training found: the names of what passed, a line for each thing that did not."""
+    passed = [check.name for check in gate.checks if check.verdict is Verdict.PASS]
+    others = [check for check in gate.checks if check.verdict is not Verdict.PASS]
+    lines = [f"trial {'passed' if not others else 'over, passed'}: {', '.join(passed) or 'nothing'}"]
+    lines += [f"trial {check.verdict.value} {check.name}: {check.evidence} {check.fix}" for check in others]
+    return "\n            ".join(printable(" ".join(line.split())) for line in lines)
 
 
 _HIDDEN = {
@@ -217,6 +239,13 @@ def summary(progress: Progress) -> str:
     )
 
 
+def doing(progress: Progress, now_s: float) -> str:
+    """What the kernel spends its time on before it trains, and for how long so far; empty while it trains."""
+    if progress.phase is None:
+        return ""
+    return f"{describe(progress.phase)}: {duration(now_s - progress.phase_time)}"
+
+
 def printable(text: str) -> str:
     """`text` without what would move a terminal's cursor or change its colours."""
     return _CONTROL.sub("", text.rsplit("\r", 1)[-1])
@@ -226,10 +255,12 @@ def picture(
     title: str, state: str, progress: Progress, now_s: float, limit_s: float, alerts: Sequence[str] = ()
 ) -> str:
     """The whole picture of a session, as text: `now_s` since it began, of its limit `limit_s` [s]."""
+    now = doing(progress, now_s)
     total = max(progress.total_timesteps, 1)
     share = min(1.0, progress.num_timesteps / total)
     done = round(share * 30)
     rows = [f"{title}   {state}"]
+    rows += [f"  now    {now}"] if now else []
     timesteps = f"{progress.num_timesteps:,} of {progress.total_timesteps:,} timesteps"
     rows.append(f"  {'█' * done}{'░' * (30 - done)} {share:4.0%}  {timesteps}")
     session = f"session {duration(now_s)} of {duration(limit_s)}"

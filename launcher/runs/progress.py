@@ -40,6 +40,9 @@ class Progress:
     calibrated_time: float = 0.0
     quota_left_h: float | None = None
     """GPU hours left this week, as the target last told; None where it does not matter or nobody knows."""
+    phase: events.Phase | None = None
+    """What the kernel spends its time on before it trains; None while it trains, or where it does not say."""
+    phase_time: float = 0.0
     ending: Ending | None = None
     """How the kernel said that it is ending the session; None while it goes on."""
     result: events.Result | None = None
@@ -114,12 +117,15 @@ class Progress:
         match event:
             case events.Session(session_id=int() as session_id):
                 self.session_id = session_id
+            case events.Phase():
+                self.phase, self.phase_time = event, when
             case events.Training():
                 self.training_time = when
                 self.device = event.device or None
                 if self.resumed_timesteps is None:
                     self.resumed_timesteps = event.num_timesteps
             case events.Progress():
+                self.phase = None
                 self.steps_per_s = event.steps_per_s or self.steps_per_s
                 _append(self.rewards, event.reward)
                 _append(self.queues, event.queue)
@@ -133,7 +139,7 @@ class Progress:
             case events.Restart():
                 self.ending = None
             case events.Result():
-                self.result = event
+                self.result, self.phase = event, None
                 if event.published_timesteps is not None:
                     self.published_timesteps = max(self.published_timesteps or 0, event.published_timesteps)
         self.ending = told_ending(event) or self.ending

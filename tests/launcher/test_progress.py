@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel.contract import events
+from kernel.contract.checks import Check, Verdict
 from kernel.contract.config import RunConfig
 from kernel.contract.endings import Ending
 from kernel.contract.events import Event
@@ -281,6 +282,45 @@ def test_no_event_with_odd_fields_breaks_what_is_shown(event: dict[str, Any]) ->
     shown = screen.PlainScreen(out, every_s=0.0, clock=lambda: 0.0)
     shown.line(line, progress.observe(line), progress)
     assert "Traceback" not in out.getvalue()
+
+
+PHASE = {"event": "phase", "phase": "loading", "detail": "loading torch"}
+
+
+def test_what_a_session_does_before_it_trains_is_shown_with_its_age() -> None:
+    progress = Progress(total_timesteps=100)
+    progress.observe(_line(3.0, **PHASE))
+    shown = screen.picture("run", "RUNNING", progress, 15.0, 900.0)
+    assert shown.splitlines()[1] == "  now    loading torch: 12 s"
+    progress.observe(_line(20.0, event="training", num_timesteps=0, total_timesteps=100))
+    progress.observe(_line(21.0, event="phase", phase="of a newer kernel"))
+    assert "of a newer kernel: 4 s" in screen.picture("run", "RUNNING", progress, 25.0, 900.0)
+    progress.observe(_line(26.0, event="progress", num_timesteps=1))
+    assert "now" not in screen.picture("run", "RUNNING", progress, 27.0, 900.0)
+
+
+def test_lines_tell_each_phase_and_every_ten_seconds_that_it_goes_on() -> None:
+    out, now, progress = io.StringIO(), [0.0], Progress()
+    shown = screen.PlainScreen(out, clock=lambda: now[0])
+    line = _line(3.0, **PHASE)
+    shown.line(line, progress.observe(line), progress)
+    for now[0] in (5.0, 9.9, 10.0, 15.0, 20.0):
+        shown.tick(progress, 3.0 + now[0])
+    assert [line.strip() for line in out.getvalue().splitlines()] == [
+        "3.0 s  loading torch",
+        "13.0 s  loading torch: 10 s",
+        "23.0 s  loading torch: 20 s",
+    ]
+
+
+def test_the_trial_before_the_training_is_told_by_what_passed_and_by_each_thing_that_did_not() -> None:
+    good = [Check(name, Verdict.PASS, "seen") for name in ("checkpointing", "signals")]
+    assert screen.describe(events.Gate(checks=tuple(good))) == "trial passed: checkpointing, signals"
+    bad = Check("environment", Verdict.FAIL, "The reward is 0.", "Mend\nit.")
+    assert screen.describe(events.Gate(checks=(good[0], bad))).splitlines() == [
+        "trial over, passed: checkpointing",
+        "            trial FAIL environment: The reward is 0. Mend it.",
+    ]
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60))
