@@ -98,13 +98,16 @@ def run(
 ) -> Report:
     """Every check on what a push would send.
 
-    With `relay` the plan may take more than one session; `again` repeats a trial that passed before.
+    With `relay` the plan may take more than one session; `again` repeats a trial that passed before. `note` is told of
+    each thing that may take its time, as it begins.
     """
     kernel, built = prepared.kernel, prepared.bundle
+    note(f"Asking {target.place} what the account may do")
     running, credentials = account.active(backend)
     left, unreadable = quota.read(backend) if kernel.accelerator else (None, "")
     with tempfile.TemporaryDirectory(prefix="kaglaunch-bundle-") as temporary:
         folder = Path(temporary).resolve()
+        note("Unpacking what would be sent")
         built.unpack(folder / "bundle")
         tried = trial.run(prepared.configuration, built.code_digest, folder / "bundle", note=note, again=again)
         for name, content in built.members.items():
@@ -112,6 +115,7 @@ def run(
                 path = folder / "sources" / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
+        note("Reading the sources for output that floods the log")
         measured = tried.measured
         prints = flood.check(folder / "sources", measured.get("lines_per_timestep"), measured.get("steps_per_s"))
     planned = None
@@ -127,6 +131,7 @@ def run(
         planned = plan.make(
             prepared.configuration.run, speed, asked.max_hours, kernel.accelerator, asked.max_timesteps_at_risk
         )
+    note(f"Asking {target.place} for the dataset of the run")
     checks = (
         credentials,
         _accelerator(kernel.accelerator),

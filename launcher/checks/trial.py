@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,13 +26,15 @@ from typing import Any
 from kernel.contract import events
 from kernel.contract.checks import Check, Verdict, failed, warned
 from kernel.contract.config import Configuration, canonical_json
-from kernel.contract.events import Gate
+from kernel.contract.events import Gate, Phase
 from kernel.contract.files import write_aside
 from launcher import paths, system, training_extra
 from launcher.packing.bundle import CONFIGURATION
 
 NAMES = ("checkpointing", "signals", "environment", "speed")
 TIMEOUT_S = 300.0
+LOOK_S = 0.1
+"""Between two looks at what a trial has printed."""
 _REMEMBERED = 50
 
 
@@ -47,7 +50,10 @@ class Trial:
 def run(
     configuration: Configuration, code_digest: str, folder: Path, *, note: Callable[[str], None], again: bool = False
 ) -> Trial:
-    """Try `configuration` with the bundle that is unpacked in `folder`; `again` forgets what is remembered."""
+    """Try `configuration` with the bundle that is unpacked in `folder`; `again` forgets what is remembered.
+
+    `note` is told of each phase as it begins.
+    """
     if not system.has_posix():
         evidence = f"{', '.join(NAMES)} cannot be tried on {platform.system()}: a trial needs POSIX ({system.WHY})."
         return Trial([warned(NAMES[0], evidence, "The session tries them before it trains.")])
@@ -58,7 +64,7 @@ def run(
     remembered = paths.cache_dir() / "trials" / f"{_key(configuration, code_digest)}.json"
     if not again and (event := _recall(remembered)) is not None:
         return _trial(event)
-    note("Trying ten timesteps and a resume on this machine (some seconds: torch is loaded, the solver compiled)…")
+    note("Trying ten timesteps and a resume on this machine")
     event = _run(folder, note)
     trial = _trial(event)
     if not any(check.verdict is Verdict.FAIL for check in trial.checks):
@@ -71,40 +77,69 @@ def _run(folder: Path, note: Callable[[str], None]) -> dict[str, Any]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("KAGGLE_", "KAGLAUNCH_"))}
     environ |= {"KAGLAUNCH_BUNDLE": str(folder), "PYTHONPATH": str(folder)} | paths.compiled_kernels()
     command = [sys.executable, "-m", "kernel", "--config", str(folder / CONFIGURATION), "--check"]
-    with tempfile.TemporaryDirectory(prefix="kaglaunch-check-") as working, tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(
-            command,
-            cwd=working,
-            env=environ,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            code: int | None = process.wait(TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            code = None
-        finally:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        output.seek(0)
-        event: Gate | None = None
-        lines, last = 0, ""
-        for raw in output:
-            line = raw.decode("utf-8", "replace").rstrip()
-            found = events.parse(line)
-            if isinstance(found, Gate):
-                event = found
-            else:
-                lines += 1
-                last = line or last
-    if event is not None:
-        return {**event.plain(), "lines": lines}
+    heard = _Heard(note)
+    with tempfile.TemporaryDirectory(prefix="kaglaunch-check-") as temporary:
+        working, printed = Path(temporary, "working"), Path(temporary, "output")
+        working.mkdir()
+        # A file, and no pipe: what outlives the trial cannot hold it open.
+        with printed.open("wb") as output, printed.open("rb") as so_far:
+            process = subprocess.Popen(
+                command,
+                cwd=working,
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            until = time.monotonic() + TIMEOUT_S
+            try:
+                while (code := process.poll()) is None and time.monotonic() < until:
+                    heard.take(so_far.read())
+                    time.sleep(LOOK_S)
+            finally:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            heard.take(so_far.read())
+            heard.end()
+    if heard.result is not None:
+        return {**heard.result.plain(), "lines": heard.lines}
     how = f"no result within {TIMEOUT_S:.0f} s" if code is None else f"it ended with {_ending(code)}"
-    check = failed("checkpointing", f"The trial failed: {how}; its last line: {last[:200]}", "Run your recipe by hand.")
+    said = f"The trial failed: {how}; its last line: {heard.last[:200]}"
+    check = failed("checkpointing", said, "Run your recipe by hand.")
     return {"checks": [dataclasses.asdict(check)]}
+
+
+class _Heard:
+    """What a trial has printed so far; `note` is told of each phase in it."""
+
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self.result: Gate | None = None
+        self.lines, self.last = 0, ""
+        self._note, self._rest = note, b""
+
+    def take(self, printed: bytes) -> None:
+        """More of it has come."""
+        *lines, self._rest = (self._rest + printed).split(b"\n")
+        for line in lines:
+            self._hear(line)
+
+    def end(self) -> None:
+        """Nothing more comes."""
+        if self._rest:
+            self.take(b"\n")
+
+    def _hear(self, raw: bytes) -> None:
+        line = raw.decode("utf-8", "replace").rstrip()
+        match events.parse(line):
+            case Gate() as told:
+                self.result = told
+            case Phase(detail=doing):
+                self._note(doing[:1].upper() + doing[1:])
+            case _:
+                self.lines += 1
+                self.last = line or self.last
 
 
 def _ending(code: int) -> str:

@@ -14,6 +14,7 @@ from launcher.commands.say import say
 from launcher.errors import BundleError, SecretFound
 from launcher.runs.proposal import propose
 from launcher.targets import target
+from launcher.waiting import waiting
 
 
 def run(
@@ -35,12 +36,10 @@ def run(
     effective = config.resolve(flags, quick=quick)
     chosen = target.choose(forced)
 
-    def note(text: str) -> None:
-        say(text, err=as_json)
-
-    note(str(chosen))
+    say(str(chosen), err=as_json)
     try:
-        report = propose(effective, chosen, quick=quick, waive=waive).examine(note, again=again)
+        with waiting(f"Packing, and asking {chosen.place} who we are") as step:
+            report = propose(effective, chosen, quick=quick, waive=waive).examine(step, again=again)
     except (SecretFound, BundleError) as error:
         report = Report((preflight.not_packed(error),))
     if as_json:

@@ -47,11 +47,11 @@ def push(
     if not dry_run:
         submission.require_training(chosen)
     shown = transfers.PlainTransfers(_stderr) if as_json else downloads.for_terminal(typer.echo)
-    with waiting(f"Asking {chosen.place} who we are"):
+    with waiting(f"Packing, and asking {chosen.place} who we are") as step:
         proposal = propose(
             effective, chosen, quick=quick, waive=waive, name=name, note=note, tags=tags, transfers=shown
         )
-    report = proposal.examine(say, relay=relay_it)
+        report = proposal.examine(step, relay=relay_it)
     proposed = document(proposal, report)
     if dry_run:
         typer.echo(documents.text(proposed) if as_json else describe(proposal, report))
@@ -59,7 +59,8 @@ def push(
         return
     for line in report.lines(everything=False):
         say(line)
-    pushed = proposal.start(report)
+    with waiting(f"Pushing it to {chosen.place}"):
+        pushed = proposal.start(report)
     handle = proposal.handle
     if as_json:
         typer.echo(documents.line(proposed.pushed(handle.run_id, pushed.address)))

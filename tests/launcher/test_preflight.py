@@ -303,6 +303,38 @@ def test_a_trial_that_says_nothing_is_a_failure_that_tells_how_it_ended(
     assert said.replace("LIMIT", f"{longest_s:.0f}") in found.checks[0].evidence
 
 
+SPEAKS = """
+import json, pathlib, time
+def say(**event):
+    print("@kaglaunch " + json.dumps(event), flush=True)
+say(event="phase", phase="loading", detail="loading torch")
+while not pathlib.Path(GO).exists():
+    time.sleep(0.01)
+print("the recipe prints")
+print("@kaglaunch {torn")
+say(event="phase", phase="of_a_newer_kernel", detail="a nap")
+print(json.dumps("no end of line"), end="\\n@kaglaunch " + json.dumps(GATE))
+"""
+
+
+def test_the_phases_of_a_trial_are_told_while_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "TIMEOUT_S", limit_s(20))
+    monkeypatch.setattr(paths, "cache_dir", lambda: tmp_path / "cache")
+    go, told = tmp_path / "go", list[str]()
+
+    def note(text: str) -> None:
+        told.append(text)
+        if text == "Loading torch":
+            go.touch()
+
+    (tmp_path / "kernel").mkdir()
+    (tmp_path / "kernel" / "__main__.py").write_text(f"GO, GATE = {str(go)!r}, {GOOD!r}\n{SPEAKS}")
+    found = trial.run(_configuration(), "digest", tmp_path, note=note)
+    assert told[1:] == ["Loading torch", "A nap"]
+    assert {check.verdict for check in found.checks} == {Verdict.PASS}
+    assert found.measured["lines_per_timestep"] == 3 / 1_000
+
+
 def test_a_trial_leaves_no_process_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paths, "cache_dir", lambda: tmp_path / "cache")
     (tmp_path / "kernel").mkdir()
