@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from launcher.runs.progress import Progress
 from launcher.runs.records import Run, Session
 from launcher.runs.run import RunHandle
 from launcher.targets import target
+from launcher.waiting import waiting
 
 
 class NotAgreed(Refused):
@@ -25,7 +27,8 @@ def only_one_alive(book: Ledger, folder: Path | None = None) -> None:
     """Raise AmbiguousRun where several runs of `folder`, or of the present one, have a session that is not over."""
     here = book.run(folder=folder).pushed_from
     maybe = [run for run in book.runs() if run.pushed_from == here and _maybe_alive(book, run)]
-    alive = [run for run in maybe if _alive(book, run)] if len(maybe) > 1 else []
+    with waiting("Asking which runs of this folder are alive"):
+        alive = [run for run in maybe if _alive(book, run)] if len(maybe) > 1 else []
     if len(alive) > 1:
         listed = "\n".join(f"  kaglaunch cancel {run.run_id}" for run in alive)
         raise AmbiguousRun(f"{len(alive)} runs of this folder are alive, and none was named. Type one of:\n{listed}")
@@ -40,15 +43,22 @@ def cancel(run_id: str, *, agreed: Callable[[str], bool] = lambda question: True
         It said no; the session goes on.
     """
     handle = RunHandle.of(run_id)
-    run = handle.run
+    run, shown = handle.run, contextlib.ExitStack()
 
     def asks(session: Session, log: Path | None) -> None:
+        shown.close()  # nothing moves beside a question
         if not agreed(
             f"End session {session.number} of run {run.run_id} on {run.target}? {at_risk(run, session, log)}"
         ):
             raise NotAgreed(f"Nothing was ended: session {session.number} of run {run.run_id} goes on.")
+        shown.enter_context(waiting(f"Ending session {session.number} of run {run.run_id}"))
 
-    cancelled = handle.cancel(asks)
+    with shown:
+        step = shown.enter_context(waiting(f"Asking where run {run.run_id} stands"))
+        if not handle.newest.here:
+            handle.connect()
+            step(f"Reading the log of run {run.run_id}")
+        cancelled = handle.cancel(asks)
     session = cancelled.session
     if cancelled.found is None:
         say(f"Session {session.number} of run {run.run_id} is not on the target: nothing to cancel.")

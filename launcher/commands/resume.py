@@ -13,6 +13,7 @@ from launcher.commands import push, watch
 from launcher.errors import CredentialsError
 from launcher.runs import report
 from launcher.runs.run import Next, RunHandle
+from launcher.waiting import waiting
 
 
 def resume(run_id: str | None, *, flags: Mapping[str, Any], watch_it: bool, here: bool = False) -> None:
@@ -22,11 +23,18 @@ def resume(run_id: str | None, *, flags: Mapping[str, Any], watch_it: bool, here
         _resume_here(handle, flags, watch_it)
         return
     typer.echo(str(handle.target))
+    with waiting(f"Asking {handle.target.place} for run {handle.run_id}"):
+        handle.connect()
     following = handle.next_session(flags)
     if _said_finished(handle, following):
         return
     _say_start(handle, following)
-    push.say_started(handle, handle.push(following))
+    # A checkpoint that is handed over first shows itself.
+    shows_itself = following.start.only_here
+    pushing = f"Pushing session {following.number} to {handle.target.place}"
+    with contextlib.nullcontext() if shows_itself else waiting(pushing):
+        pushed = handle.push(following)
+    push.say_started(handle, pushed)
     if watch_it:
         watch.watch_newest(handle, following.settings.watch, json_lines=False)
 

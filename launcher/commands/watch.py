@@ -9,11 +9,15 @@ from launcher.config import WatchSettings
 from launcher.errors import LauncherError
 from launcher.runs import report
 from launcher.runs.run import RunHandle, Watched
+from launcher.waiting import waiting
 
 
 def watch(run_id: str | None, *, json_lines: bool) -> None:
     """Follow the newest session of `run_id`, or of the newest run; in a relay, session after session."""
     handle = RunHandle.of(run_id)
+    if not handle.newest.here:
+        with waiting(f"Asking {handle.target.place} for run {handle.run_id}"):
+            handle.connect()
 
     def waits(ended: LauncherError) -> None:
         typer.echo(f"{ended}\nA relay of this run is on: waiting for its next session.", err=json_lines)

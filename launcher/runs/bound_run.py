@@ -11,7 +11,7 @@ from launcher.runs.records import Run, Session
 from launcher.targets import target as targets
 from launcher.targets.base import Backend, Compute
 from launcher.targets.here import HereBackend
-from launcher.targets.target import Target
+from launcher.targets.target import PERSON_S, Target
 from launcher.transfers import PlainTransfers, Transfers
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,14 @@ class BoundRun:
         return self.target.connect()
 
     def connect(self) -> Backend:
-        """Connect now, so that whoever waits can be told what for."""
+        """Connect now, for a person who waits: a target that does not answer is given up soon.
+
+        Raises
+        ------
+        BackendUnavailable, CredentialsError
+            See `Target.connect`.
+        """
+        self.backend = self.target.connect(sign_in_s=PERSON_S)
         return self.backend
 
     def compute(self, session: Session) -> Compute:

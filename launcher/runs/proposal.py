@@ -21,7 +21,7 @@ from launcher.runs.ledger import Ledger
 from launcher.runs.records import Run
 from launcher.runs.run import Pushed, RunHandle
 from launcher.runs.submission import Prepared
-from launcher.targets.target import Target
+from launcher.targets.target import PERSON_S, Target
 from launcher.transfers import Transfers
 
 
@@ -41,7 +41,7 @@ class Proposal:
         return self.handle.run
 
     def examine(self, note: Callable[[str], None], *, relay: bool = False, again: bool = False) -> Report:
-        """Its checklist; with `relay` the plan may take more than one session."""
+        """Its checklist; `note` is told of each part as it begins, with `relay` the plan may take several sessions."""
         return preflight.run(
             self.prepared,
             self.project,
@@ -95,7 +95,7 @@ def propose(
     prefix = config.run_prefix(name) if name is not None else "quick" if quick else "run"
     catalogue.require_environment(settings.run.env, effective.called("env"), Path.cwd(), settings.run.include)
     own = project.collect(settings.run, Path.cwd())
-    backend = target.connect()
+    backend = target.connect(sign_in_s=PERSON_S)
     run_id = config.new_run_id(prefix)
     run_config = settings.run_config(run_id)
     run = records.new_run(run_id, target.name.value, backend.username, run_config, Path.cwd(), note=note, tags=tags)

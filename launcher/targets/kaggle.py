@@ -28,6 +28,7 @@ from kernel.contract import files
 from launcher.errors import (
     BackendError,
     BackendUnavailable,
+    LauncherError,
     NotFound,
     PushRefused,
     SubmissionUnknown,
@@ -69,12 +70,18 @@ _import_lock = threading.Lock()
 
 
 class KaggleBackend:
-    """A target that speaks Kaggle's protocol, at `url`, as whom `credentials` name."""
+    """A target that speaks Kaggle's protocol, at `url`, as whom `credentials` name.
 
-    def __init__(self, url: str, credentials: Credentials, *, patience_s: float = 60.0) -> None:
+    A question is repeated for `patience_s` without an answer; with `sign_in_s` a first one is asked here, and repeated
+    no longer than that.
+    """
+
+    def __init__(
+        self, url: str, credentials: Credentials, *, patience_s: float = 60.0, sign_in_s: float | None = None
+    ) -> None:
         self._url = url.rstrip("/")
         self._local = urlsplit(self._url).hostname in ("127.0.0.1", "localhost", "::1")
-        self._patience_s = patience_s
+        self._patience_s = patience_s if sign_in_s is None else sign_in_s
         with _isolated(self._url):
             from kaggle.api.kaggle_api_extended import KaggleApi
 
@@ -94,6 +101,9 @@ class KaggleBackend:
         self._kernels = self._client.kernels.kernels_api_client
         self._datasets = self._client.datasets.dataset_api_client
         self.username = credentials.username or self._whoami(credentials)
+        if credentials.username and sign_in_s is not None:
+            self._require_answer()
+        self._patience_s = patience_s
 
     def push(self, kernel: Kernel) -> str:
         from kagglesdk.kernels.types.kernels_api_service import ApiSaveKernelRequest
@@ -323,6 +333,20 @@ class KaggleBackend:
         if not answer.active or not answer.username:
             raise refused_credentials(credentials.source)
         return str(answer.username)
+
+    def _require_answer(self) -> None:
+        """Ask for little: any answer tells that the target is there."""
+        from kagglesdk.kernels.types.kernels_api_service import ApiListKernelsRequest
+        from kagglesdk.kernels.types.kernels_enums import KernelsListViewType
+
+        request = ApiListKernelsRequest()
+        request.group, request.page_size = KernelsListViewType.PROFILE, 1
+        try:
+            self._retry(lambda: self._kernels.list_kernels(request))
+        except BackendUnavailable:
+            raise
+        except LauncherError as error:  # whoever asks for more is told of it
+            logger.debug("an answer, and not the one that was asked for: %s", error)
 
     def _look_for(self, slug: str, lost: BackendError) -> str:
         """Settle a lost answer by looking for the kernel, never by pushing it again."""

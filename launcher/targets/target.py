@@ -67,10 +67,18 @@ class Target:
         """Who answers, in words."""
         return "kaggle.com" if self.name is TargetName.kaggle else "the embedded Kaggle"
 
-    def connect(self, *, patience_s: float | None = None) -> Backend:
+    def connect(self, *, patience_s: float | None = None, sign_in_s: float | None = None) -> Backend:
         """A backend that talks to this target; the embedded Kaggle is started when it does not run.
 
-        `patience_s` bounds how long each question is repeated without an answer; a relay has more than a person.
+        `patience_s` bounds how long each question is repeated without an answer; a relay has more than a person. With
+        `sign_in_s` the target has answered once, within that time, when this returns.
+
+        Raises
+        ------
+        BackendUnavailable
+            It has not.
+        CredentialsError
+            It does not accept the token.
         """
         from launcher.targets.kaggle import KaggleBackend
 
@@ -80,7 +88,8 @@ class Target:
         else:
             endpoint = self._endpoint()
             url, known = endpoint.url, _local_credentials(endpoint)
-        return KaggleBackend(url, known) if patience_s is None else KaggleBackend(url, known, patience_s=patience_s)
+        given = {"patience_s": patience_s, "sign_in_s": sign_in_s}
+        return KaggleBackend(url, known, **{name: value for name, value in given.items() if value is not None})
 
     def quick_look(self, deadline: float, clock: Callable[[], float] = time.monotonic) -> QuickLook:
         """Short questions to this target, all of them answered before `deadline` [s of `clock`] or not at all.
@@ -178,4 +187,4 @@ def of_session(run: Run, session: Session) -> Compute:
         from launcher.targets.here import HereBackend
 
         return HereBackend(run)
-    return of_run(run).connect()
+    return of_run(run).connect(sign_in_s=PERSON_S)

@@ -183,6 +183,20 @@ def test_a_passing_failure_is_waited_out_and_retry_after_is_obeyed(kaggle: Local
     assert quota.allowed_h == 30
 
 
+def test_signing_in_gives_up_soon_and_leaves_later_questions_their_patience(kaggle: LocalKaggle) -> None:
+    endpoint = kaggle.ensure_running(timeout_s=limit_s(20))
+    known = Credentials("a test", endpoint.token, endpoint.username)
+    kaggle.set_fault("http_error", {"method": "ListKernels", "status": 503, "times": 10_000})
+    with pytest.raises(BackendUnavailable, match="503"):
+        KaggleBackend(endpoint.url, known, patience_s=1e9, sign_in_s=0.1)
+    kaggle.clear_faults()
+    backend = KaggleBackend(endpoint.url, known, patience_s=1e9, sign_in_s=0.1)
+    kaggle.set_fault(
+        "http_error", {"method": "GetAcceleratorQuotaStatistics", "status": 429, "retry_after": 1, "times": 1}
+    )
+    assert backend.quota() is not None
+
+
 @pytest.mark.parametrize(
     ("header", "seconds"),
     [

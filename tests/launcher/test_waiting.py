@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 
-from launcher.targets import target
+from kernel.contract.config import RunConfig
+from launcher.cli import main
+from launcher.errors import BackendUnavailable
+from launcher.runs.ledger import Ledger, new_run
+from launcher.targets import kaggle, target
+from launcher.targets.credentials import Credentials
 from launcher.targets.target import Target, TargetName
 from launcher.waiting import Waiting, waiting
 
@@ -55,12 +61,37 @@ def test_what_is_done_at_once_says_nothing_and_an_error_passes(capsys: pytest.Ca
 
 
 def test_a_person_is_waited_for_with_less_patience_than_a_relay(monkeypatch: pytest.MonkeyPatch) -> None:
-    from launcher.targets import kaggle
-    from launcher.targets.credentials import Credentials
-
     given: list[object] = []
     monkeypatch.setattr(kaggle, "KaggleBackend", lambda url, known, **more: given.append(more.get("patience_s")))
     chosen = Target(TargetName.kaggle, "for a test", Credentials("a test", "token"))
     chosen.connect(patience_s=target.PERSON_S)
     chosen.connect()
     assert given == [8.0, None]
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["push --device cpu --env CartPole-v1", "preflight", "resume", "cancel --yes", "watch", "fetch-checkpoints"],
+)
+def test_a_command_that_a_person_types_gives_up_a_network_that_is_down(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], typed: str
+) -> None:
+    given: list[dict[str, float]] = []
+
+    def no_network(url: str, credentials: Credentials, **patience: float) -> None:
+        given.append(patience)
+        raise BackendUnavailable(f"No answer from {url} (ConnectionError). Is the network up?")
+
+    monkeypatch.setattr(kaggle, "KaggleBackend", no_network)
+    monkeypatch.setenv("KAGGLE_USERNAME", "somebody")
+    monkeypatch.setenv("KAGGLE_KEY", "0" * 32)
+    book = Ledger()
+    run = new_run("known-aaaaaa", "kaggle", "somebody", RunConfig("known-aaaaaa", 100, 10), home)
+    book.add_run(run)
+    book.begin_session(
+        run, device="cpu", accelerator=None, max_seconds=900.0, max_timesteps_at_risk=0,
+        publish_interval_seconds=5.0, after=0, submission="pushed",
+    )  # fmt: skip
+    assert main(typed.split()) == BackendUnavailable.exit_code
+    assert given == [{"sign_in_s": 8.0}]
+    assert capsys.readouterr().err.splitlines()[-1].endswith("Is the network up?")
