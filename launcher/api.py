@@ -170,7 +170,8 @@ class Kaglaunch:
         seeds: int = 50,
     ) -> dict[str, Any]:
         """Controllers, and runs or checkpoint files, on the same held-out traffic, as `evaluate --json` has it."""
-        return comparison.compared(controllers, agents, {"seeds": seeds, "scenario": scenario, "demand": demand})
+        options = {"seeds": seeds, "scenario": scenario, "demand": demand}
+        return comparison.compared(controllers, agents, options, logger.info)
 
     def doctor(self) -> dict[str, Any]:
         """Whether this machine can launch, as `doctor --json` has it; a failed check raises nothing here."""

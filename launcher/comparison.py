@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kernel.contract import events
 from kernel.contract.manifest import checkpoints_in
 from launcher import catalogue, training_extra
 from launcher.errors import CheckpointError, NotCompared, NotFound
@@ -19,8 +21,15 @@ WRONG_USAGE = 2
 """Exit status of the process that compares, where what was asked for is not there."""
 
 
-def compared(controllers: Sequence[str], agents: Sequence[str], options: Mapping[str, object]) -> dict[str, Any]:
+def compared(
+    controllers: Sequence[str],
+    agents: Sequence[str],
+    options: Mapping[str, object],
+    note: Callable[[str], object] = lambda text: None,
+) -> dict[str, Any]:
     """The comparison as `evaluate --json` prints it; `options` are those of the process that compares.
+
+    `note` is told of each part as it begins.
 
     Raises
     ------
@@ -40,13 +49,36 @@ def compared(controllers: Sequence[str], agents: Sequence[str], options: Mapping
     words = [*controllers, *(word for path in checkpoints for word in ("--checkpoint", str(path)))]
     words += [word for name, value in options.items() if value is not None for word in (f"--{name}", str(value))]
     command = [sys.executable, "-m", "kernel.training.compare", *words, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode == WRONG_USAGE:
-        raise NotCompared(done.stderr.strip())
-    if done.returncode:
-        raise CheckpointError(done.stderr.strip())
-    found: dict[str, Any] = json.loads(done.stdout)
+    code, printed, said = _run(command, note)
+    if code == WRONG_USAGE:
+        raise NotCompared(said)
+    if code:
+        raise CheckpointError(said)
+    found: dict[str, Any] = json.loads(printed)
     return found
+
+
+def _run(command: Sequence[str], note: Callable[[str], object]) -> tuple[int, str, str]:
+    """Exit status, standard output and standard error of `command`, the phases taken out of the last."""
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8") as output,
+        subprocess.Popen(command, stdout=output, stderr=subprocess.PIPE, encoding="utf-8", errors="replace") as process,
+    ):
+        assert process.stderr is not None
+        said = ""
+        try:
+            for line in process.stderr:
+                match events.parse(line):
+                    case events.Phase(detail=doing):
+                        note(doing[:1].upper() + doing[1:])
+                    case _:
+                        said += line
+        except BaseException:
+            process.kill()
+            raise
+        code = process.wait()
+        output.seek(0)
+        return code, output.read(), said.strip()
 
 
 def _checkpoint(agent: str) -> Path:

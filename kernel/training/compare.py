@@ -24,7 +24,7 @@ FIRST_SEED = 1_000
 
 def main(argv: list[str] | None = None) -> int:
     """Write the comparison to stdout; with the reason on stderr, exit 2 where something asked for is not there
-    or does not go together, 1 where a file cannot be used."""
+    or does not go together, 1 where a file cannot be used. With --json stderr has a `phase` for each part too."""
     parser = argparse.ArgumentParser(prog="python -m kernel.training.compare", description=__doc__)
     parser.add_argument("controllers", nargs="*", help="names, as in actuated or actuated:detector_m=20,gap_veh=0.7")
     parser.add_argument("--checkpoint", action="append", default=[], type=Path, help="a trained policy; repeatable")
@@ -57,10 +57,16 @@ def _compare(arguments: argparse.Namespace) -> None:
     from arz_model.control import comparison, scenarios
     from arz_model.control.chart import bars
     from arz_model.control.controllers import CONTROLLERS, Controller, Policy, by_name
+    from kernel.contract import events
     from kernel.contract.manifest import CheckpointInvalid
     from kernel.training.environments import is_batched
     from kernel.training.policy import load_policy
 
+    def say(doing: str) -> None:
+        if arguments.json:  # a program reads it
+            events.emit(events.Phase(phase="comparing", detail=doing), sys.stderr)
+
+    say("loading the simulator and the trained policies" if arguments.checkpoint else "loading the simulator")
     trained = [(path, load_policy(path)) for path in arguments.checkpoint]
     for path, found in trained:
         if not is_batched(found.run):
@@ -77,7 +83,10 @@ def _compare(arguments: argparse.Namespace) -> None:
         _require_same_spaces(path, policy, found.model, scenario)
         controllers.append(policy)
     seeds = range(FIRST_SEED, FIRST_SEED + arguments.seeds)
-    results = [comparison.drive(controller, scenario, seeds, device=arguments.device) for controller in controllers]
+    results = []
+    for at, controller in enumerate(controllers, 1):
+        say(f"{len(seeds)} episodes with {controller.name} ({at} of {len(controllers)})")
+        results.append(comparison.drive(controller, scenario, seeds, device=arguments.device))
     baseline = results[0]
     if arguments.plot:
         delays = {result.name: comparison.means(result)["delay_s"] for result in results}

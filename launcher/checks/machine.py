@@ -10,7 +10,7 @@ import shutil
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from enum import Enum
@@ -23,7 +23,7 @@ from launcher import paths, system, training_extra
 from launcher.documents import Finding, Health
 from launcher.errors import CredentialsError, LauncherError, TrainingMissing
 from launcher.targets import target
-from launcher.targets.target import KAGGLE_URL, Target, TargetName
+from launcher.targets.target import KAGGLE_URL, PERSON_S, Target, TargetName
 
 PACKAGES = {"kaggle": (2, 2, 4), "kagglesdk": (0, 1, 37), "typer": (0, 29), "rich": (13,), "six": (1, 16)}
 """What must be there to launch, and from which version on."""
@@ -51,8 +51,8 @@ class Check:
     fix: str = ""
 
 
-def examine(forced: TargetName | None) -> Iterator[Check]:
-    """All checks, each as soon as it is done."""
+def examine(forced: TargetName | None, note: Callable[[str], object] = lambda text: None) -> Iterator[Check]:
+    """All checks, each as soon as it is done; `note` is told of those that may take their time, as they begin."""
     yield _python()
     yield system_fit(platform.system(), has_posix=system.has_posix(), trains_here=forced is TargetName.local)
     yield from _packages()
@@ -68,7 +68,7 @@ def examine(forced: TargetName | None) -> Iterator[Check]:
         return
     except TrainingMissing:
         return  # the system's line has said so
-    yield from _target(chosen)
+    yield from _target(chosen, note)
 
 
 def _python() -> Check:
@@ -169,7 +169,7 @@ def _ledger() -> Check:
     )
 
 
-def _target(chosen: Target) -> Iterator[Check]:
+def _target(chosen: Target, note: Callable[[str], object]) -> Iterator[Check]:
     if chosen.name is TargetName.kaggle:
         assert chosen.credentials is not None
         yield Check("credentials", Verdict.PASS, f"found in {chosen.credentials.source}")
@@ -181,6 +181,7 @@ def _target(chosen: Target) -> Iterator[Check]:
             yield Check("target", Verdict.PASS, "the embedded Kaggle does not run; the next push starts it")
             return
         url = running.url
+    note(f"Asking {url} for an answer")
     try:
         with requests.get(url, timeout=TIMEOUT_S, stream=True) as answer:
             date = answer.headers.get("Date", "")
@@ -194,6 +195,7 @@ def _target(chosen: Target) -> Iterator[Check]:
         return
     yield Check("target", Verdict.PASS, f"{url} answers")
     yield clock_skew(date, time.time())
+    note(f"Asking {url} who we are")
     yield _identity(chosen)
 
 
@@ -211,7 +213,7 @@ def clock_skew(date: str, now: float) -> Check:
 
 def _identity(chosen: Target) -> Check:
     try:
-        backend = chosen.connect()
+        backend = chosen.connect(patience_s=PERSON_S)
         backend.kernels()
     except CredentialsError as error:
         said, _, ways = str(error).partition("\n")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import typer
 
 from launcher import documents
@@ -10,6 +12,7 @@ from launcher.checks.machine import Check, Verdict
 from launcher.commands.say import say
 from launcher.errors import LauncherError
 from launcher.targets.target import TargetName
+from launcher.waiting import waiting
 
 
 class Unhealthy(LauncherError):
@@ -25,7 +28,7 @@ def doctor(forced: TargetName | None, *, as_json: bool) -> None:
         A check failed.
     """
     checks = []
-    for check in machine.examine(forced):
+    for check in _examined(forced):
         checks.append(check)
         if not as_json:
             say(line(check))
@@ -33,6 +36,17 @@ def doctor(forced: TargetName | None, *, as_json: bool) -> None:
         typer.echo(documents.text(machine.document(checks)))
     if failed := [check.name for check in checks if check.verdict is Verdict.FAIL]:
         raise Unhealthy(f"Not ready to launch: {', '.join(failed)}. Do what stands beside FAIL, then try again.")
+
+
+def _examined(forced: TargetName | None) -> Iterator[Check]:
+    """The checks; what is waited for is shown between them, so that no two things write at a time."""
+    examined = machine.examine(forced, lambda text: step(text))
+    while True:
+        with waiting("Looking at this machine") as step:
+            check = next(examined, None)
+        if check is None:
+            return
+        yield check
 
 
 def line(check: Check) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from launcher import comparison, tables
+from launcher.waiting import waiting
 
 DELAY = "delay_s"
 SIDE_BY_SIDE = 3
@@ -26,7 +27,8 @@ def evaluate(
     NotCompared, CheckpointError, TrainingMissing, NotFound
         See `comparison.compared`.
     """
-    found = comparison.compared(controllers, agents, options)
+    with waiting("Starting the simulator") as step:
+        found = comparison.compared(controllers, agents, options, step)
     typer.echo(json.dumps(found, indent=2) if as_json else "\n".join(table(found)))
 
 

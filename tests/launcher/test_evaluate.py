@@ -1,6 +1,7 @@
 """`kaglaunch evaluate`: real processes, real checkpoints."""
 
 import json
+import logging
 import re
 import subprocess
 import sys
@@ -85,10 +86,15 @@ def test_agent_of_another_decision_interval_is_refused_by_its_actions(trained, c
     assert "trained to choose from Discrete(11); here are Discrete(6)" in capsys.readouterr().err
 
 
-def test_a_notebook_gets_what_json_prints_and_errors_as_exceptions(trained):
+def test_a_notebook_gets_what_json_prints_and_errors_as_exceptions(trained, caplog):
+    caplog.set_level(logging.INFO, "launcher")
     found = Kaglaunch().evaluate("random", agents=[str(trained)], seeds=2)
     jsonschema.validate(found, documents.json_schema("evaluate"))
     assert [c["name"] for c in found["controllers"]] == ["random", "short-training t64"]
+    assert [text for text in caplog.messages if "episodes" in text] == [
+        "2 episodes with random (1 of 2)",
+        "2 episodes with short-training t64 (2 of 2)",
+    ]
     with pytest.raises(NotCompared, match="no controller 'actuatd'"):
         Kaglaunch().evaluate("actuatd", seeds=2)
 
