@@ -1,6 +1,7 @@
 # Every target does the set-up that it needs; `make demo` and `make test` are all that a fresh clone asks for.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIP = -m pip --disable-pip-version-check --quiet
+INSTALL = requirements/install.py
 PARALLEL = -n 3 --dist worksteal
 LIGHT_TESTS = tests/launcher tests/kernel
 SOLVER_TESTS = tests/arz_model tests/kernel
@@ -82,10 +83,10 @@ clean: ## remove both environments and every cache
 	@find arz_model -name "*.nb[ci]" -delete
 
 $(VENV): pyproject.toml requirements/development.txt
-	@echo "Setting up .venv (once; 1.4 GB, some minutes; pip says what it does)…"
+	@echo "Setting up .venv (1.4 GB and some minutes, the first time)…"
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo "Python 3.11 to 3.13 is needed; set PYTHON=…"; exit 1; }
 	@$(PYTHON) -m venv .venv
-	@.venv/bin/python $(subst --quiet,,$(PIP)) install -r requirements/development.txt
+	@.venv/bin/python $(INSTALL) -r requirements/development.txt
 	@.venv/bin/python $(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -93,15 +94,15 @@ $(VENV): pyproject.toml requirements/development.txt
 	@$(PYTHON) -m benchmarks.ptx --install
 
 $(IMAGE_VENV): requirements/image.txt
-	@echo "Setting up .image-venv (once; about a minute)…"
+	@echo "Setting up .image-venv (about a minute, the first time)…"
 	@$(PYTHON) -m venv .image-venv
-	@.image-venv/bin/python $(PIP) install -r requirements/image.txt
+	@.image-venv/bin/python $(INSTALL) -r requirements/image.txt
 	@touch $@
 
 # Python 3.12 and 3.13 take the pins of development.txt that launching and its tests need: nothing that trains.
 .light-venv/%/installed: pyproject.toml requirements/light.txt requirements/development.txt
 	@$(FOUND) -m venv .light-venv/$*
-	@.light-venv/$*/bin/python $(PIP) install -r requirements/light.txt -c requirements/development.txt
+	@.light-venv/$*/bin/python $(INSTALL) -r requirements/light.txt -c requirements/development.txt
 	@.light-venv/$*/bin/python $(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -109,5 +110,5 @@ $(IMAGE_VENV): requirements/image.txt
 .solver-venv/%/installed: requirements/image.txt
 	@$(FOUND) -m venv .solver-venv/$*
 	@grep -vE '^(torch|stable_baselines3)==' requirements/image.txt >.solver-venv/requirements.txt
-	@.solver-venv/$*/bin/python $(PIP) install --no-deps -r .solver-venv/requirements.txt
+	@.solver-venv/$*/bin/python $(INSTALL) --no-deps -r .solver-venv/requirements.txt
 	@touch $@
