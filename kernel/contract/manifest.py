@@ -10,6 +10,7 @@ Standard library only, and nothing here unpickles: the launcher verifies with it
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import zipfile
@@ -118,6 +119,11 @@ def verify(path: Path, *, run_id: str | None = None, config_digest: str | None =
         raise CheckpointInvalid(f"{path.name} is not a whole zip file: {error}") from error
     except CheckpointInvalid as error:
         raise CheckpointInvalid(f"{path.name}: {error}") from error.__cause__
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        # An altered offset leads to before the beginning of the file.
+        raise CheckpointInvalid(f"{path.name} is not a whole zip file: {error}") from error
 
 
 def _verify_members(

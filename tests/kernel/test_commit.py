@@ -293,6 +293,19 @@ def test_plain_load_gives_the_weights_of_the_exact_state(small: Path) -> None:
         assert (tensor.numpy() == state["policy"][name]).all()
 
 
+def test_an_offset_that_leads_before_the_file_is_an_altered_checkpoint_and_no_broken_disk(
+    tmp_path: Path, small: Path
+) -> None:
+    data = bytearray((small / "checkpoint_t16.zip").read_bytes())
+    place = data.rindex(b"PK\x05\x06") + 16  # of the central directory's offset, in the record at the zip's end
+    offset = int.from_bytes(data[place : place + 4], "little")
+    data[place : place + 4] = (offset + (1 << 20)).to_bytes(4, "little")
+    path = tmp_path / "checkpoint_t16.zip"
+    path.write_bytes(data)
+    with pytest.raises(CheckpointInvalid, match="not a whole zip file"):
+        verify(path)
+
+
 def test_no_flipped_bit_verifies_with_another_state(tmp_path: Path, small: Path) -> None:
     whole = small / "checkpoint_t16.zip"
     data, manifest = whole.read_bytes(), verify(whole)

@@ -232,7 +232,7 @@ def test_flood_stops_the_run_with_a_checkpoint_and_keeps_the_log_small(start: St
     assert len(shown) < 100_000
     assert sum(1 for line in shown.splitlines() if "DEBUG" in line and "@kaglaunch" not in line) < 20
     full = (session.folder / "trainer.log").read_text()
-    assert full.count("DEBUG_BC_GPU") > 300
+    assert full.count("DEBUG_BC_GPU") >= 300  # what a single step prints
     assert result["hidden_lines"] > 0.95 * len(full.splitlines())  # how many there are depends on the machine
 
 
