@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from launcher.commands.say import say
 from launcher.runs import adoption, report
 from launcher.runs.ledger import Ledger
 from launcher.targets import target
@@ -22,11 +23,11 @@ def adopt(run_id: str, forced: TargetName | None) -> None:
         The target has no such run, or nothing of it that can be read.
     """
     chosen = target.choose(forced)
-    typer.echo(str(chosen))
+    say(str(chosen))
     book = Ledger()
     with waiting(f"Asking {chosen.place} for run {run_id}"):
         backend = chosen.connect(patience_s=target.PERSON_S)
-    run = adoption.adopt(run_id, backend, book, chosen.name.value, Path.cwd(), typer.echo)
-    typer.echo(f"Run {run_id} is known here now; what is fetched of it goes to {run.checkpoints}.")
+    run = adoption.adopt(run_id, backend, book, chosen.name.value, Path.cwd(), say)
+    say(f"Run {run_id} is known here now; what is fetched of it goes to {run.checkpoints}.")
     typer.echo(report.as_table(run, report.report(run, book)))
-    typer.echo(f"Next: kaglaunch watch {run_id}, kaglaunch fetch-checkpoints {run_id}, or kaglaunch resume {run_id}")
+    say(f"Next: kaglaunch watch {run_id}, kaglaunch fetch-checkpoints {run_id}, or kaglaunch resume {run_id}")

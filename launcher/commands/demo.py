@@ -12,6 +12,7 @@ from pathlib import Path
 import typer
 
 from launcher import system
+from launcher.commands.say import say
 from launcher.errors import LauncherError
 
 KILL_AT = 50
@@ -87,4 +88,4 @@ def _run(arguments: Sequence[str], folder: str, environ: dict[str, str], *, quie
 
 
 def _say(text: str) -> None:
-    typer.echo(f"\n{text}")
+    say(f"\n{text}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from launcher import documents, downloads, transfers
+from launcher.commands.say import say
 from launcher.documents import FetchedCheckpoint
 from launcher.runs.checkpoints import Fetched
 from launcher.runs.records import Run
@@ -21,7 +22,7 @@ def fetch_checkpoints(run_id: str | None, *, everything: bool, step: int | None,
     CheckpointError
         None that verifies can be had.
     """
-    shown = transfers.PlainTransfers(_to_stderr) if as_json else downloads.for_terminal(typer.echo)
+    shown = transfers.PlainTransfers(_to_stderr) if as_json else downloads.for_terminal(say)
     handle = RunHandle.of(run_id, shown)
     with waiting(f"Asking {handle.target.place} for the checkpoints of run {handle.run_id}"):
         handle.connect()
@@ -42,7 +43,7 @@ def table(run: Run, results: list[Fetched]) -> str:
 
 
 def _to_stderr(text: str) -> None:
-    typer.echo(text, err=True)
+    say(text, err=True)
 
 
 def _verdict(result: Fetched) -> str:

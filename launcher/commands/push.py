@@ -12,6 +12,7 @@ from launcher import config, documents, downloads, transfers
 from launcher.checks import preflight
 from launcher.checks.preflight import Report
 from launcher.commands import relay, watch
+from launcher.commands.say import say
 from launcher.runs import submission
 from launcher.runs.proposal import Proposal, document, propose
 from launcher.runs.run import Pushed, RunHandle
@@ -42,11 +43,11 @@ def push(
     """
     effective = config.resolve(flags, quick=quick)
     chosen = target.choose(forced)
-    say = _stderr if as_json else typer.echo
-    say(str(chosen))
+    tell = _stderr if as_json else say
+    tell(str(chosen))
     if not dry_run:
         submission.require_training(chosen)
-    shown = transfers.PlainTransfers(_stderr) if as_json else downloads.for_terminal(typer.echo)
+    shown = transfers.PlainTransfers(_stderr) if as_json else downloads.for_terminal(say)
     with waiting(f"Packing, and asking {chosen.place} who we are") as step:
         proposal = propose(
             effective, chosen, quick=quick, waive=waive, name=name, note=note, tags=tags, transfers=shown
@@ -58,7 +59,7 @@ def push(
         report.refuse()
         return
     for line in report.lines(everything=False):
-        say(line)
+        tell(line)
     with waiting(f"Pushing it to {chosen.place}"):
         pushed = proposal.start(report)
     handle = proposal.handle
@@ -75,14 +76,14 @@ def push(
 def say_started(handle: RunHandle, pushed: Pushed) -> None:
     """What was started, and what to type next."""
     run, kernel, run_config = handle.run, pushed.prepared.kernel, pushed.prepared.configuration.run
-    typer.echo(
+    say(
         f"Pushed session {pushed.number} of run {run.run_id}: {run_config.total_timesteps:,} timesteps, a checkpoint "
         f"every {run_config.checkpoint_freq:,}, {kernel.accelerator or 'CPU'}, at most {kernel.timeout_s / 3600:g} h "
         f"({len(kernel.script):,} bytes)."
     )
-    typer.echo(f"  page        {pushed.address}")
-    typer.echo(f"  checkpoints dataset {run.dataset}, and {run.checkpoints} once fetched")
-    typer.echo(f"Next: kaglaunch watch {run.run_id}")
+    say(f"  page        {pushed.address}")
+    say(f"  checkpoints dataset {run.dataset}, and {run.checkpoints} once fetched")
+    say(f"Next: kaglaunch watch {run.run_id}")
 
 
 def describe(proposal: Proposal, report: Report) -> str:
@@ -114,4 +115,4 @@ def describe(proposal: Proposal, report: Report) -> str:
 
 
 def _stderr(text: str) -> None:
-    typer.echo(text, err=True)
+    say(text, err=True)

@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from launcher import downloads, screen
+from launcher.commands.say import say
 from launcher.runs import report
 from launcher.runs.records import Relay
 from launcher.runs.run import RunHandle
@@ -15,8 +16,8 @@ from launcher.runs.run import RunHandle
 
 def relay(run_id: str | None, *, flags: Mapping[str, Any]) -> None:
     """Chain sessions of `run_id`, or of the newest run; a relay that was interrupted goes on as it was asked for."""
-    handle = RunHandle.of(run_id, downloads.for_terminal(typer.echo))
-    typer.echo(str(handle.target))
+    handle = RunHandle.of(run_id, downloads.for_terminal(say))
+    say(str(handle.target))
     relay_to_the_end(handle, flags)
 
 
@@ -25,11 +26,11 @@ def relay_to_the_end(handle: RunHandle, flags: Mapping[str, Any]) -> None:
 
     def begins(wish: Relay) -> None:
         limit = f"{wish.max_hours:g} h a session on {'the CPU' if wish.device == 'cpu' else wish.accelerator}"
-        typer.echo(
+        say(
             f"Relay of run {handle.run_id}: sessions follow each other until {handle.run.config.total_timesteps:,} "
             f"timesteps are done, {limit}. It goes on after an interruption: `kaglaunch relay {handle.run_id}`."
         )
 
     start = handle.relay(flags, lambda: screen.for_terminal(False), begins)
-    typer.echo(f"Run {handle.run_id} is finished: {start.num_timesteps:,} timesteps, in {handle.run.checkpoints}.")
+    say(f"Run {handle.run_id} is finished: {start.num_timesteps:,} timesteps, in {handle.run.checkpoints}.")
     typer.echo(report.as_table(handle.run, handle.report()))

@@ -10,6 +10,7 @@ import typer
 
 from launcher import downloads, screen
 from launcher.commands import push, watch
+from launcher.commands.say import say
 from launcher.errors import CredentialsError
 from launcher.runs import report
 from launcher.runs.run import Next, RunHandle
@@ -18,11 +19,11 @@ from launcher.waiting import waiting
 
 def resume(run_id: str | None, *, flags: Mapping[str, Any], watch_it: bool, here: bool = False) -> None:
     """Start the next session of `run_id`, or of the newest run; say so when the run is finished."""
-    handle = RunHandle.of(run_id, downloads.for_terminal(typer.echo))
+    handle = RunHandle.of(run_id, downloads.for_terminal(say))
     if here:
         _resume_here(handle, flags, watch_it)
         return
-    typer.echo(str(handle.target))
+    say(str(handle.target))
     with waiting(f"Asking {handle.target.place} for run {handle.run_id}"):
         handle.connect()
     following = handle.next_session(flags)
@@ -42,19 +43,19 @@ def resume(run_id: str | None, *, flags: Mapping[str, Any], watch_it: bool, here
 def _resume_here(handle: RunHandle, flags: Mapping[str, Any], watch_it: bool) -> None:
     """The next session in a process of this machine that outlives this command."""
     with contextlib.suppress(CredentialsError):  # what is here is gone on from, and that is said then
-        typer.echo(str(handle.target))
+        say(str(handle.target))
     following = handle.next_session_here(flags)
     if _said_finished(handle, following):
         return
     _say_start(handle, following)
     process = handle.start_here(following, flags.get("session", {}).get("max_hours"))
-    typer.echo(
+    say(
         f"Session {following.number} of run {handle.run_id} runs on this machine (process {process}, "
         f"{following.settings.session.device}); its checkpoints go to {handle.run.checkpoints}. Ctrl-C writes a last "
         "one and ends it."
     )
     if not watch_it:
-        typer.echo(f"Next: kaglaunch watch {handle.run_id}")
+        say(f"Next: kaglaunch watch {handle.run_id}")
         return
     watched = handle.watch_here(screen.for_terminal(False), following.settings.watch)
     watch.say_end(handle, watched)
@@ -65,7 +66,7 @@ def _said_finished(handle: RunHandle, following: Next) -> bool:
     if not following.finished or following.start.newest is None:
         return False
     total = following.total_timesteps
-    typer.echo(f"Run {handle.run_id} is finished: {total:,} of {total:,} timesteps, in {following.start.newest.path}.")
+    say(f"Run {handle.run_id} is finished: {total:,} of {total:,} timesteps, in {following.start.newest.path}.")
     typer.echo(report.as_table(handle.run, handle.report()))
     return True
 
@@ -74,8 +75,6 @@ def _say_start(handle: RunHandle, following: Next) -> None:
     """Where the next session starts."""
     start = following.start
     if start.newest is None:
-        typer.echo(
-            f"No checkpoint of run {handle.run_id} was published: session {following.number} starts at timestep 0."
-        )
+        say(f"No checkpoint of run {handle.run_id} was published: session {following.number} starts at timestep 0.")
     else:
-        typer.echo(f"Going on from t{start.num_timesteps:,} ({start.newest.origin}, {start.newest.verdict}).")
+        say(f"Going on from t{start.num_timesteps:,} ({start.newest.origin}, {start.newest.verdict}).")

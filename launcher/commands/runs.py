@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from launcher import documents
+from launcher.commands.say import say
 from launcher.documents import RemoteRun
 from launcher.runs import report as reporting
 from launcher.runs import standings
@@ -25,9 +26,9 @@ def runs(*, as_json: bool, remote: bool = False, forced: TargetName | None = Non
     if as_json:
         typer.echo(documents.text(rows))
     elif not rows and tag is not None:
-        typer.echo(f"No run has the tag {tag!r}. `kaglaunch runs` lists all, `kaglaunch note RUN --tag {tag}` sets it.")
+        say(f"No run has the tag {tag!r}. `kaglaunch runs` lists all, `kaglaunch note RUN --tag {tag}` sets it.")
     elif not rows:
-        typer.echo(
+        say(
             "No run was pushed from this machine yet. Start one with `kaglaunch push --quick`; `kaglaunch runs "
             "--remote` lists those that other machines pushed."
         )
@@ -60,9 +61,9 @@ def _remote(book: Ledger, forced: TargetName | None, as_json: bool) -> None:
     if as_json:
         typer.echo(documents.text([RemoteRun(f.run_id, tuple(f.sessions), f.dataset, known=False) for f in found]))
         return
-    typer.echo(str(chosen))
+    say(str(chosen))
     if not found:
-        typer.echo("Every run on the target is known here: `kaglaunch runs` lists them.")
+        say("Every run on the target is known here: `kaglaunch runs` lists them.")
         return
     header = ["run", "sessions", "dataset", "take over with"]
     body = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from launcher import screen
+from launcher.commands.say import say
 from launcher.config import WatchSettings
 from launcher.errors import LauncherError
 from launcher.runs import report
@@ -20,12 +21,12 @@ def watch(run_id: str | None, *, json_lines: bool) -> None:
             handle.connect()
 
     def waits(ended: LauncherError) -> None:
-        typer.echo(f"{ended}\nA relay of this run is on: waiting for its next session.", err=json_lines)
+        say(f"{ended}\nA relay of this run is on: waiting for its next session.", err=json_lines)
 
     watched = handle.watch_to_the_end(lambda: screen.for_terminal(json_lines), waits=waits)
     if not json_lines:
         say_end(handle, watched)
-        typer.echo(f"Next: kaglaunch fetch-checkpoints {handle.run_id}")
+        say(f"Next: kaglaunch fetch-checkpoints {handle.run_id}")
 
 
 def watch_newest(handle: RunHandle, limits: WatchSettings, *, json_lines: bool) -> None:
@@ -41,10 +42,10 @@ def watch_newest(handle: RunHandle, limits: WatchSettings, *, json_lines: bool) 
         handle.outcome(watched)
         return
     say_end(handle, watched)
-    typer.echo(f"Next: kaglaunch fetch-checkpoints {handle.run_id}")
+    say(f"Next: kaglaunch fetch-checkpoints {handle.run_id}")
 
 
 def say_end(handle: RunHandle, watched: Watched) -> None:
     """How a session ended that finished its run; raises what it ended with otherwise."""
-    typer.echo(handle.outcome(watched))
+    say(handle.outcome(watched))
     typer.echo(report.as_table(handle.run, handle.report()))
