@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from kernel.contract.events import Phase
 
+RESTORING = Phase(phase="restoring", detail="bringing the newest checkpoint over from the dataset")
 LOADING = Phase(phase="loading", detail="loading torch and what the recipe imports")
 TRIAL = Phase(phase="trial", detail="ten timesteps of a trial; what is new here is compiled")
 RESUME = Phase(phase="resume", detail="a resume from the checkpoint that the trial left")

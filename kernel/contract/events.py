@@ -121,7 +121,7 @@ class Phase(Event):
     """
 
     phase: str = ""
-    """loading, trial, resume, environment, speed, preparing or first_step; comparing."""
+    """restoring, loading, trial, resume, environment, speed, preparing or first_step; comparing."""
     detail: str = ""
     """The same in words."""
 

@@ -134,6 +134,7 @@ class Supervisor:
         mounted = sources.mounted_folders(session.dataset)
         if not mounted:
             return
+        self.events.event(phases.RESTORING)
         choice = sources.choose([checkpoints, *mounted], run, session.allow_changed)
         for refused in choice.refused:
             if checkpoints not in refused.path.parents:

@@ -43,6 +43,8 @@ class Progress:
     phase: events.Phase | None = None
     """What the kernel spends its time on before it trains; None while it trains, or where it does not say."""
     phase_time: float = 0.0
+    begun_timesteps: int = 0
+    """Timestep that the trainer began at, which is a later one after a restart."""
     ending: Ending | None = None
     """How the kernel said that it is ending the session; None while it goes on."""
     result: events.Result | None = None
@@ -120,12 +122,13 @@ class Progress:
             case events.Phase():
                 self.phase, self.phase_time = event, when
             case events.Training():
-                self.training_time = when
+                self.training_time, self.begun_timesteps = when, event.num_timesteps
                 self.device = event.device or None
                 if self.resumed_timesteps is None:
                     self.resumed_timesteps = event.num_timesteps
             case events.Progress():
-                self.phase = None
+                if event.num_timesteps > self.begun_timesteps:  # the first one comes before the first step
+                    self.phase = None
                 self.steps_per_s = event.steps_per_s or self.steps_per_s
                 _append(self.rewards, event.reward)
                 _append(self.queues, event.queue)

@@ -292,10 +292,11 @@ def test_what_a_session_does_before_it_trains_is_shown_with_its_age() -> None:
     progress.observe(_line(3.0, **PHASE))
     shown = screen.picture("run", "RUNNING", progress, 15.0, 900.0)
     assert shown.splitlines()[1] == "  now    loading torch: 12 s"
-    progress.observe(_line(20.0, event="training", num_timesteps=0, total_timesteps=100))
+    progress.observe(_line(20.0, event="training", num_timesteps=50, total_timesteps=100))
     progress.observe(_line(21.0, event="phase", phase="of a newer kernel"))
+    progress.observe(_line(21.1, event="progress", num_timesteps=50))
     assert "of a newer kernel: 4 s" in screen.picture("run", "RUNNING", progress, 25.0, 900.0)
-    progress.observe(_line(26.0, event="progress", num_timesteps=1))
+    progress.observe(_line(26.0, event="progress", num_timesteps=51))
     assert "now" not in screen.picture("run", "RUNNING", progress, 27.0, 900.0)
 
 
