@@ -54,10 +54,9 @@ def cancel(run_id: str, *, agreed: Callable[[str], bool] = lambda question: True
         shown.enter_context(waiting(f"Ending session {session.number} of run {run.run_id}"))
 
     with shown:
-        step = shown.enter_context(waiting(f"Asking where run {run.run_id} stands"))
+        shown.enter_context(waiting(f"Asking where run {run.run_id} stands, and for its log"))
         if not handle.newest.here:
             handle.connect()
-            step(f"Reading the log of run {run.run_id}")
         cancelled = handle.cancel(asks)
     session = cancelled.session
     if cancelled.found is None:

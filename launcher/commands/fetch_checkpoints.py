@@ -26,7 +26,8 @@ def fetch_checkpoints(run_id: str | None, *, everything: bool, step: int | None,
     handle = RunHandle.of(run_id, shown)
     with waiting(f"Asking {handle.target.place} for the checkpoints of run {handle.run_id}"):
         handle.connect()
-    results = handle.fetch(everything=everything, step=step)
+    with downloads.between_files(handle, f"Looking for the checkpoints of run {handle.run_id}"):
+        results = handle.fetch(everything=everything, step=step)
     if as_json:
         typer.echo(documents.text([document(result) for result in results]))
     elif results:

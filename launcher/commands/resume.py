@@ -26,14 +26,12 @@ def resume(run_id: str | None, *, flags: Mapping[str, Any], watch_it: bool, here
     say(str(handle.target))
     with waiting(f"Asking {handle.target.place} for run {handle.run_id}"):
         handle.connect()
-    following = handle.next_session(flags)
+    with downloads.between_files(handle, f"Looking for the newest checkpoint of run {handle.run_id}"):
+        following = handle.next_session(flags)
     if _said_finished(handle, following):
         return
     _say_start(handle, following)
-    # A checkpoint that is handed over first shows itself.
-    shows_itself = following.start.only_here
-    pushing = f"Pushing session {following.number} to {handle.target.place}"
-    with contextlib.nullcontext() if shows_itself else waiting(pushing):
+    with downloads.between_files(handle, f"Pushing session {following.number} to {handle.target.place}"):
         pushed = handle.push(following)
     push.say_started(handle, pushed)
     if watch_it:
@@ -44,7 +42,8 @@ def _resume_here(handle: RunHandle, flags: Mapping[str, Any], watch_it: bool) ->
     """The next session in a process of this machine that outlives this command."""
     with contextlib.suppress(CredentialsError):  # what is here is gone on from, and that is said then
         say(str(handle.target))
-    following = handle.next_session_here(flags)
+    with downloads.between_files(handle, f"Looking for the newest checkpoint of run {handle.run_id}"):
+        following = handle.next_session_here(flags)
     if _said_finished(handle, following):
         return
     _say_start(handle, following)

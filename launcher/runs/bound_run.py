@@ -33,7 +33,7 @@ class BoundRun:
         backend: Backend | None = None,
     ) -> None:
         self.run, self.ledger = run, ledger
-        self.transfers = transfers or PlainTransfers(logger.info)
+        self.transfers: Transfers = transfers or PlainTransfers(logger.info)
         if target is not None:
             self.target = target
         if backend is not None:
