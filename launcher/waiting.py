@@ -30,6 +30,7 @@ class Waiting:
         self._what = what
         self._began = self._said = clock()
         self._spinner: Any = None
+        self._live: Any = None
         self._over = False
 
     def __call__(self, what: str) -> None:
@@ -56,18 +57,29 @@ class Waiting:
         """Leave nothing on a terminal."""
         with self._lock:
             self._over = True
-            if self._spinner is not None:
-                self._spinner.stop()
+            if self._live is not None:
+                self._live.stop()
 
     def _spin(self, now: float) -> None:
         text = f"{self._what}… {now - self._began:.0f} s"
         if self._spinner is None:
             from rich.console import Console
+            from rich.live import Live
+            from rich.spinner import Spinner
 
             console = Console(file=self._out, highlight=False, markup=False)
-            self._spinner = console.status(text)
-            self._spinner.start()
-        self._spinner.update(text)
+            self._spinner = Spinner("dots", style="status.spinner")
+            # This is a thread of its own: the streams of the process are not its to redirect.
+            self._live = Live(
+                self._spinner,
+                console=console,
+                refresh_per_second=12.5,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._live.start()
+        self._spinner.update(text=text)
 
     def _say(self, text: str) -> None:
         self._said = self._clock()

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from kernel.contract.config import RunConfig
+from launcher import downloads
 from launcher.cli import main
 from launcher.errors import BackendUnavailable
-from launcher.runs.ledger import Ledger, new_run
+from launcher.runs.bound_run import BoundRun
+from launcher.runs.ledger import Ledger
+from launcher.runs.records import new_run
 from launcher.targets import kaggle, target
 from launcher.targets.credentials import Credentials
 from launcher.targets.target import Target, TargetName
+from launcher.transfers import OnBytes, PlainTransfers
 from launcher.waiting import Waiting, waiting
 
 
@@ -47,10 +54,13 @@ def test_a_terminal_shows_a_spinner_once_it_takes_a_while(monkeypatch: pytest.Mo
     shown = Waiting("Starting", out, lambda: now[0])
     shown.tick()
     assert out.getvalue() == ""
-    now[0] = 3.0
+    now[0], streams = 3.0, (sys.stdout, sys.stderr)
+    shown.tick()
+    assert (sys.stdout, sys.stderr) == streams  # what is redirected meanwhile would never come back
+    now[0] = 5.0
     shown.tick()
     shown.end()
-    assert "Starting… 3 s" in out.getvalue()
+    assert "Starting… 5 s" in out.getvalue()
 
 
 def test_what_is_done_at_once_says_nothing_and_an_error_passes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -95,3 +105,35 @@ def test_a_command_that_a_person_types_gives_up_a_network_that_is_down(
     assert main(typed.split()) == BackendUnavailable.exit_code
     assert given == [{"sign_in_s": 8.0}]
     assert capsys.readouterr().err.splitlines()[-1].endswith("Is the network up?")
+
+
+def test_what_is_waited_for_never_writes_beside_a_file_that_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    @contextlib.contextmanager
+    def told(name: str) -> Iterator[None]:
+        seen.append(f"{name} begins")
+        try:
+            yield
+        finally:
+            seen.append(f"{name} ends")
+
+    class Shown(PlainTransfers):
+        @contextlib.contextmanager
+        def file(self, name: str, origin: str) -> Iterator[OnBytes]:
+            with told(name):
+                yield lambda done, total: None
+
+    monkeypatch.setattr(downloads, "waiting", told)
+    run = new_run("known-aaaaaa", "local", "local", RunConfig("known-aaaaaa", 100, 10), tmp_path)
+    shown = Shown(seen.append)
+    handle = BoundRun(run, Ledger(tmp_path / "ledger.sqlite"), shown)
+    with contextlib.suppress(ZeroDivisionError), downloads.between_files(handle, "looking"):
+        handle.say("one comes")
+        with handle.transfers.file("file", "version 1"):
+            raise ZeroDivisionError
+    handle.say("over")
+    waits = ["looking begins", "looking ends"]
+    assert seen == [*waits, "one comes", *waits, "file begins", "file ends", *waits, "over"]
