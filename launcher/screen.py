@@ -17,7 +17,7 @@ from launcher.runs.progress import Progress
 from launcher.runs.records import Run, Session
 from launcher.runs.viewer import Screen
 from launcher.tables import duration
-from launcher.targets.base import LogLine, SessionState
+from launcher.targets.base import LogLine, SessionState, Status
 
 SPARKS = "▁▂▃▄▅▆▇█"
 DRAW_S = 0.1
@@ -51,15 +51,20 @@ class PlainScreen:
         self._out = out or sys.stdout
         self._every_s, self._clock, self._shown = every_s, clock, -1e9
         self._said = -1e9
+        self._queued_at: float | None = None
 
     def begin(self, run: Run, session: Session) -> None:
+        self._queued_at = self._clock()
         where = "this machine." if session.here else f"{run.target}. Ctrl-C leaves it running."
         self._say(f"Watching session {session.number} of run {run.run_id} on {where}")
 
     def state(self, state: SessionState) -> None:
+        if state.status is not Status.QUEUED:
+            self._queued_at = None
         self._say(f"[{state.status.value}]{' ' + state.message if state.message else ''}")
 
     def line(self, line: LogLine, event: Event | None, progress: Progress) -> None:
+        self._queued_at = None
         if event is None:
             if line.stream == "stderr":
                 self._say(f"{line.time:8.1f} s  {printable(line.text)}")
@@ -80,7 +85,10 @@ class PlainScreen:
         self._say(text)
 
     def tick(self, progress: Progress, now_s: float) -> None:
-        if now := doing(progress, now_s):
+        if self._queued_at is not None:
+            if self._clock() - self._said >= 6 * self._every_s:
+                self._say(f"[QUEUED] for {duration(self._clock() - self._queued_at)} so far")
+        elif now := doing(progress, now_s):
             if self._clock() - self._said >= 2 * self._every_s:
                 self._say(f"{now_s:8.1f} s  {now}")
         elif progress.num_timesteps and self._clock() - self._shown >= 6 * self._every_s:
@@ -143,20 +151,24 @@ class LiveScreen:
         self._live = Live("", console=self._console, refresh_per_second=4, transient=False)
         self._title = ""
         self._state = "QUEUED"
+        self._queued_at: float | None = None
         self._alerts: list[str] = []
         self._session: Session | None = None
         self._clock, self._drawn = clock, -1e9
         self._newest: tuple[Progress, float] | None = None
 
     def begin(self, run: Run, session: Session) -> None:
-        self._session = session
+        self._session, self._queued_at = session, self._clock()
         self._title = f"{run.run_id} · session {session.number} · {run.target}"
         self._live.start()
 
     def state(self, state: SessionState) -> None:
+        if state.status is not Status.QUEUED:
+            self._queued_at = None
         self._state = state.status.value + (f" · {state.message}" if state.message else "")
 
     def line(self, line: LogLine, event: Event | None, progress: Progress) -> None:
+        self._queued_at = None
         if isinstance(event, SAID_EVENTS) and not isinstance(event, events.Phase):  # the picture has it
             self._console.print(f"{line.time:8.1f} s  {describe(event)}", markup=False)
         elif event is None and line.stream == "stderr":
@@ -178,7 +190,8 @@ class LiveScreen:
 
         self._drawn, self._newest = self._clock(), (progress, now_s)
         limit_s = self._session.max_seconds if self._session else 0.0
-        self._live.update(Text(picture(self._title, self._state, progress, now_s, limit_s, self._alerts)))
+        waited = "" if self._queued_at is None else f" for {duration(self._clock() - self._queued_at)}"
+        self._live.update(Text(picture(self._title, self._state + waited, progress, now_s, limit_s, self._alerts)))
 
     def end(self) -> None:
         if self._newest is not None:

@@ -24,7 +24,7 @@ from launcher.runs import report
 from launcher.runs.ledger import Ledger
 from launcher.runs.progress import Progress
 from launcher.runs.records import new_run
-from launcher.targets.base import LogLine
+from launcher.targets.base import LogLine, SessionState, Status
 
 
 def _result(t: int, published: int | None) -> events.Result:
@@ -311,6 +311,29 @@ def test_lines_tell_each_phase_and_every_ten_seconds_that_it_goes_on() -> None:
         "3.0 s  loading torch",
         "13.0 s  loading torch: 10 s",
         "23.0 s  loading torch: 20 s",
+    ]
+
+
+def test_a_session_that_is_queued_is_told_with_how_long_it_has_waited(tmp_path: Path) -> None:
+    out, now, progress = io.StringIO(), [100.0], Progress()
+    shown = screen.PlainScreen(out, clock=lambda: now[0])
+    book = Ledger(tmp_path / "ledger.sqlite")
+    run = new_run("quick-abcdef", "local", "local", RunConfig("quick-abcdef", 100, 10), tmp_path)
+    book.add_run(run)
+    book.begin_session(
+        run, device="cpu", accelerator=None, max_seconds=900.0, max_timesteps_at_risk=0,
+        publish_interval_seconds=5.0, after=0,
+    )  # fmt: skip
+    shown.begin(run, book.sessions(run.run_id)[0])
+    for now[0] in (110.0, 130.0, 159.0, 160.0):
+        shown.tick(progress, 0.0)
+    shown.state(SessionState(Status.RUNNING))
+    now[0] = 300.0
+    shown.tick(progress, 0.0)
+    assert out.getvalue().splitlines()[1:] == [
+        "[QUEUED] for 30 s so far",
+        "[QUEUED] for 1 min 00 s so far",
+        "[RUNNING]",
     ]
 
 
