@@ -111,8 +111,7 @@ def test_an_import_that_a_contract_forbids_is_seen(tmp_path: Path, module: str, 
     )
     assert done.returncode == 1, done.stdout + done.stderr
     broken = [row for row in done.stdout.splitlines() if row.endswith("BROKEN")]
-    assert len(broken) == 1
-    assert contract in broken[0]
+    assert any(contract in row for row in broken), broken
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/architecture.md", "CONTRIBUTING.md"])

@@ -52,8 +52,8 @@ class Ending(StrEnum):
         return self.about.remedy.format(run=run_id)
 
 
-_GO_ON = "Go on with `kaglaunch resume {run}`."
-_READ = "Read `kaglaunch logs {run}`; `kaglaunch resume {run}` goes on from what is published."
+_GO_ON = "Nothing published is lost: go on with `kaglaunch resume {run}`."
+_READ = "Read `kaglaunch logs {run}`. Nothing published is lost: go on with `kaglaunch resume {run}`."
 _ABOUT: Mapping[Ending, About] = {
     Ending.finished: About("All timesteps are done.", FINISHED, "Bring it here: `kaglaunch fetch-checkpoints {run}`."),
     Ending.deadline: About(

@@ -21,7 +21,7 @@ SIGNALS = Path(__file__).resolve().parents[2] / "docs" / "signals.md"
 
 
 def kaglaunch(*arguments, folder, state):
-    environment = {"PATH": "/usr/bin:/bin", "KAGLAUNCH_STATE": str(state), "PYTHONPATH": ":".join(sys.path)}
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(state), "PYTHONPATH": ":".join(sys.path)}
     return subprocess.run(
         [sys.executable, "-m", "launcher", "evaluate", *arguments],
         cwd=folder, env=environment, capture_output=True, text=True, check=False,

@@ -82,7 +82,7 @@ def test_the_wheel_holds_every_file_of_the_packages(copy: Copy) -> None:
 
 def test_the_installed_copy_starts_and_is_not_the_checkout(copy: Copy) -> None:
     assert copy.runs("kaglaunch", "version").strip().endswith(PROJECT["project"].get("version", "").strip())
-    assert "Commands" in copy.runs("kaglaunch", "--help")
+    assert "Before a run:" in copy.runs("kaglaunch", "--help")
     code = f"import sys, {', '.join(PACKAGES)}\nfor name in {PACKAGES!r}: print(sys.modules[name].__file__)"
     for place in copy.runs("python", "-c", code).splitlines():
         assert Path(place).is_relative_to(copy.environment)

@@ -94,7 +94,7 @@ def test_a_run_is_watched_and_told_of_and_its_checkpoint_fetched(console: Consol
     console.types("watch", run.run_id)
     assert "100 of 100" in console.types("report", run.run_id)
     assert "COMPLETE" in console.types("status", run.run_id)
-    assert '"num_timesteps": 100' in console.types("logs", run.run_id)
+    assert '"num_timesteps": 100' in console.types("logs", run.run_id, "--raw")
     assert run.run_id in console.types("runs")
     console.types("runs", "--remote")
     console.types("quota")
