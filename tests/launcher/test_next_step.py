@@ -136,3 +136,55 @@ def test_each_row_of_the_table_holds(changes: dict[str, object], step: object) -
 def test_a_rest_of_the_quota_is_worth_a_session_from_half_an_hour_on(rest_h: float, step: type) -> None:
     quota = Quota(30.0 - SPARE_H - rest_h, 0.0, 30.0, SATURDAY)
     assert isinstance(next_step(dataclasses.replace(READY, quota=quota)), step)
+
+
+def _left(hours: float, refresh: datetime | None = SATURDAY) -> Quota:
+    return Quota(0.0, 0.0, hours, refresh)
+
+
+@pytest.mark.parametrize(
+    ("changes", "step"),
+    [
+        ({"quota": _left(10.1)}, Push(10.0)),
+        ({"quota": _left(10.0)}, Push(pytest.approx(9.89))),
+        ({"quota": _left(5.0)}, Push(pytest.approx(4.89))),
+        ({"quota": _left(0.61)}, Push(pytest.approx(0.5))),
+        ({"quota": _left(0.60)}, WaitUntil(SATURDAY.timestamp(), Lacking.quota, "0.60 h of GPU left")),
+        ({"quota": _left(0.30), "wished_h": 0.19}, Push(0.19)),
+        (
+            {"quota": _left(0.0, datetime.fromtimestamp(NOW - 1, UTC))},
+            WaitUntil(NOW + 5, Lacking.quota, "0.00 h of GPU left"),
+        ),
+        ({"refusal": Refusal(Lacking.slot, "full", NOW - 59.5)}, WaitUntil(NOW + 0.5, Lacking.slot, "full")),
+        ({"refusal": Refusal(Lacking.slot, "full", NOW - 60)}, Push(10.0)),
+        (
+            {"refusal": Refusal(Lacking.quota, "none", NOW, _left(1.0)), "quota": _left(1.11)},
+            WaitUntil(SATURDAY.timestamp(), Lacking.quota, "none"),
+        ),
+        ({"refusal": Refusal(Lacking.quota, "none", NOW, _left(1.0)), "quota": _left(1.12)}, Push(pytest.approx(1.01))),
+        (
+            {"refusal": Refusal(Lacking.quota, "none", NOW - 9, _left(1.0, datetime.fromtimestamp(NOW, UTC)))},
+            Push(10.0),
+        ),
+    ],
+)
+def test_hours_and_seconds_are_exactly_these(changes: dict[str, object], step: object) -> None:
+    assert next_step(dataclasses.replace(READY, **changes)) == step  # type: ignore[arg-type]
+
+
+def test_a_relay_that_knows_nothing_pushes_a_whole_session() -> None:
+    unknown = Facts(NOW, may_be_alive=False, total_timesteps=1)
+    assert (unknown.safe_timesteps, unknown.fruitless) == (0, 0)
+    assert next_step(unknown) == Push(12.0)
+
+
+@pytest.mark.parametrize(
+    ("now", "refresh"),
+    [
+        (datetime(2025, 10, 21, 13, 30, tzinfo=UTC), datetime(2025, 10, 25, tzinfo=UTC)),
+        (datetime(2025, 10, 24, 23, 59, 59, tzinfo=UTC), datetime(2025, 10, 25, tzinfo=UTC)),
+        (datetime(2025, 10, 25, tzinfo=UTC), datetime(2025, 11, 1, tzinfo=UTC)),
+    ],
+)
+def test_the_week_of_the_quota_ends_on_saturday_at_midnight(now: datetime, refresh: datetime) -> None:
+    assert next_refresh(now.timestamp()) == refresh.timestamp()
