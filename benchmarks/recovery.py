@@ -89,7 +89,7 @@ class Session:
     def trainer(self) -> psutil.Process:
         """The process that trains."""
         children = psutil.Process(self.process.pid).children()
-        return next(child for child in children if "kernel.training.train" in child.cmdline())
+        return next(child for child in children if "kernel.training" in child.cmdline())
 
     def first_step(self, later_than: float) -> float:
         """When the first progress or checkpoint after a `training` event came."""

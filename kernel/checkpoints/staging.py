@@ -61,8 +61,22 @@ def stage(
     digests: dict[int, str] | None = None,
     parent: Path | None = None,
 ) -> Staged:
-    """Make the folder of a version with `checkpoint`, or with none yet."""
+    """Make the folder of a version with `checkpoint`, or with none yet; nothing is left of one that cannot be made."""
     folder = Path(tempfile.mkdtemp(prefix="version-", dir=parent))
+    try:
+        return _filled(folder, working, configuration, checkpoint, digests or {})
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _filled(
+    folder: Path,
+    working: Path,
+    configuration: Configuration,
+    checkpoint: tuple[Path, Manifest] | None,
+    digests: dict[int, str],
+) -> Staged:
     run = json.loads(configuration.to_json())["run"]
     session = configuration.session.session
     (folder / RUN).write_text(config.canonical_json({"run": run, "session": session}), "utf-8")
@@ -76,7 +90,7 @@ def stage(
         "run_id": configuration.run.run_id,
         "session": session,
         "checkpoints": entries,
-        "digests": {str(t): d for t, d in sorted((digests or {}).items())[-RECENT_DIGESTS:]},
+        "digests": {str(t): d for t, d in sorted(digests.items())[-RECENT_DIGESTS:]},
     }
     (folder / INDEX).write_text(json.dumps(index, sort_keys=True, indent=1), "utf-8")
     sizes = {path.name: path.stat().st_size for path in folder.iterdir()}

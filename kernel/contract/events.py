@@ -259,7 +259,7 @@ class CheckpointFailed(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointRefused(Event):
-    """A checkpoint did not verify and was set aside; the one before it is used."""
+    """A checkpoint did not verify, or cannot be put back; the one before it is used."""
 
     file: str
     """Its name."""

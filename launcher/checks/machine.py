@@ -11,14 +11,12 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from enum import Enum
 from pathlib import Path
 
 import requests
 
-from kernel.contract import checks as verdicts
+from kernel.contract.checks import Check, Verdict
 from launcher import paths, system, training_extra
 from launcher.documents import Finding, Health
 from launcher.errors import CredentialsError, LauncherError, TrainingMissing
@@ -31,24 +29,6 @@ ENOUGH_BYTES, LITTLE_BYTES = 2 * 1024**3, 200 * 1024**2
 SKEW_S = 60.0
 """Signed links and quotas of a week stand a clock that is off by less."""
 TIMEOUT_S = 15.0
-
-
-class Verdict(Enum):
-    """How a check ended."""
-
-    PASS = "PASS"
-    WARN = "WARN"
-    FAIL = "FAIL"
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at; `fix` is empty where nothing is to be done."""
-
-    name: str
-    verdict: Verdict
-    found: str
-    fix: str = ""
 
 
 def examine(forced: TargetName | None, note: Callable[[str], object] = lambda text: None) -> Iterator[Check]:
@@ -236,5 +216,5 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 def document(checks: list[Check]) -> Health:
     """What `doctor --json` has."""
-    found = tuple(Finding(c.name, verdicts.Verdict(c.verdict.value), c.found, c.found, c.fix) for c in checks)
+    found = tuple(Finding(c.name, c.verdict, c.evidence, c.evidence, c.fix) for c in checks)
     return Health(all(check.verdict is not Verdict.FAIL for check in checks), found)

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import typer
 
+from kernel.contract.checks import Check, Verdict
 from launcher import documents
 from launcher.checks import machine
-from launcher.checks.machine import Check, Verdict
 from launcher.commands.say import say
 from launcher.errors import LauncherError
 from launcher.targets.target import TargetName
@@ -51,4 +51,4 @@ def _examined(forced: TargetName | None) -> Iterator[Check]:
 
 def line(check: Check) -> str:
     """One check as a person reads it."""
-    return "\n      ".join([f"{check.verdict.value}  {check.name}: {check.found}", *check.fix.splitlines()])
+    return "\n      ".join([f"{check.verdict}  {check.name}: {check.evidence}", *check.fix.splitlines()])

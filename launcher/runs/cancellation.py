@@ -97,7 +97,7 @@ def save_log(
     follower.start()
     until = clock() + LOG_WAIT_S
     try:
-        with part.open("w", encoding="utf-8") as log:
+        with part.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as log:
             while clock() < until:
                 try:
                     happening = follower.happenings.get(timeout=LOG_QUIET_S if progress.log_lines else 0.2)

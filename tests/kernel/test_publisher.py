@@ -352,6 +352,15 @@ def test_large_checkpoints_stretch_the_interval_and_say_so(bench: Callable[..., 
     assert b.named("cadence")
 
 
+def test_a_version_that_cannot_be_made_leaves_no_folder(tmp_path: Path) -> None:
+    gone = tmp_path / "gone.zip"
+    manifest = Manifest("small-run", 1, 10, 96, "", {})
+    (parent := tmp_path / "staged").mkdir()
+    with pytest.raises(FileNotFoundError):
+        staging.stage(tmp_path, Configuration(RUN, SessionConfig()), (gone, manifest), parent=parent)
+    assert list(parent.iterdir()) == []
+
+
 def test_staging_folder_is_fresh_each_time_and_removed(tmp_path: Path) -> None:
     configuration = Configuration(RUN, SessionConfig())
     folders = [staging.stage(tmp_path, configuration, None).folder for _ in range(2)]

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import pytest
 
+from kernel.contract.checks import Verdict
 from launcher import paths, training_extra
 from launcher.checks import machine
-from launcher.checks.machine import Verdict, clock_skew
+from launcher.checks.machine import clock_skew
 from launcher.cli import main
 from launcher.runs.ledger import Ledger
 from launcher.targets import target
@@ -136,4 +137,4 @@ def test_a_package_that_is_missing_or_too_old_fails_with_its_command(
 def test_the_clock_is_held_against_the_targets_date(date: str, now: float, verdict: Verdict, found: str) -> None:
     check = clock_skew(date, now)
     assert check.verdict is verdict
-    assert found in check.found
+    assert found in check.evidence

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.checks.machine import Verdict, system_fit
+from kernel.contract.checks import Verdict
+from launcher.checks.machine import system_fit
 
 from .local_kaggle.callers import reaches
 from .stage import FINISHED, Stage
@@ -166,4 +167,4 @@ def test_a_system_passes_only_where_everything_was_tried(
     check = system_fit(name, has_posix=has_posix, trains_here=trains_here)
     assert check.verdict is verdict
     assert bool(check.fix) == (verdict is not Verdict.PASS)
-    assert ("macOS" if name == "Darwin" else name) in check.found
+    assert ("macOS" if name == "Darwin" else name) in check.evidence
