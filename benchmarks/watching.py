@@ -186,7 +186,7 @@ class Campaign:
     def _events(self, run_id: str) -> Iterator[events.Event]:
         """What the session has said, read where the embedded Kaggle keeps it: nobody is asked."""
         session = next(one for one in self.kaggle.status()["sessions"] if one["kernel"] == f"local/{run_id}-s1")
-        for path in self.kaggle.state_dir.rglob(f"{session['session_id']}/log.jsonl"):
+        for path in self.kaggle.state_dir.glob(f"sessions/{session['session_id']}/log.jsonl"):
             # What has no end of line is being written.
             for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
                 if (event := events.parse(str(json.loads(line)["data"]))) is not None:
