@@ -9,6 +9,7 @@ import ast
 import collections.abc
 import dataclasses
 import inspect
+import json
 import math
 import types
 import typing
@@ -63,7 +64,7 @@ def read(cls: type[T], values: Mapping[str, Any]) -> T:
 
 
 def value_of(name: str, value: Any, hint: Any) -> Any:
-    """`value` if it has the type `hint`: a mapping becomes a dataclass, an array a tuple.
+    """`value` if it has the type `hint`: a mapping becomes a dataclass where one is wanted, an array a tuple.
 
     Raises
     ------
@@ -83,6 +84,11 @@ def value_of(name: str, value: Any, hint: Any) -> Any:
             except WrongType:
                 continue
         return value_of(name, value, wanted[-1])
+    if origin is typing.Literal:
+        literals = typing.get_args(hint)
+        if not any(type(value) is type(one) and value == one for one in literals):
+            raise WrongType(f"{name} must be {_words(literals)}; got {value!r}")
+        return value
     if origin in _SCALARS:
         accepted, wanted_words, _ = _SCALARS[origin]
         if not isinstance(value, accepted) or (isinstance(value, bool) and origin is not bool):
@@ -99,17 +105,21 @@ def value_of(name: str, value: Any, hint: Any) -> Any:
     if origin is collections.abc.Mapping:
         if not isinstance(value, Mapping):
             raise WrongType(f"{name} must be a table; got {value!r}")
-        return value
+        held = _held(hint)
+        return value if held is Any else {key: value_of(f"{name}[{key!r}]", one, held) for key, one in value.items()}
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
             raise WrongType(f"{name} must be a list; got {value!r}")
-        inner = (typing.get_args(hint) or (Any,))[0]
-        return tuple(value_of(f"{name}[{at}]", item, inner) for at, item in enumerate(value))
+        held = _held(hint)
+        return tuple(value_of(f"{name}[{at}]", item, held) for at, item in enumerate(value))
     if dataclasses.is_dataclass(origin):
+        assert isinstance(origin, type)
+        if isinstance(value, origin):
+            return value
         if not isinstance(value, Mapping):
             raise WrongType(f"{name} must be a table; got {value!r}")
         try:
-            return read(typing.cast("type[Any]", origin), value)
+            return read(origin, value)
         except WrongType as error:
             raise WrongType(f"{name}: {error}") from error
     raise TypeError(f"no rule for {hint!r}")
@@ -142,12 +152,27 @@ def json_schema(cls: type, *, is_open: bool = False) -> dict[str, Any]:
 
 
 def type_words(hint: Any) -> str:
-    """A type as documents name it: `integer`, `string or null`, `array of objects`."""
+    """A type as documents name it: `integer`, `string or null`, `array of objects`, or the only values that it has."""
+    if typing.get_origin(hint) is typing.Literal:
+        return _words(typing.get_args(hint))
     schema = _schema(hint)
     kind = schema.get("type", "any")
     words = " or ".join(kind) if isinstance(kind, list) else str(kind)
-    inner = schema.get("items", {}).get("type")
+    held = schema.get("items") or schema.get("additionalProperties")
+    inner = held.get("type") if isinstance(held, dict) else None
     return f"{words} of {inner}s" if inner else words
+
+
+def _held(hint: Any) -> Any:
+    """The type of what an array or a mapping holds."""
+    arguments = typing.get_args(hint)
+    if not arguments:
+        return Any
+    return arguments[1] if typing.get_origin(hint) is collections.abc.Mapping else arguments[0]
+
+
+def _words(literals: tuple[Any, ...]) -> str:
+    return " or ".join(json.dumps(one) for one in literals)
 
 
 def _schema(hint: Any) -> dict[str, Any]:
@@ -159,14 +184,18 @@ def _schema(hint: Any) -> dict[str, Any]:
         names = [str(part["type"]) for part in parts]
         optional = type(None) in typing.get_args(hint)
         return {**(parts[0] if len(parts) == 1 else {}), "type": [*names, *(["null"] if optional else [])]}
+    if origin is typing.Literal:
+        literals = typing.get_args(hint)
+        return {"type": _SCALARS[type(literals[0])][2], "enum": list(literals)}
     if origin in _SCALARS:
         return {"type": _SCALARS[origin][2]}
     if isinstance(origin, type) and issubclass(origin, StrEnum):
         return {"type": "string", "enum": [str(member) for member in origin]}
     if origin is collections.abc.Mapping:
-        return {"type": "object"}
+        held = _schema(_held(hint))
+        return {"type": "object", **({"additionalProperties": held} if held else {})}
     if origin is tuple:
-        return {"type": "array", "items": _schema((typing.get_args(hint) or (Any,))[0])}
+        return {"type": "array", "items": _schema(_held(hint))}
     return json_schema(origin)
 
 

@@ -7,8 +7,9 @@ import io
 import json
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -183,3 +184,64 @@ def test_a_schema_takes_what_is_written_and_nothing_of_another_type(cls: type) -
     schema = typed.json_schema(cls)
     assert set(schema["required"]) == {field.name for field in dataclasses.fields(cls)}
     assert all(value.get("description") for value in schema["properties"].values())
+
+
+@dataclasses.dataclass(frozen=True)
+class Held:
+    """What a mapping may hold."""
+
+    size: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Holder:
+    """Fields of every type that holds others, or has certain values alone."""
+
+    kind: Literal["a", "b"]
+    on: Literal[True]
+    by_name: Mapping[str, Held]
+    lists: Mapping[str, tuple[float, ...]]
+    free: Mapping[str, Any]
+
+
+HOLDER = {"kind": "a", "on": True, "by_name": {"x": {"size": 3}}, "lists": {"y": [1.5, 2]}, "free": {"z": None}}
+
+
+def test_what_a_mapping_holds_becomes_what_it_is_said_to_hold_and_plain_takes_it_back() -> None:
+    read = typed.read(Holder, HOLDER)
+    assert read == Holder("a", True, {"x": Held(3)}, {"y": (1.5, 2)}, {"z": None})
+    assert typed.plain(read) == HOLDER
+    assert typed.read(Holder, {**HOLDER, "by_name": read.by_name}) == read
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"kind": "c"}, 'kind must be "a" or "b"; got \'c\''),
+        ({"on": 1}, "on must be true; got 1"),
+        ({"on": False}, "on must be true; got False"),
+        ({"by_name": {"x": {"size": "3"}}}, "by_name['x']: size must be a whole number; got '3'"),
+        ({"by_name": {"x": 3}}, "by_name['x'] must be a table; got 3"),
+        ({"lists": {"y": [1.5, "2"]}}, "lists['y'][1] must be a number; got '2'"),
+    ],
+)
+def test_what_is_none_of_the_values_or_holds_another_type_is_refused_by_name(wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(typed.WrongType, match=re.escape(said)):
+        typed.read(Holder, {**HOLDER, **wrong})
+
+
+def test_a_schema_and_the_words_of_a_type_say_what_is_held_and_which_values_there_are() -> None:
+    said = typed.json_schema(Holder)["properties"]
+    assert said["kind"] == {"type": "string", "enum": ["a", "b"]}
+    assert said["on"] == {"type": "boolean", "enum": [True]}
+    assert said["by_name"] == {"type": "object", "additionalProperties": typed.json_schema(Held)}
+    assert said["lists"]["additionalProperties"] == {"type": "array", "items": {"type": "number"}}
+    assert said["free"] == {"type": "object"}
+    words = {name: typed.type_words(hint) for name, hint in typed.hints_of(Holder).items()}
+    assert words == {
+        "kind": '"a" or "b"',
+        "on": "true",
+        "by_name": "object of objects",
+        "lists": "object of arrays",
+        "free": "object",
+    }
