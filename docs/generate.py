@@ -57,10 +57,10 @@ def embedded_kaggle_page() -> str:
 
 def json_page() -> str:
     """docs/json.md with the documents that `--json` prints, as the code has them."""
-    from launcher import documents
+    from launcher.documents import schema
 
     text = (FOLDER / "json.md").read_text(encoding="utf-8")
-    return _between(text, "documents", [*documents.page()][:-1])
+    return _between(text, "documents", [*schema.page()][:-1])
 
 
 def events_page() -> str:

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 from kernel.contract import events
 from kernel.contract.checks import Verdict
 from kernel.contract.events import Event
-from launcher import documents
+from launcher.documents import printed
 from launcher.runs.alerts import Alert, Level
 from launcher.runs.progress import Progress
 from launcher.runs.records import Run, Session
@@ -136,7 +136,7 @@ class JsonScreen:
         pass
 
     def _say(self, value: dict[str, Any]) -> None:
-        self._out.write(documents.line(value) + "\n")
+        self._out.write(printed.line(value) + "\n")
         self._out.flush()
 
 

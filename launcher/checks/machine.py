@@ -18,7 +18,7 @@ import requests
 
 from kernel.contract.checks import Check, Verdict
 from launcher import paths, system, training_extra
-from launcher.documents import Finding, Health
+from launcher.documents.machine import Finding, Health
 from launcher.errors import CredentialsError, LauncherError, TrainingMissing
 from launcher.targets import target
 from launcher.targets.target import KAGGLE_URL, PERSON_S, Target, TargetName

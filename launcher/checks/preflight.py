@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from kernel.contract.checks import Check, Verdict, failed, passed, warned
-from launcher import documents, suggestions
+from launcher import suggestions
 from launcher.checks import account, flood, plan, quota, trial
 from launcher.config import RETIRED_ACCELERATORS, Settings
+from launcher.documents import pushes
 from launcher.errors import BundleError, ConfigError, Refused, SecretFound
 from launcher.packing.project import Project
 from launcher.runs.submission import Prepared
@@ -60,10 +61,10 @@ class Report:
         told = ", ".join(f"{number} {verdict.value}" for verdict, number in count.items() if number)
         return [*lines, f"Preflight: {told}."]
 
-    def document(self) -> documents.Preflight:
+    def document(self) -> pushes.Preflight:
         """What `preflight --json` has."""
         plan = self.plan.plain() if self.plan else None
-        return documents.Preflight(bool(self.blocking), self.checks, self.waived, plan, self.measured)
+        return pushes.Preflight(bool(self.blocking), self.checks, self.waived, plan, self.measured)
 
 
 def require_names(waived: Iterable[str]) -> tuple[str, ...]:

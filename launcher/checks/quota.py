@@ -6,7 +6,7 @@ import logging
 import math
 
 from kernel.contract.checks import Check, Verdict, failed, passed, warned
-from launcher.documents import QuotaLeft
+from launcher.documents.machine import QuotaLeft
 from launcher.errors import BackendError, QuotaError
 from launcher.targets.base import Account, Quota
 from launcher.targets.target import PERSON_S, Target

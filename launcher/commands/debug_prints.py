@@ -8,10 +8,10 @@ from typing import Any
 
 import typer
 
-from launcher import documents
 from launcher.commands.say import say
 from launcher.debug_prints import scan
 from launcher.debug_prints.scan import Finding, Scan, Skipped
+from launcher.documents import printed
 from launcher.errors import Refused
 
 
@@ -36,7 +36,7 @@ def debug_prints(path: Path, *, fix: bool, restore: bool, fail: bool, as_json: b
 def _list(path: Path, fail: bool, as_json: bool) -> None:
     found = scan.scan(path)
     if as_json:
-        typer.echo(documents.text({"files": found.files, **_plain(found)}))
+        typer.echo(printed.text({"files": found.files, **_plain(found)}))
     else:
         for finding in found.findings:
             say(str(finding))
@@ -71,7 +71,7 @@ def _fix(path: Path, as_json: bool) -> None:
     if as_json:
         outcomes = [{**_finding(o.finding), "done": o.done or "left", "reason": o.left} for o in done.outcomes]
         result = {"findings": outcomes, "skipped": _skipped(done.skipped), "written": [str(p) for p in done.written]}
-        typer.echo(documents.text(result))
+        typer.echo(printed.text(result))
         return
     for outcome in done.outcomes:
         what = outcome.done or f"left as it is, {outcome.left}"
@@ -98,7 +98,7 @@ def _restore(path: Path, as_json: bool) -> None:
     done = store.restore(path)
     if as_json:
         result = {"restored": [str(file) for file in done.restored], "refused": _skipped(done.refused)}
-        typer.echo(documents.text(result))
+        typer.echo(printed.text(result))
     elif done.restored:
         say(f"{_count(len(done.restored), 'file')} restored byte for byte.")
     elif not done.refused:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import typer
 
 from kernel.contract.checks import Check, Verdict
-from launcher import documents
 from launcher.checks import machine
 from launcher.commands.say import say
+from launcher.documents import printed
 from launcher.errors import LauncherError
 from launcher.targets.target import TargetName
 from launcher.waiting import waiting
@@ -33,7 +33,7 @@ def doctor(forced: TargetName | None, *, as_json: bool) -> None:
         if not as_json:
             say(line(check))
     if as_json:
-        typer.echo(documents.text(machine.document(checks)))
+        typer.echo(printed.text(machine.document(checks)))
     if failed := [check.name for check in checks if check.verdict is Verdict.FAIL]:
         raise Unhealthy(f"Not ready to launch: {', '.join(failed)}. Do what stands beside FAIL, then try again.")
 

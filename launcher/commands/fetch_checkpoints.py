@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from launcher import documents, downloads, transfers
+from launcher import downloads, transfers
 from launcher.commands.say import say
-from launcher.documents import FetchedCheckpoint
+from launcher.documents import printed
+from launcher.documents.runs import FetchedCheckpoint
 from launcher.runs.checkpoints import Fetched
 from launcher.runs.records import Run
 from launcher.runs.run import RunHandle
@@ -29,7 +30,7 @@ def fetch_checkpoints(run_id: str | None, *, everything: bool, step: int | None,
     with downloads.between_files(handle, f"Looking for the checkpoints of run {handle.run_id}"):
         results = handle.fetch(everything=everything, step=step)
     if as_json:
-        typer.echo(documents.text([document(result) for result in results]))
+        typer.echo(printed.text([document(result) for result in results]))
     elif results:
         typer.echo(table(handle.run, results))
     handle.require_fetched(results, step)

@@ -9,8 +9,9 @@ from typing import Any
 
 import typer
 
-from launcher import documents, suggestions
+from launcher import suggestions
 from launcher.commands.say import say
+from launcher.documents import printed
 from launcher.errors import BackendUnavailable, UsageError
 from launcher.local_kaggle.faults import KINDS
 from launcher.local_kaggle.service import ServiceError
@@ -39,10 +40,10 @@ def status(*, as_json: bool) -> None:
     endpoint = service.find()
     if endpoint is None:
         stopped = "The embedded Kaggle does not run; the next push starts it."
-        typer.echo(documents.text({"running": False}) if as_json else stopped)
+        typer.echo(printed.text({"running": False}) if as_json else stopped)
         return
     values = {"running": True, **service.status()}
-    typer.echo(documents.text(values) if as_json else "\n".join(_lines(values)))
+    typer.echo(printed.text(values) if as_json else "\n".join(_lines(values)))
 
 
 def stop() -> None:

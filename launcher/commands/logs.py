@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 import typer
 
 from kernel.contract import events
-from launcher import documents
-from launcher.documents import LoggedLine
+from launcher.documents import printed
+from launcher.documents.watching import LoggedLine
 from launcher.errors import Interrupted
 from launcher.runs import kept_log
 from launcher.runs.follower import Ended, Follower
@@ -115,7 +115,7 @@ def _say_all(lines: Iterable[LogLine], raw: bool, as_json: bool) -> None:
 
 def _say(line: LogLine, raw: bool, as_json: bool) -> None:
     if as_json:
-        typer.echo(documents.line(LoggedLine(line.time, line.stream, line.text)))
+        typer.echo(printed.line(LoggedLine(line.time, line.stream, line.text)))
     elif raw:
         typer.echo(f"{line.time:.3f} {line.stream} {line.text}")
     else:

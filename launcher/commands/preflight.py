@@ -7,10 +7,11 @@ from typing import Any
 
 import typer
 
-from launcher import config, documents
+from launcher import config
 from launcher.checks import preflight
 from launcher.checks.preflight import Report
 from launcher.commands.say import say
+from launcher.documents import printed
 from launcher.errors import BundleError, SecretFound
 from launcher.runs.proposal import propose
 from launcher.targets import target
@@ -43,7 +44,7 @@ def run(
     except (SecretFound, BundleError) as error:
         report = Report((preflight.not_packed(error),))
     if as_json:
-        typer.echo(documents.text(report.document()))
+        typer.echo(printed.text(report.document()))
     else:
         say("\n".join(report.lines(everything=True)))
     report.refuse()

@@ -8,11 +8,12 @@ from typing import Any
 
 import typer
 
-from launcher import config, documents, downloads, transfers
+from launcher import config, downloads, transfers
 from launcher.checks import preflight
 from launcher.checks.preflight import Report
 from launcher.commands import relay, watch
 from launcher.commands.say import say
+from launcher.documents import printed
 from launcher.runs import submission
 from launcher.runs.proposal import Proposal, document, propose
 from launcher.runs.run import Pushed, RunHandle
@@ -55,7 +56,7 @@ def push(
         report = proposal.examine(step, relay=relay_it)
     proposed = document(proposal, report)
     if dry_run:
-        typer.echo(documents.text(proposed) if as_json else describe(proposal, report))
+        typer.echo(printed.text(proposed) if as_json else describe(proposal, report))
         report.refuse()
         return
     for line in report.lines(everything=False):
@@ -64,7 +65,7 @@ def push(
         pushed = proposal.start(report)
     handle = proposal.handle
     if as_json:
-        typer.echo(documents.line(proposed.pushed(handle.run_id, pushed.address)))
+        typer.echo(printed.line(proposed.pushed(handle.run_id, pushed.address)))
     else:
         say_started(handle, pushed)
     if relay_it:

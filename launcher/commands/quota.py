@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from launcher import documents
 from launcher.checks import quota as account_quota
 from launcher.commands.say import say
+from launcher.documents import printed
 from launcher.targets import target
 from launcher.targets.target import TargetName
 from launcher.waiting import waiting
@@ -18,7 +18,7 @@ def quota(forced: TargetName | None, *, as_json: bool) -> None:
     with waiting(f"Asking {chosen.place} for its quota"):
         found = account_quota.told(chosen)
     if as_json:
-        typer.echo(documents.text(account_quota.document(chosen, found)))
+        typer.echo(printed.text(account_quota.document(chosen, found)))
         return
     say(str(chosen))
     until = f" until {found.refresh:%a %d %b %H:%M} UTC" if found.refresh else ""

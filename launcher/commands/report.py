@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from launcher import documents
+from launcher.documents import printed
 from launcher.runs import report as reporting
 from launcher.runs.run import RunHandle
 from launcher.waiting import waiting
@@ -15,4 +15,4 @@ def report(run_id: str | None, *, as_json: bool) -> None:
     handle = RunHandle.of(run_id)
     with waiting(f"Asking where run {handle.run_id} stands"):
         told = handle.report(ask=True)
-    typer.echo(documents.text(told) if as_json else reporting.as_table(handle.run, told))
+    typer.echo(printed.text(told) if as_json else reporting.as_table(handle.run, told))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from launcher import documents
 from launcher.commands.say import say
-from launcher.documents import RemoteRun
+from launcher.documents import printed
+from launcher.documents.runs import RemoteRun
 from launcher.runs import report as reporting
 from launcher.runs import standings
 from launcher.runs.ledger import Ledger
@@ -24,7 +24,7 @@ def runs(*, as_json: bool, remote: bool = False, forced: TargetName | None = Non
         found = standings.listing()
     rows = [row for row in found if tag is None or tag in row.tags]
     if as_json:
-        typer.echo(documents.text(rows))
+        typer.echo(printed.text(rows))
     elif not rows and tag is not None:
         say(f"No run has the tag {tag!r}. `kaglaunch runs` lists all, `kaglaunch note RUN --tag {tag}` sets it.")
     elif not rows:
@@ -59,7 +59,7 @@ def _remote(book: Ledger, forced: TargetName | None, as_json: bool) -> None:
     with waiting(f"Asking {chosen.place} for its runs"):
         found = adoption.unknown_runs(chosen.connect(patience_s=target.PERSON_S), book)
     if as_json:
-        typer.echo(documents.text([RemoteRun(f.run_id, tuple(f.sessions), f.dataset, known=False) for f in found]))
+        typer.echo(printed.text([RemoteRun(f.run_id, tuple(f.sessions), f.dataset, known=False) for f in found]))
         return
     say(str(chosen))
     if not found:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from launcher import documents
-from launcher.documents import Relay, Standing
+from launcher.documents import printed
+from launcher.documents.runs import Relay, Standing
 from launcher.runs import report as reporting
 from launcher.runs import standings
 from launcher.tables import duration
@@ -23,7 +23,7 @@ def status(run_id: str | None, *, as_json: bool) -> None:
     with waiting("Asking where the run stands"):
         found, error = standings.asked(run_id)
     if as_json and error is None:
-        typer.echo(documents.text(found))
+        typer.echo(printed.text(found))
     elif not as_json:
         typer.echo("\n".join(lines(found)))
     if error is not None:

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kernel.contract import typed
-from launcher import catalogue, config, documents
+from launcher import catalogue, config
 from launcher.checks import preflight
 from launcher.checks.preflight import Report
 from launcher.config import Effective
-from launcher.documents import Proposed
+from launcher.documents import pushes
+from launcher.documents.pushes import Proposed
 from launcher.packing import project
 from launcher.packing.project import Project
 from launcher.runs import records, submission
@@ -109,7 +110,7 @@ def document(proposal: Proposal, report: Report) -> Proposed:
     kernel, built, run = proposal.prepared.kernel, proposal.prepared.bundle, proposal.run
     return Proposed(
         target=proposal.handle.target.name.value,
-        kernel=documents.Kernel(
+        kernel=pushes.Kernel(
             id=f"{run.username}/{kernel.slug}",
             title=kernel.slug,
             is_private=True,

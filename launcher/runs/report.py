@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from kernel.contract import names
 from kernel.contract.endings import Ending
-from launcher.documents import RunReport, SessionReport
+from launcher.documents.runs import RunReport, SessionReport
 from launcher.runs.endings import Submission, ending
 from launcher.runs.ledger import Ledger
 from launcher.runs.look import Look, settled

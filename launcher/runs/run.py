@@ -10,7 +10,7 @@ from typing import Any, Self
 from kernel.contract.endings import Ending
 from launcher import config
 from launcher.config import Settings, WatchSettings
-from launcher.documents import RunReport
+from launcher.documents.runs import RunReport
 from launcher.errors import (
     CheckpointError,
     Interrupted,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from launcher import locks
-from launcher.documents import KnownRun, Relay, RunReport, Standing
+from launcher.documents.runs import KnownRun, Relay, RunReport, Standing
 from launcher.errors import LauncherError
 from launcher.runs import report as reporting
 from launcher.runs.ledger import Ledger

@@ -20,9 +20,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from launcher import cli, documents
+from launcher import cli
 from launcher.debug_prints import scan, store
 from launcher.debug_prints.scan import Finding, find
+from launcher.documents import schema
 
 STORE = store.FOLDER
 
@@ -900,7 +901,7 @@ def test_json_lists_each_finding_with_its_estimate(tree: Path, home: Path, capsy
     def said(name: str, *arguments: str) -> Any:
         assert cli.main(["debug-prints", *arguments, "--json"]) == 0
         found = json.loads(capsys.readouterr().out)
-        jsonschema.validate(found, documents.json_schema(name))
+        jsonschema.validate(found, schema.json_schema(name))
         return found
 
     (finding,) = said("debug-prints", str(tree / "arz" / "env.py"))["findings"]

@@ -6,18 +6,22 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
 
-from launcher import documents
+from kernel.contract import typed
+from kernel.contract.events import EVENTS
 from launcher.cli import main
+from launcher.documents import schema
 from launcher.runs.records import Run
 
 from .stage import FINISHED, Stage
 
-EVENTS = ("watch", "state", "session", "training", "progress", "result")
+SEEN = {"watch", "state", "log", "session", "training", "progress", "result"}
 
 
 @pytest.fixture(scope="module")
@@ -52,16 +56,16 @@ def test_what_is_printed_is_what_the_schema_says(
     out = capsys.readouterr().out
     assert out.isascii()
     name = arguments[0]
-    schema = documents.json_schema(name)
-    jsonschema.Draft202012Validator.check_schema(schema)
-    lines = documents.DOCUMENTS[name].shape == "lines"
+    said = schema.json_schema(name)
+    jsonschema.Draft202012Validator.check_schema(said)
+    lines = schema.DOCUMENTS[name].shape == "lines"
     values = [json.loads(line) for line in out.splitlines()] if lines else [json.loads(out)]
     assert values
     assert values != [[]]
     for value in values:
-        jsonschema.validate(value, schema)
+        jsonschema.validate(value, said)
     if name == "watch":
-        assert set(EVENTS) <= {value["event"] for value in values}
+        assert {value["event"] for value in values} >= SEEN
 
 
 @pytest.mark.parametrize("verb", ["cancel", "resume"])
@@ -72,7 +76,7 @@ def test_a_verb_that_acts_prints_the_report_alone(
     code = main([verb, finished.run_id, "--json"])
     seen = capsys.readouterr()
     assert code == 0, seen.err
-    jsonschema.validate(report := json.loads(seen.out), documents.json_schema("report"))
+    jsonschema.validate(report := json.loads(seen.out), schema.json_schema("report"))
     assert report["run_id"] == finished.run_id
     assert seen.err
 
@@ -90,22 +94,66 @@ def test_the_bare_group_shows_what_runs(stage: Stage, capsys: pytest.CaptureFixt
     assert main(["local"]) == 0
     assert f"The embedded Kaggle runs at {stage.kaggle.status()['url']}" in capsys.readouterr().out
     assert main(["local", "status", "--json"]) == 0
-    jsonschema.validate(json.loads(capsys.readouterr().out), documents.json_schema("local-status"))
+    jsonschema.validate(json.loads(capsys.readouterr().out), schema.json_schema("local-status"))
 
 
 def test_a_schema_refuses_what_lacks_a_field_or_has_one_too_many() -> None:
     row = {"schema": 1, "time": 0.5, "stream": "stdout", "text": "x"}
-    schema = documents.json_schema("logs")
-    jsonschema.validate(row, schema)
+    said = schema.json_schema("logs")
+    jsonschema.validate(row, said)
     for wrong in ({**row, "more": 1}, {**row, "time": "0.5"}, {k: v for k, v in row.items() if k != "schema"}):
         with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate(wrong, schema)
+            jsonschema.validate(wrong, said)
 
 
 def test_every_document_stands_in_the_page() -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "json.md").read_text(encoding="utf-8")
-    for document in documents.DOCUMENTS.values():
+    for document in schema.DOCUMENTS.values():
         assert f"`{document.command}`" in page
+        for kind in document.kinds:
+            assert all(f"| `{name}` |" in page for name in typed.hints_of(kind))
+
+
+@pytest.mark.parametrize("name", schema.DOCUMENTS)
+def test_every_field_however_deep_says_what_it_means(name: str) -> None:
+    def undescribed(part: dict[str, Any]) -> Iterator[str]:
+        for field, said in part.get("properties", {}).items():
+            if field != "schema" and not said.get("description"):
+                yield field
+            yield from undescribed(said)
+        for held in (part.get("items"), part.get("additionalProperties")):
+            if isinstance(held, dict):
+                yield from undescribed(held)
+
+    kinds = [typed.json_schema(kind) for kind in schema.DOCUMENTS[name].kinds]
+    assert [field for kind in kinds for field in undescribed(kind)] == []
+
+
+WATCHED = {
+    "watch": {"run_id": "run-abcdef", "session": 1, "target": "local"},
+    "state": {"status": "RUNNING", "message": ""},
+    "log": {"time": 0.5, "stream": "stdout", "text": "x"},
+    "alert": {"level": "WARN", "rule": "silence", "message": "no line for 300 s"},
+    "note": {"message": "Trying again."},
+}
+
+
+@pytest.mark.parametrize("name", WATCHED)
+def test_what_a_watch_says_of_its_own_has_the_fields_of_its_kind_and_no_others(name: str) -> None:
+    said = schema.json_schema("watch")
+    line = {"schema": 1, "event": name, **WATCHED[name]}
+    jsonschema.validate(line, said)
+    lacking = [{field: value for field, value in line.items() if field != gone} for gone in line]
+    for wrong in [*lacking, {**line, "more": 1}]:
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(wrong, said)
+
+
+def test_events_of_a_session_stand_between_them_whatever_version_tells_them() -> None:
+    said = schema.json_schema("watch")
+    for name in [*EVENTS, "teleport"]:
+        jsonschema.validate({"schema": 1, "event": name, "time": None, "where": ["x"]}, said)
+    assert not WATCHED.keys() & EVENTS.keys()
 
 
 def test_a_kept_log_is_printed_line_by_line_with_its_streams(

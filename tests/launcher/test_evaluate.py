@@ -13,7 +13,8 @@ import pytest
 from kernel.contract.config import Configuration, RunConfig, SessionConfig
 from kernel.contract.manifest import checkpoints_in
 from kernel.training import compare
-from launcher import Kaglaunch, documents
+from launcher import Kaglaunch
+from launcher.documents import schema
 from launcher.errors import NotCompared
 
 pytestmark = pytest.mark.slow
@@ -66,7 +67,7 @@ def test_agent_and_controllers_meet_on_the_agents_scenario(trained, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    jsonschema.validate(found, documents.json_schema("evaluate"))
+    jsonschema.validate(found, schema.json_schema("evaluate"))
     assert found["scenario"] == "quick"
     assert [c["name"] for c in found["controllers"]] == ["actuated", "random", "short-training t64"]
     assert [c["decision_interval_s"] for c in found["controllers"]] == [1, 10, 10]
@@ -89,7 +90,7 @@ def test_agent_of_another_decision_interval_is_refused_by_its_actions(trained, c
 def test_a_notebook_gets_what_json_prints_and_errors_as_exceptions(trained, caplog):
     caplog.set_level(logging.INFO, "launcher")
     found = Kaglaunch().evaluate("random", agents=[str(trained)], seeds=2)
-    jsonschema.validate(found, documents.json_schema("evaluate"))
+    jsonschema.validate(found, schema.json_schema("evaluate"))
     assert [c["name"] for c in found["controllers"]] == ["random", "short-training t64"]
     assert [text for text in caplog.messages if "episodes" in text] == [
         "2 episodes with random (1 of 2)",

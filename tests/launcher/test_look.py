@@ -13,7 +13,7 @@ import pytest
 from kernel.contract.config import RunConfig
 from kernel.contract.names import version_note
 from launcher.cli import main
-from launcher.documents import RunReport
+from launcher.documents.runs import RunReport
 from launcher.errors import BackendUnavailable
 from launcher.runs import report
 from launcher.runs.ledger import Ledger

@@ -13,9 +13,10 @@ import pytest
 
 from kernel.contract.checks import Verdict
 from kernel.contract.config import Configuration, RunConfig, SessionConfig
-from launcher import documents, paths, training_extra
+from launcher import paths, training_extra
 from launcher.checks import account, preflight, quota, trial
 from launcher.cli import main
+from launcher.documents import schema
 from launcher.errors import NotFound
 from launcher.local_kaggle.service import LocalKaggle
 from launcher.targets.base import ActiveSession, Kernel, Quota
@@ -76,7 +77,7 @@ def _json(capsys: pytest.CaptureFixture[str], name: str = "") -> Any:
     """What was printed, held against the schema of that document."""
     found = json.loads(capsys.readouterr().out)
     if name:
-        jsonschema.Draft202012Validator(documents.json_schema(name)).validate(found)
+        jsonschema.Draft202012Validator(schema.json_schema(name)).validate(found)
     return found
 
 
