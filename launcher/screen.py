@@ -12,6 +12,7 @@ from kernel.contract import events
 from kernel.contract.checks import Verdict
 from kernel.contract.events import Event
 from launcher.documents import printed
+from launcher.documents.watching import AlertRaised, LogTold, NoteSaid, StateTold, WatchBegan
 from launcher.runs.alerts import Alert, Level
 from launcher.runs.progress import Progress
 from launcher.runs.records import Run, Session
@@ -111,23 +112,20 @@ class JsonScreen:
         self._out = out or sys.stdout
 
     def begin(self, run: Run, session: Session) -> None:
-        self._say({"event": "watch", "run_id": run.run_id, "session": session.number, "target": run.target})
+        self._say(WatchBegan(run_id=run.run_id, session=session.number, target=run.target))
 
     def state(self, state: SessionState) -> None:
-        self._say({"event": "state", "status": state.status.value, "message": state.message})
+        self._say(StateTold(status=state.status.value, message=state.message))
 
     def line(self, line: LogLine, event: Event | None, progress: Progress) -> None:
-        self._say(
-            event.plain()
-            if event is not None
-            else {"event": "log", "time": line.time, "stream": line.stream, "text": line.text}
-        )
+        log = LogTold(time=line.time, stream=line.stream, text=line.text)
+        self._say(log if event is None else event.plain())
 
     def alert(self, alert: Alert) -> None:
-        self._say({"event": "alert", "level": alert.level.value, "rule": alert.rule, "message": alert.message})
+        self._say(AlertRaised(level=alert.level.value, rule=alert.rule, message=alert.message))
 
     def note(self, text: str) -> None:
-        self._say({"event": "note", "message": text})
+        self._say(NoteSaid(message=text))
 
     def tick(self, progress: Progress, now_s: float) -> None:
         pass
@@ -135,7 +133,7 @@ class JsonScreen:
     def end(self) -> None:
         pass
 
-    def _say(self, value: dict[str, Any]) -> None:
+    def _say(self, value: object) -> None:
         self._out.write(printed.line(value) + "\n")
         self._out.flush()
 

@@ -8,10 +8,19 @@ from typing import Any
 
 import typer
 
+from kernel.contract import typed
 from launcher.commands.say import say
 from launcher.debug_prints import scan
 from launcher.debug_prints.scan import Finding, Scan, Skipped
 from launcher.documents import printed
+from launcher.documents.debug_prints import (
+    DebugPrint,
+    DebugPrints,
+    FixedDebugPrints,
+    RestoredFiles,
+    SkippedFile,
+    TreatedPrint,
+)
 from launcher.errors import Refused
 
 
@@ -36,7 +45,8 @@ def debug_prints(path: Path, *, fix: bool, restore: bool, fail: bool, as_json: b
 def _list(path: Path, fail: bool, as_json: bool) -> None:
     found = scan.scan(path)
     if as_json:
-        typer.echo(printed.text({"files": found.files, **_plain(found)}))
+        findings = tuple(DebugPrint(**_told(finding)) for finding in found.findings)
+        typer.echo(printed.text(DebugPrints(found.files, findings, _skipped(found.skipped))))
     else:
         for finding in found.findings:
             say(str(finding))
@@ -69,9 +79,9 @@ def _fix(path: Path, as_json: bool) -> None:
 
     done = store.fix(path)
     if as_json:
-        outcomes = [{**_finding(o.finding), "done": o.done or "left", "reason": o.left} for o in done.outcomes]
-        result = {"findings": outcomes, "skipped": _skipped(done.skipped), "written": [str(p) for p in done.written]}
-        typer.echo(printed.text(result))
+        treated = tuple(TreatedPrint(**_told(o.finding), done=o.done or "left", reason=o.left) for o in done.outcomes)
+        written = tuple(str(file) for file in done.written)
+        typer.echo(printed.text(FixedDebugPrints(treated, _skipped(done.skipped), written)))
         return
     for outcome in done.outcomes:
         what = outcome.done or f"left as it is, {outcome.left}"
@@ -97,8 +107,8 @@ def _restore(path: Path, as_json: bool) -> None:
 
     done = store.restore(path)
     if as_json:
-        result = {"restored": [str(file) for file in done.restored], "refused": _skipped(done.refused)}
-        typer.echo(printed.text(result))
+        restored = tuple(str(file) for file in done.restored)
+        typer.echo(printed.text(RestoredFiles(restored, _skipped(done.refused))))
     elif done.restored:
         say(f"{_count(len(done.restored), 'file')} restored byte for byte.")
     elif not done.refused:
@@ -117,28 +127,13 @@ def _tell(skipped: list[Skipped]) -> None:
         say(str(entry), err=True)
 
 
-def _plain(found: Scan) -> dict[str, Any]:
-    return {"findings": [_finding(finding) for finding in found.findings], "skipped": _skipped(found.skipped)}
+def _told(finding: Finding) -> dict[str, Any]:
+    """The fields of its document."""
+    return {name: getattr(finding, name) for name in typed.hints_of(DebugPrint)} | {"path": str(finding.path)}
 
 
-def _finding(finding: Finding) -> dict[str, object]:
-    return {
-        "path": str(finding.path),
-        "line": finding.line,
-        "rule": finding.rule,
-        "text": finding.text,
-        "lines": finding.lines,
-        "per": finding.per,
-        "at_least": finding.at_least,
-        "at_most": finding.at_most,
-        "lines_per_timestep": finding.lines_per_timestep,
-        "basis": finding.basis,
-        "compiled": finding.compiled,
-    }
-
-
-def _skipped(skipped: list[Skipped]) -> list[dict[str, str]]:
-    return [{"path": str(entry.path), "reason": entry.reason} for entry in skipped]
+def _skipped(skipped: list[Skipped]) -> tuple[SkippedFile, ...]:
+    return tuple(SkippedFile(str(entry.path), entry.reason) for entry in skipped)
 
 
 def _count(number: int, noun: str) -> str:
