@@ -9,9 +9,11 @@ from typing import Any
 
 import typer
 
+from kernel.contract import typed
 from launcher import suggestions
 from launcher.commands.say import say
 from launcher.documents import printed
+from launcher.documents.local_kaggle import RunningLocalKaggle, StoppedLocalKaggle
 from launcher.errors import BackendUnavailable, UsageError
 from launcher.local_kaggle.faults import KINDS
 from launcher.local_kaggle.service import ServiceError
@@ -35,15 +37,37 @@ def start(port: int | None) -> None:
 
 
 def status(*, as_json: bool) -> None:
-    """Show where it runs and what runs in it."""
-    service = target.local_kaggle()
-    endpoint = service.find()
-    if endpoint is None:
+    """Show where it runs and what runs in it.
+
+    Raises
+    ------
+    BackendUnavailable
+        It was started by another version, whose answer this one cannot read.
+    """
+    told = target.local_kaggle().status()
+    if not told["running"]:
         stopped = "The embedded Kaggle does not run; the next push starts it."
-        typer.echo(printed.text({"running": False}) if as_json else stopped)
+        typer.echo(printed.text(StoppedLocalKaggle()) if as_json else stopped)
         return
-    values = {"running": True, **service.status()}
-    typer.echo(printed.text(values) if as_json else "\n".join(_lines(values)))
+    found = running(told)
+    typer.echo(printed.text(found) if as_json else "\n".join(_lines(found)))
+
+
+def running(told: Mapping[str, Any]) -> RunningLocalKaggle:
+    """What a server that runs says of itself.
+
+    Raises
+    ------
+    BackendUnavailable
+        Not in the words of this version.
+    """
+    try:
+        return typed.read(RunningLocalKaggle, told)
+    except typed.WrongType as error:
+        raise BackendUnavailable(
+            f"The embedded Kaggle was started by another version of kaglaunch: of its status, {error}.\n"
+            "When no session runs in it, stop it with `kaglaunch local stop`; the next push starts this version's."
+        ) from error
 
 
 def stop() -> None:
@@ -79,38 +103,37 @@ def _value(text: str) -> Any:
         return text
 
 
-def _lines(values: Mapping[str, Any]) -> list[str]:
+def _lines(found: RunningLocalKaggle) -> list[str]:
     """Where it runs, its sessions and what is left of its week; settings that were changed, and faults."""
-    gpu = values["quota"]["gpu"]
-    left_h = max(0.0, gpu["total_h"] - gpu["used_h"] - gpu["reserved_h"])
-    refresh = gpu["refresh_at"][:16].replace("T", " ")
+    gpu = found.quota["gpu"]
+    left_h = max(0.0, gpu.total_h - gpu.used_h - gpu.reserved_h)
+    refresh = gpu.refresh_at[:16].replace("T", " ")
     lines = [
-        f"The embedded Kaggle runs at {values['url']} (process {values['pid']}).",
-        f"  files      {values['state_dir']}",
-        f"  GPU quota  {left_h:.2f} h of {gpu['total_h']:g} h left until {refresh} UTC",
-        f"  datasets   {len(values['datasets'])}, "
-        f"{sum(len(dataset['versions']) for dataset in values['datasets'])} versions",
+        f"The embedded Kaggle runs at {found.url} (process {found.pid}).",
+        f"  files      {found.state_dir}",
+        f"  GPU quota  {left_h:.2f} h of {gpu.total_h:g} h left until {refresh} UTC",
+        f"  datasets   {len(found.datasets)}, {sum(len(dataset.versions) for dataset in found.datasets)} versions",
     ]
-    if values["clock"]["offset_s"]:
-        lines.append(f"  clock      {duration(values['clock']['offset_s'])} ahead")
+    if found.clock.offset_s:
+        lines.append(f"  clock      {duration(found.clock.offset_s)} ahead")
     ordinary = dataclasses.asdict(Settings())
-    changed = [f"{name} {value}" for name, value in values["settings"].items() if value != ordinary.get(name)]
+    changed = [f"{name} {value}" for name, value in found.settings.items() if value != ordinary.get(name)]
     if changed:
         lines.append(f"  settings   {', '.join(changed)}")
-    if values["faults"]:
-        lines.append(f"  faults     {', '.join(values['faults'])} (`kaglaunch local fault --clear` takes them back)")
-    sessions = values["sessions"]
-    if not sessions:
+    if found.faults:
+        lines.append(f"  faults     {', '.join(found.faults)} (`kaglaunch local fault --clear` takes them back)")
+    if not found.sessions:
         return [*lines, "No session was ever pushed to it."]
     body = [
         [
-            one["kernel"].partition("/")[2],
-            one["machine"],
-            one["state"],
-            duration(one["running_s"]),
-            one["failure_message"] or "",
+            one.kernel.partition("/")[2],
+            one.machine,
+            one.state,
+            duration(one.running_s),
+            one.failure_message or "",
         ]
-        for one in sessions[-SHOWN:]
+        for one in found.sessions[-SHOWN:]
     ]
-    more = [f"{len(sessions) - SHOWN} older ones are in `--json`."] if len(sessions) > SHOWN else []
+    older = len(found.sessions) - SHOWN
+    more = [f"{older} older ones are in `--json`."] if older > 0 else []
     return [*lines, *columns(["session", "machine", "state", "ran", "failure"], body), *more]

@@ -6,6 +6,15 @@ import os
 from dataclasses import asdict
 from typing import Any
 
+from kernel.contract import typed
+from launcher.documents.local_kaggle import (
+    LocalClock,
+    LocalDataset,
+    LocalQuota,
+    LocalSession,
+    LocalVersion,
+    RunningLocalKaggle,
+)
 from launcher.local_kaggle import errors, quota
 from launcher.local_kaggle.installation import USERNAME, Installation
 from launcher.local_kaggle.settings import REALISTIC
@@ -15,48 +24,53 @@ Json = dict[str, Any]
 
 
 def status(kaggle: Installation, request: Json) -> Json:
-    """Everything a person wants to see at a glance; times in seconds unless the name says hours."""
+    """Everything a person wants to see at a glance."""
     now = kaggle.clock.now()
-    return {
-        "running": True,
-        "url": kaggle.url,
-        "pid": os.getpid(),
-        "username": USERNAME,
-        "state_dir": str(kaggle.layout.state_dir),
-        "clock": {"now": timestamp(now), "offset_s": kaggle.clock.offset_s},
-        "quota": {machine: _quota(kaggle, machine, now) for machine in quota.ACCELERATORS},
-        "sessions": [
-            {
-                "kernel": f"{row['owner']}/{row['slug']}",
-                "version": row["version"],
-                "session_id": row["id"],
-                "machine": row["machine"],
-                "state": row["state"],
-                "limit_s": row["limit_s"],
-                "running_s": (row["ended_at"] or now) - row["started_at"] if row["started_at"] else 0.0,
-                "failure_message": row["failure_message"],
-            }
+    running = RunningLocalKaggle(
+        running=True,
+        url=kaggle.url,
+        pid=os.getpid(),
+        username=USERNAME,
+        state_dir=str(kaggle.layout.state_dir),
+        clock=LocalClock(timestamp(now), kaggle.clock.offset_s),
+        quota={machine: _quota(kaggle, machine, now) for machine in quota.ACCELERATORS},
+        sessions=tuple(
+            LocalSession(
+                kernel=f"{row['owner']}/{row['slug']}",
+                version=row["version"],
+                session_id=row["id"],
+                machine=row["machine"],
+                state=row["state"],
+                limit_s=row["limit_s"],
+                running_s=(row["ended_at"] or now) - row["started_at"] if row["started_at"] else 0.0,
+                failure_message=row["failure_message"],
+            )
             for row in kaggle.store.rows("SELECT * FROM sessions WHERE deleted = 0 ORDER BY id")
-        ],
-        "datasets": [
-            {
-                "dataset": f"{row['owner']}/{row['slug']}",
-                "versions": [
-                    {"number": version["number"], "state": version["state"], "failure": version["failure"]}
-                    for version in kaggle.datasets.versions(row["id"])
-                ],
-            }
+        ),
+        datasets=tuple(
+            LocalDataset(f"{row['owner']}/{row['slug']}", _versions(kaggle, row["id"]))
             for row in kaggle.datasets.of_owner(USERNAME)
-        ],
-        "faults": kaggle.faults.listing(),
-        "settings": asdict(kaggle.store.settings),
-    }
+        ),
+        faults={name: tuple(rules) for name, rules in kaggle.faults.listing().items()},
+        settings=asdict(kaggle.store.settings),
+    )
+    answer: Json = typed.plain(running)
+    return answer
 
 
-def _quota(kaggle: Installation, machine: str, now: float) -> Json:
+def _versions(kaggle: Installation, dataset_id: int) -> tuple[LocalVersion, ...]:
+    rows = kaggle.datasets.versions(dataset_id)
+    return tuple(LocalVersion(row["number"], row["state"], row["failure"]) for row in rows)
+
+
+def _quota(kaggle: Installation, machine: str, now: float) -> LocalQuota:
     usage = quota.usage(kaggle.store, machine, now, kaggle.faults.peek("quota_used_h"))
-    hours = {"used_h": usage.used_s / 3600, "reserved_h": usage.reserved_s / 3600, "total_h": usage.total_s / 3600}
-    return {**hours, "refresh_at": timestamp(quota.next_refresh(now))}
+    return LocalQuota(
+        used_h=usage.used_s / 3600,
+        reserved_h=usage.reserved_s / 3600,
+        total_h=usage.total_s / 3600,
+        refresh_at=timestamp(quota.next_refresh(now)),
+    )
 
 
 def set_fault(kaggle: Installation, request: Json) -> Json:

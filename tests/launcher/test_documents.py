@@ -16,7 +16,9 @@ import pytest
 from kernel.contract import typed
 from kernel.contract.events import EVENTS
 from launcher.cli import main
+from launcher.commands import local
 from launcher.documents import schema
+from launcher.errors import BackendUnavailable
 from launcher.runs.records import Run
 
 from .stage import FINISHED, Stage
@@ -94,7 +96,26 @@ def test_the_bare_group_shows_what_runs(stage: Stage, capsys: pytest.CaptureFixt
     assert main(["local"]) == 0
     assert f"The embedded Kaggle runs at {stage.kaggle.status()['url']}" in capsys.readouterr().out
     assert main(["local", "status", "--json"]) == 0
-    jsonschema.validate(json.loads(capsys.readouterr().out), schema.json_schema("local-status"))
+    jsonschema.validate(found := json.loads(capsys.readouterr().out), schema.json_schema("local-status"))
+    assert found["url"] == stage.kaggle.status()["url"]
+
+
+def test_a_server_of_another_version_is_named_with_what_to_type(stage: Stage) -> None:
+    told = stage.kaggle.status()
+    assert local.running(told).url == told["url"]
+    for other in ({**told, "colour": "blue"}, {name: value for name, value in told.items() if name != "quota"}):
+        with pytest.raises(BackendUnavailable, match=r"another version .*(colour|quota)[^`]*`kaglaunch local stop`"):
+            local.running(other)
+
+
+def test_an_embedded_kaggle_that_does_not_run_says_that_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert main(["local", "status", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found == {"schema": 1, "running": False}
+    jsonschema.validate(found, schema.json_schema("local-status"))
 
 
 def test_a_schema_refuses_what_lacks_a_field_or_has_one_too_many() -> None:
