@@ -171,7 +171,7 @@ class Kaglaunch:
     ) -> dict[str, Any]:
         """Controllers, and runs or checkpoint files, on the same held-out traffic, as `evaluate --json` has it."""
         options = {"seeds": seeds, "scenario": scenario, "demand": demand}
-        return comparison.compared(controllers, agents, options, logger.info)
+        return typed.plain(comparison.compared(controllers, agents, options, logger.info))
 
     def doctor(self) -> dict[str, Any]:
         """Whether this machine can launch, as `doctor --json` has it; a failed check raises nothing here."""

@@ -8,11 +8,11 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from kernel.contract import events
+from kernel.contract import events, typed
 from kernel.contract.manifest import checkpoints_in
 from launcher import catalogue, training_extra
+from launcher.documents.comparison import Comparison
 from launcher.errors import CheckpointError, NotCompared, NotFound
 from launcher.runs.ledger import Ledger
 
@@ -26,8 +26,8 @@ def compared(
     agents: Sequence[str],
     options: Mapping[str, object],
     note: Callable[[str], object] = lambda text: None,
-) -> dict[str, Any]:
-    """The comparison as `evaluate --json` prints it; `options` are those of the process that compares.
+) -> Comparison:
+    """Simulate and compare; `options` are those of the process that compares.
 
     `note` is told of each part as it begins.
 
@@ -54,8 +54,7 @@ def compared(
         raise NotCompared(said)
     if code:
         raise CheckpointError(said)
-    found: dict[str, Any] = json.loads(printed)
-    return found
+    return typed.read(Comparison, {name: value for name, value in json.loads(printed).items() if name != "schema"})
 
 
 def _run(command: Sequence[str], note: Callable[[str], object]) -> tuple[int, str, str]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import typer
 
 from launcher import comparison, tables
+from launcher.documents import printed
+from launcher.documents.comparison import ComparedController, Comparison, Estimate
 from launcher.waiting import waiting
 
 DELAY = "delay_s"
@@ -29,20 +29,19 @@ def evaluate(
     """
     with waiting("Starting the simulator") as step:
         found = comparison.compared(controllers, agents, options, step)
-    typer.echo(json.dumps(found, indent=2) if as_json else "\n".join(table(found)))
+    typer.echo(printed.text(found) if as_json else "\n".join(table(found)))
 
 
-def table(found: Mapping[str, Any]) -> list[str]:
+def table(found: Comparison) -> list[str]:
     """A comparison as a person reads it: the delay and its difference first, every other figure below."""
-    rows, baseline = found["controllers"], found["baseline"]
-    figures = found["figures"]
-    first = ["controller", "decides every", figures[DELAY], f"difference to {baseline}"]
-    delays = [[row["name"], f"{row['decision_interval_s']} s", *_delay(row, rows[0])] for row in rows]
-    others = [figure for figure in figures if figure != DELAY]
+    rows = found.controllers
+    first = ["controller", "decides every", found.figures[DELAY], f"difference to {found.baseline}"]
+    delays = [[row.name, f"{row.decision_interval_s} s", *_delay(row, rows[0])] for row in rows]
+    others = [figure for figure in found.figures if figure != DELAY]
     limit = tables.width() or tables.NARROW
     return [
         *tables.wrapped(
-            f"{found['scenario']}, demand {found['demand']}: {len(found['seeds'])} held-out episodes, "
+            f"{found.scenario}, demand {found.demand}: {len(found.seeds)} held-out episodes, "
             "mean ± half-width of the 95 % confidence interval",
             limit,
         ),
@@ -56,22 +55,22 @@ def table(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _means(found: Mapping[str, Any], figures: Sequence[str], limit: int) -> list[str]:
-    header = ["controller", *(found["figures"][figure] for figure in figures)]
-    body = [[row["name"], *(_interval(row["means"][figure]) for figure in figures)] for row in found["controllers"]]
+def _means(found: Comparison, figures: Sequence[str], limit: int) -> list[str]:
+    header = ["controller", *(found.figures[figure] for figure in figures)]
+    body = [[row.name, *(_interval(row.means[figure]) for figure in figures)] for row in found.controllers]
     return ["", *tables.columns(header, body, limit)]
 
 
-def _delay(row: Mapping[str, Any], baseline: Mapping[str, Any]) -> tuple[str, str]:
-    mean, by = row["means"][DELAY], row["difference"][DELAY]
+def _delay(row: ComparedController, baseline: ComparedController) -> tuple[str, str]:
+    mean, by = row.means[DELAY], row.difference[DELAY]
     if row is baseline:
         return _interval(mean), ""
-    share = 100 * by["mean"] / baseline["means"][DELAY]["mean"]
-    return _interval(mean), f"{by['mean']:+.2f} ± {by['half_width']:.2f} s ({share:+.1f} %)"
+    share = 100 * by.mean / baseline.means[DELAY].mean
+    return _interval(mean), f"{by.mean:+.2f} ± {by.half_width:.2f} s ({share:+.1f} %)"
 
 
-def _interval(value: Mapping[str, float]) -> str:
+def _interval(value: Estimate) -> str:
     """Mean and half-width, as many digits as the half-width has two of."""
-    mean, half = value["mean"], value["half_width"]
+    mean, half = value.mean, value.half_width
     digits = min(4, max(0, 1 - math.floor(math.log10(half)))) if half > 0 else 2
     return f"{mean:,.{digits}f} ± {half:,.{digits}f}".replace(" ", "\N{NO-BREAK SPACE}")

@@ -90,7 +90,7 @@ def test_agent_of_another_decision_interval_is_refused_by_its_actions(trained, c
 def test_a_notebook_gets_what_json_prints_and_errors_as_exceptions(trained, caplog):
     caplog.set_level(logging.INFO, "launcher")
     found = Kaglaunch().evaluate("random", agents=[str(trained)], seeds=2)
-    jsonschema.validate(found, schema.json_schema("evaluate"))
+    jsonschema.validate({"schema": 1, **found}, schema.json_schema("evaluate"))
     assert [c["name"] for c in found["controllers"]] == ["random", "short-training t64"]
     assert [text for text in caplog.messages if "episodes" in text] == [
         "2 episodes with random (1 of 2)",
