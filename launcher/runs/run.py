@@ -192,6 +192,9 @@ class RunHandle(BoundRun):
             raise self._gone(session) from error
         self.update(session.number, submission=Submission.pushed)
         session = self.session(session.number)
+        if not session.log_complete:  # nobody followed it, and what it published is all that can be known
+            look([self.run], self.ledger)
+            session = self.session(session.number)
         return Watched(session, state, ending(session, state))
 
     def watch_to_the_end(

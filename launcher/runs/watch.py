@@ -7,7 +7,7 @@ import queue
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TextIO
+from typing import Any, TextIO
 
 from kernel.contract import events
 from kernel.contract.endings import STOPPED_BY_ALERT, Ending
@@ -212,7 +212,9 @@ class Watch:
         )
 
     def _on_end(self, state: SessionState) -> None:
-        values = {"status": state.status.value, "message": state.message, "log_complete": True}
+        values: dict[str, Any] = {"status": state.status.value, "message": state.message}
+        if self.progress.log_lines:  # a log that is gone tells nothing of what was done
+            values["log_complete"] = True
         if self.progress.result is not None:
             values["result"] = self.progress.result.status
         self.ledger.update_session(self.run.run_id, self.session.number, **values)
@@ -260,9 +262,10 @@ def outcome(run: Run, session: Session, state: SessionState) -> str:
     KernelFailed, SessionCut, AlertStop
         It ended otherwise, as `Ending.about` has it; the message says what to type next.
     """
-    followed = dataclasses.replace(session, status=state.status.value, log_complete=True)
-    row = report.of_session(run, followed)
+    row = report.of_session(run, dataclasses.replace(session, status=state.status.value))
     seen = f"{session.seen_timesteps or 0:,} of {run.config.total_timesteps:,} timesteps"
+    if session.seen_timesteps is None and not session.log_complete:
+        seen = "an unknown number of timesteps"
     ended = ending(session, state) or Ending.silent
     if ended is Ending.finished:
         return f"Run {run.run_id} is finished: {seen}."

@@ -15,6 +15,7 @@ from launcher.runs import report
 from launcher.runs.records import Run, Session
 from launcher.runs.watch import Watch, outcome
 from launcher.targets.base import SessionState, Status
+from tests.limits import until
 
 from .stage import Stage
 
@@ -146,6 +147,21 @@ def test_an_end_has_its_words_and_its_exit_code(
     with pytest.raises(error, match=words) as caught:
         outcome(run, session, state)
     assert caught.value.exit_code == code
+
+
+def test_of_a_session_whose_log_is_gone_no_figure_is_claimed(stage: Stage) -> None:
+    stage.kaggle.set_fault("session_limit_at_log", "working")
+    run = stage.begins("begin()\nprint('working', flush=True)\ntime.sleep(600)\n")
+    until(lambda: stage.sessions(run) == ["CANCEL_ACKNOWLEDGED"])
+    (session,) = stage.book.sessions(run.run_id)
+    watched = Watch(run, session, stage.backend(), stage.book, screen.PlainScreen(io.StringIO()), WatchSettings())
+    state = watched.to_the_end()
+    (session,) = stage.book.sessions(run.run_id)
+    assert not session.log_complete
+    with pytest.raises(SessionCut, match=r"cut off after an unknown number of timesteps, t0 of them published;"):
+        outcome(run, session, state)
+    (row,) = report.report(run, stage.book).sessions
+    assert (row.done_timesteps, row.lost_timesteps, row.ended) == (None, None, "killed")
 
 
 def test_json_tells_the_alert_and_the_wait(stage: Stage) -> None:
