@@ -95,6 +95,7 @@ def test_a_circle_is_seen_wherever_its_import_stands(tmp_path: Path, back: str, 
         ("launcher/runs/follower.py", "from launcher.commands import report", "a run has no screen"),
         ("launcher/api.py", "from launcher.commands import report", "equal faces"),
         ("launcher/targets/kaggle.py", "from launcher.runs import relay", "no verb of a run"),
+        ("launcher/documents/runs.py", "from launcher.runs import report", "a document is a value"),
     ],
 )
 @pytest.mark.slow
