@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from launcher import paths
 from launcher.checks import trial
 from launcher.cli import main
 from launcher.runs import cancellation, follower
@@ -23,6 +22,7 @@ from launcher.runs.watch import Watch
 from launcher.targets import kaggle as backend_module
 from launcher.targets import storage
 from launcher.targets.kaggle import KaggleBackend
+from tests import wheels
 from tests.limits import until
 
 from .faults import FETCH, FINISHED, PUSH, SECTIONS, UNKNOWN, WATCH, Fault
@@ -54,8 +54,7 @@ say("result", status="finished", num_timesteps=100, total_timesteps=100, publish
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """An embedded Kaggle whose user has the wheel that a bundle needs."""
     folder = tmp_path_factory.mktemp("faults")
-    (folder / "cache" / "kaglaunch").mkdir(parents=True)
-    (folder / "cache" / "kaglaunch" / "wheels").symlink_to(paths.cache_dir() / "wheels")
+    wheels.share(folder / "cache" / "kaglaunch")
     with pytest.MonkeyPatch.context() as patch, staged(folder) as made:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         yield made

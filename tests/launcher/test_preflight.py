@@ -22,6 +22,7 @@ from launcher.local_kaggle.service import LocalKaggle
 from launcher.targets.base import ActiveSession, Kernel, Quota
 from launcher.targets.credentials import Credentials
 from launcher.targets.kaggle import KaggleBackend
+from tests import wheels
 from tests.limits import limit_s, until
 
 pytestmark = pytest.mark.trains  # a trial is told to have been, or is
@@ -55,8 +56,7 @@ GOOD = {
 def kaggle(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalKaggle]:
     """The embedded Kaggle of a user whose cache holds the wheel and no trial."""
     cache = tmp_path / "cache"
-    cache.mkdir()
-    (cache / "wheels").symlink_to(paths.cache_dir() / "wheels")
+    wheels.share(cache)
     monkeypatch.setattr(paths, "cache_dir", lambda: cache)
     service = LocalKaggle(paths.state_dir() / "local-kaggle")
     service.ensure_running(timeout_s=limit_s(20))
