@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import multiprocessing
 import os
 import queue
@@ -14,17 +15,19 @@ import shutil
 import signal
 import sys
 import tempfile
-import time
 import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .own_time import LOOK_S, OwnTime, Spent
+
 ROOT = Path(__file__).resolve().parents[1]
 TABLE: dict[str, Any] = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
-HUNG_S, HUNG_FACTOR = 20.0, 10.0
-"""A mutant hangs, and is noticed by that, where its tests take so long, and so many times what they take without it."""
+HUNG_S, HUNG_FACTOR = 10.0, 5.0
+"""A mutant hangs, and is noticed by that, where its tests work or sleep so long, and so many times what they do without
+it. The tests' own limits of time come later: they are those of a test that only a broken machine may miss."""
 PAIRS = [(ast.Lt, ast.LtE), (ast.Gt, ast.GtE), (ast.Eq, ast.NotEq), (ast.Is, ast.IsNot), (ast.In, ast.NotIn)]
 PAIRS += [(ast.And, ast.Or), (ast.Add, ast.Sub), (ast.Mult, ast.Div)]
 SWAPPED: dict[type, type] = {**dict(PAIRS), **{there: here for here, there in PAIRS}, ast.FloorDiv: ast.Mult}
@@ -99,22 +102,27 @@ class Copies:
             shutil.copy(ROOT / "pyproject.toml", copy)
             self._free.put(copy)
 
-    def passes(self, module: str, source: str | None = None, within_s: float | None = None) -> bool:
-        """Whether the tests nearest to `module` pass within `within_s`, with `source` in its place."""
+    def try_out(self, module: str, source: str | None = None, limit: Spent | None = None) -> tuple[bool, Spent]:
+        """Whether the tests nearest to `module` pass within `limit`, with `source` in its place, and their time."""
         copy = self._free.get()
         whole = (path := copy / module).read_text("utf-8")
         path.write_text(whole if source is None else source, "utf-8")
         tests = self._processes.Process(target=_test, args=(copy, TABLE[module]["tests"]))
         tests.start()
-        tests.join(within_s)
-        if tests.is_alive():
-            os.killpg(tests.pid or 0, signal.SIGKILL)
+        own = OwnTime(tests.pid or 0)
+        while tests.is_alive():
+            own.look()
+            if limit is not None and own.spent.exceeds(limit):
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(tests.pid or 0, signal.SIGKILL)
+                break
+            tests.join(LOOK_S)
         tests.join()
         path.write_text(whole, "utf-8")
         for compiled in path.parent.glob(f"__pycache__/{path.stem}.*"):
             compiled.unlink()  # known by size and second alone, which two mutants may have in common
         self._free.put(copy)
-        return tests.exitcode == 0
+        return tests.exitcode == 0, own.spent
 
 
 def _test(copy: Path, tests: list[str]) -> None:
@@ -135,12 +143,12 @@ def survivors(chosen: dict[str, list[Mutant]]) -> list[Mutant]:
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
         copies, survived = Copies(Path(folder)), []
         for module, wanted in chosen.items():
-            began = time.monotonic()
-            if not copies.passes(module) or copies.passes(module, ""):
+            (passes, spent), (is_blind, _) = copies.try_out(module), copies.try_out(module, "")
+            if not passes or is_blind:
                 raise ValueError(f"{module}: {TABLE[module]['tests']} fail as it stands, or pass where it is empty")
-            limit_s = max(HUNG_S, HUNG_FACTOR * (time.monotonic() - began))
-            passed = pool.map(lambda one, limit_s=limit_s: copies.passes(one.module, one.source, limit_s), wanted)
-            survived += [one for one, lives in zip(wanted, passed, strict=True) if lives]
+            limit = Spent(*(max(HUNG_S, HUNG_FACTOR * seconds) for seconds in spent))
+            tried = pool.map(lambda one, limit=limit: copies.try_out(one.module, one.source, limit), wanted)
+            survived += [one for one, (passes, _) in zip(wanted, tried, strict=True) if passes]
         return survived
 
 

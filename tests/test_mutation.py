@@ -63,6 +63,15 @@ def test_a_sample_of_the_mutants_of_the_safety_rules_is_noticed() -> None:
     assert mutation.survivors(sample) == []
 
 
+@pytest.mark.slow
+def test_a_mutant_that_works_or_sleeps_without_end_is_noticed_and_one_that_is_late_is_not() -> None:
+    module = "kernel/training/cadence.py"
+    whole = (mutation.ROOT / module).read_text("utf-8")
+    changes = ("while True: pass", "import time; time.sleep(1e6)", "import time; time.sleep(3)")
+    works, sleeps, late = (mutation.Mutant(module, 1, change, f"{whole}\n{change}\n") for change in changes)
+    assert mutation.survivors({module: [works, sleeps, late]}) == [late]
+
+
 @pytest.mark.parametrize("module", mutation.TABLE)
 def test_what_is_excused_is_a_mutant_that_there_is_and_its_tests_exist(module: str) -> None:
     known = mutation.TABLE[module]
