@@ -133,6 +133,7 @@ def test_flood_is_a_sustained_rate_and_not_a_burst(per_second: int, seconds: int
         ([b"\x1b[31m red\x1b[0m\x00\x07 and\tblue \xff\r"], "red and blue \ufffd"),
         ([b"x" * 121], "x" * 118 + " \u2026"),
         ([b"x" * 120], "x" * 120),
+        ([b" " * 1999 + b"ab"], "a"),
         ([b"api_key=abcd1234 x"], "api_key=(hidden) x"),
         ([b"{'KAGGLE_KEY': 'abcd'}"], "{'KAGGLE_KEY': '(hidden)'}"),
         ([b"Authorization: Bearer abc.def"], "Authorization: (hidden)"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -144,10 +144,11 @@ def test_the_first_2000_forms_are_counted_and_any_later_warning_is_shown_each_ti
     forms = words(2001)
     for form in forms:
         chosen.line(form, 0.0)
-    for form in (forms[0], forms[1999], forms[2000], forms[2000]):
+    for form in (forms[0], forms[0], forms[0], forms[1999], forms[2000], forms[2000]):
         chosen.line(form, 0.0)
-    again = [text.decode() for text in (forms[0], forms[1999], forms[2000], forms[2000])]
-    assert shown[2001:] == [f"{again[0]}  [2 times so far]", f"{again[1]}  [2 times so far]", again[2], again[3]]
+    first, last, later = (forms[number].decode() for number in (0, 1999, 2000))
+    counted = [f"{first}  [2 times so far]", f"{first}  [4 times so far]", f"{last}  [2 times so far]"]
+    assert shown[2001:] == [*counted, later, later]
 
 
 @pytest.mark.parametrize(
@@ -223,10 +224,23 @@ def test_a_line_without_an_end_is_kept_to_a_mebibyte(governor: Any, shown: list[
     assert shown[0].endswith(f" … [{(1 << 20) - 500:,} bytes more in the full log]")
 
 
-def test_debug_lines_of_a_large_batch_are_estimated_from_each_fiftieth(governor: Any) -> None:
-    lines = [b"[DEBUG] x" if k % 50 == 0 else b"cell" for k in range(300)]
+@pytest.mark.parametrize(("each", "is_flood"), [(50, True), (150, False)])
+def test_debug_lines_of_a_large_batch_are_estimated_from_each_fiftieth(
+    each: int, is_flood: bool, governor: Any
+) -> None:
+    lines = [b"[DEBUG] x" if k % each == 0 else b"cell" for k in range(300)]
     governor.take(b"\n".join(lines) + b"\n")
-    assert [replace(told, sample="") for told in governor.verdicts] == [flood(30.0, 20.0, "debug output is on")]
+    told = [replace(told, sample="") for told in governor.verdicts]
+    assert told == [flood(30.0, 20.0, "debug output is on")] * is_flood
+
+
+@pytest.mark.parametrize(("lines", "verdicts"), [(200, 1), (201, 0)])
+def test_each_of_200_lines_is_looked_at_for_a_debug_tag_and_of_more_each_fiftieth(
+    lines: int, verdicts: int, governor: Any
+) -> None:
+    for _ in range(2):
+        governor.take(b"\n".join([b"cell", b"[DEBUG] x"] * (lines // 2) + [b"cell"] * (lines % 2) + [b""]))
+    assert len(governor.verdicts) == verdicts
 
 
 @pytest.mark.parametrize(("lines", "verdicts"), [(199, 0), (200, 1)])
@@ -251,22 +265,63 @@ def test_a_flood_is_told_once_until_it_has_passed(governor: Any) -> None:
     assert told == [1, 1, 1, 1, 1, 2, 2]
 
 
-def test_what_comes_faster_than_it_can_be_looked_at_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+Held = Callable[[], LogGovernor]
+
+
+@pytest.fixture
+def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[LogGovernor, int, Held]]:
+    """A governor that is held while it shows its first line, the trainer's end of its pipe, and what lets it go on.
+
+    It reads ten bytes at once; the trainer's end is closed before it goes on.
+    """
     monkeypatch.setattr(log_governor, "CHUNK", 10)
-    monkeypatch.setattr(log_governor, "MAX_BACKLOG", 1000)
     looking, go_on = threading.Event(), threading.Event()
 
     def show(line: str) -> None:
         looking.set()
-        go_on.wait()
+        go_on.wait(limit_s(60.0))
 
     read, write = os.pipe()
     governor = LogGovernor(read, FullLog(tmp_path), show, lambda verdict: None)
     os.write(write, b"123456789\n")
-    looking.wait()
-    os.write(write, b"123456789\n" * 200)
-    os.close(write)
-    governor._threads[0].join()
+    assert looking.wait(limit_s(30.0))
+
+    def let_go() -> LogGovernor:
+        os.close(write)
+        governor._threads[0].join(limit_s(30.0))
+        go_on.set()
+        governor.join(limit_s(30.0))
+        return governor
+
+    yield governor, write, let_go
     go_on.set()
-    governor.join(limit_s(30.0))
+
+
+@pytest.mark.parametrize("backlog", [1000, 1009])
+def test_what_comes_faster_than_it_can_be_looked_at_is_counted(
+    backlog: int, held: tuple[LogGovernor, int, Held], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    governor, write, let_go = held
+    monkeypatch.setattr(log_governor, "MAX_BACKLOG", backlog)
+    os.write(write, b"123456789\n" * 200)
+    let_go()
     assert (governor.lines, governor.lost_bytes) == (1 + 101, 990)
+
+
+@pytest.mark.parametrize(("waiting", "lost"), [(64 << 20, 0), ((64 << 20) + 1, 10)])
+def test_64_mebibytes_may_wait(waiting: int, lost: int, held: tuple[LogGovernor, int, Held]) -> None:
+    governor, write, let_go = held
+    governor._waiting_bytes = waiting
+    os.write(write, b"123456789\n")
+    assert let_go().lost_bytes == lost
+
+
+def test_what_was_looked_at_is_on_the_disk_and_the_pipe_is_closed(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    governor = LogGovernor(read, FullLog(tmp_path), lambda line: None, lambda verdict: None)
+    os.write(write, b"one\n")
+    os.close(write)
+    governor.join(limit_s(30.0))
+    assert (tmp_path / "trainer.log").read_bytes() == b"one\n"
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(read)
