@@ -61,6 +61,8 @@ def _needs(at: float, seconds: float, t: int = 0) -> events.Calibration:
     return events.Calibration(time=at, num_timesteps=t, steps_per_s=10.0, seconds_needed=seconds)
 
 
+LOADING = events.Phase(time=1.0, phase="loading", detail="loading torch")
+
 CASES = (
     Case(
         "nothing was said",
@@ -102,6 +104,7 @@ CASES = (
         {"at_risk": 10, "published_timesteps": 60},
     ),
     Case("a result that published nothing", [_training(1.0), _published(2.0, 40), _result(70, None)], {"at_risk": 30}),
+    Case("a result that published more than was told", [_training(1.0), _result(70, 90)], {"at_risk": 0}),
     Case(
         "a result that knows less", [_training(1.0), _published(2.0, 40), _result(70, 30)], {"published_timesteps": 40}
     ),
@@ -137,6 +140,12 @@ CASES = (
         "all done needs nothing", [_training(0.0), _needs(6.0, 120.0), _step(7.0, 9_000)], {"seconds_to_go": 0.0}, 8.0
     ),
     Case(
+        "more than all done needs nothing",
+        [_training(0.0), _needs(6.0, 120.0), _step(7.0, 9_001)],
+        {"seconds_to_go": 0.0},
+        8.0,
+    ),
+    Case(
         "just before a minute its own speed counts",
         [_training(10.0), _step(69.9, 1_000, 100.0)],
         {"whole_steps_per_s": None, "seconds_to_go": 80.0},
@@ -163,6 +172,8 @@ CASES = (
     Case("a session's number", [events.Session(session_id=7), events.Session()], {"session_id": 7}),
     Case("the device", [_training(0.0, device="cuda")], {"device": "cuda"}),
     Case("no device is told", [_training(0.0)], {"device": None}),
+    Case("no step yet, the start not told", [LOADING, _step(2.0, 0)], {"phase": LOADING}),
+    Case("a first step, the start not told", [LOADING, _step(2.0, 1)], {"phase": None}),
     Case(
         "a checkpoint",
         [events.Checkpoint(num_timesteps=500, time=3.0)],
@@ -201,6 +212,20 @@ def test_what_a_session_says_is_known(case: Case) -> None:
         found = getattr(progress, name)
         found = found(case.now_s) if callable(found) else found
         assert found == (pytest.approx(value) if isinstance(value, float) else value), name
+
+
+def test_the_ledger_keeps_what_was_told_and_nothing_else() -> None:
+    progress = Progress()
+    assert progress.known() == {}
+    for said in (events.Session(session_id=7), _training(1.0, 30, device="cuda"), _published(2.0, 0), _step(3.0, 50)):
+        progress.observe(LogLine(0.0, "stdout", events.PREFIX + json.dumps(said.plain())))
+    assert progress.known() == {
+        "session_id": 7,
+        "resumed_timesteps": 30,
+        "seen_timesteps": 50,
+        "published_timesteps": 0,
+        "trains_on": "cuda",
+    }
 
 
 def test_a_line_is_counted_for_ten_seconds() -> None:
