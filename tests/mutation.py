@@ -15,9 +15,12 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,6 +97,7 @@ class Copies:
 
     def __init__(self, folder: Path) -> None:
         self._free: queue.Queue[Path] = queue.Queue()
+        self._alone = threading.Lock()  # a start asks for the ends of all, and each can be read only once
         self._processes = multiprocessing.get_context("forkserver")
         self._processes.set_forkserver_preload(["pytest", "hypothesis.strategies", "numpy", "psutil"])
         for copy in (folder / str(number) for number in range(os.cpu_count() or 1)):
@@ -108,21 +112,24 @@ class Copies:
         whole = (path := copy / module).read_text("utf-8")
         path.write_text(whole if source is None else source, "utf-8")
         tests = self._processes.Process(target=_test, args=(copy, TABLE[module]["tests"]))
-        tests.start()
+        with self._alone:
+            tests.start()
         own = OwnTime(tests.pid or 0)
-        while tests.is_alive():
+        while self._is_alive(tests):
             own.look()
             if limit is not None and own.spent.exceeds(limit):
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(tests.pid or 0, signal.SIGKILL)
-                break
-            tests.join(LOOK_S)
-        tests.join()
+            wait([tests.sentinel], LOOK_S)
         path.write_text(whole, "utf-8")
         for compiled in path.parent.glob(f"__pycache__/{path.stem}.*"):
             compiled.unlink()  # known by size and second alone, which two mutants may have in common
         self._free.put(copy)
         return tests.exitcode == 0, own.spent
+
+    def _is_alive(self, tests: BaseProcess) -> bool:
+        with self._alone:
+            return tests.is_alive()
 
 
 def _test(copy: Path, tests: list[str]) -> None:
@@ -135,7 +142,9 @@ def _test(copy: Path, tests: list[str]) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] in ("tests", "kernel", "launcher")]:
         del sys.modules[name]
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    sys.exit(pytest.main(["-xq", "-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-seed=0", *tests]))
+    folder = tempfile.mkdtemp(dir=copy.parent)  # of its own: what ends the processes of one mutant knows it by that
+    options = ["-xq", "-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-seed=0", f"--basetemp={folder}"]
+    sys.exit(pytest.main([*options, *tests]))
 
 
 def survivors(chosen: dict[str, list[Mutant]]) -> list[Mutant]:
