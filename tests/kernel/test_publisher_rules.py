@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,57 @@ def test_a_retry_is_due_on_the_second(bench: Any) -> None:
     b.clock.now = 64.0
     assert b.publisher._is_due()
     assert b.publisher._pause() == 0.002
+
+
+class Wake(threading.Event):
+    """Never waits; knows how long it was asked to, and whether it was set then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[tuple[float | None, bool]] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waits.append((timeout, self.is_set()))
+        return True
+
+
+def test_between_two_looks_a_pause_is_waited_and_a_checkpoint_ends_one_alone(bench: Any) -> None:
+    publisher, looks = bench().publisher, 0
+
+    def is_due() -> bool:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            publisher.abandon()
+            publisher._closing.set()
+        return False
+
+    publisher._is_due, publisher._next_at, publisher._longest_pause = is_due, 64.0, 1.0
+    publisher._wake = wake = Wake()
+    publisher.notify()
+    publisher._run()
+    assert wake.waits == [(1.0, True), (1.0, False), (1.0, False)]
+
+
+class Ending(threading.Thread):
+    """Lives until it was asked for three times."""
+
+    asked = joined = 0
+
+    def is_alive(self) -> bool:
+        self.asked += 1
+        return self.asked <= 3
+
+    def join(self, timeout: float | None = None) -> None:
+        self.joined += 1
+
+
+def test_closing_wakes_the_publisher_and_sleeps_until_it_has_ended(bench: Any) -> None:
+    publisher = bench().publisher
+    publisher._thread = thread = Ending()
+    publisher.close()
+    assert publisher._wake.is_set()
+    assert (thread.asked, thread.joined) == (4, 3)
 
 
 def test_backoff_begins_anew_after_a_publish(bench: Any) -> None:
