@@ -29,6 +29,7 @@ from benchmarks.steady import ALGORITHMS, Steady, verdict
 from kernel import signals
 from kernel.channel import Channel
 from kernel.contract.config import Configuration, RunConfig, SessionConfig
+from kernel.contract.events import Checkpoint, Event
 from kernel.training import consistent_point, train
 
 STALLS_MS = {"PPO": 1.5, "DQN": 3.0}
@@ -44,10 +45,10 @@ class Quiet(Channel):
         self.written: list[float] = []
         self.bytes = 0
 
-    def event(self, name: str, **fields: Any) -> None:
-        if name == "checkpoint":
-            self.written.append(fields["seconds"])
-            self.bytes = fields["bytes"]
+    def event(self, event: Event) -> None:
+        if isinstance(event, Checkpoint):
+            self.written.append(event.seconds)
+            self.bytes = event.bytes
 
 
 def ours(algorithm: str, every: int, steps: int, step_seconds: float) -> tuple[float, list[float], Quiet]:
