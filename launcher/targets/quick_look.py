@@ -129,9 +129,10 @@ class QuickLook:
         handlers: list[urllib.request.BaseHandler] = [_NoRedirects()]
         if self._local:
             handlers.append(urllib.request.ProxyHandler({}))
+        opener = urllib.request.build_opener(*handlers)  # loads certificates: that takes of the time that is left
         left_s = max(0.01, self.deadline - self.clock())
         try:
-            return urllib.request.build_opener(*handlers).open(request, timeout=left_s)
+            return opener.open(request, timeout=left_s)
         except urllib.error.HTTPError as error:
             with error:
                 raise self._refusal(error) from error

@@ -126,8 +126,11 @@ def test_a_target_that_does_not_answer_costs_the_bound_and_leaves_figures_with_t
 def test_no_question_outlasts_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     timeouts: list[float] = []
     now = [100.0]
+    answered = urllib.request.OpenerDirector.open
 
     def silent(self: Any, request: Any, data: Any = None, timeout: Any = None) -> Any:
+        if request.host != "kaggle.invalid":  # a thread that an earlier look has left behind
+            return answered(self, request, data, timeout)
         timeouts.append(timeout)
         now[0] += 0.5
         raise TimeoutError
