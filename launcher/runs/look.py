@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -104,6 +104,10 @@ class _Question:
         """Who is asked, in words."""
         return "kaggle.com" if self.run.target == TargetName.kaggle else "the embedded Kaggle"
 
+    def hear(self, refusal: LauncherError) -> None:
+        """Keep what is said meanwhile: where the bound passes, it is what there is to tell."""
+        self.error = refusal
+
     def over(self, now: float) -> bool:
         """Whether nothing more is waited for."""
         return self.done
@@ -197,7 +201,8 @@ def _ask(questions: Sequence[_Question], deadline: float, clock: Callable[[], fl
             except queue.Empty:
                 return
             try:
-                question.answer = question.ask(places.of(question.run))
+                quick = replace(places.of(question.run), on_refusal=question.hear)
+                question.answer, question.error = question.ask(quick), None
             except LauncherError as error:
                 question.error = error
             except Exception as error:  # noqa: BLE001 - the thread ends here, and whoever waits must hear of it

@@ -42,6 +42,8 @@ class QuickLook:
     deadline: float
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], object] = time.sleep
+    on_refusal: Callable[[BackendUnavailable], object] = lambda error: None
+    """Hears at once what is answered instead and asked again: a question that runs out of time ends with the last."""
 
     def state(self, username: str, slug: str) -> SessionState:
         """Where the newest session of the kernel `username`/`slug` stands."""
@@ -105,6 +107,7 @@ class QuickLook:
 
     def _ask(self, method: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """The answer to one call, asked again while the bound allows."""
+        refused: BackendUnavailable | None = None
         while True:
             try:
                 with closing(self._open(f"{self._base}/{method}", json.dumps(body).encode(), _JSON)) as answer:
@@ -113,9 +116,12 @@ class QuickLook:
                         return found
                     raise BackendError(f"{self.url} answered what is no object.")
             except BackendUnavailable as error:
+                if refused is None or self.clock() < self.deadline:
+                    refused = error  # a try that the bound has cut says less than the one before
+                    self.on_refusal(error)
                 wait_s = AGAIN_S if error.retry_after_s is None else error.retry_after_s
                 if self.clock() + wait_s >= self.deadline:
-                    raise
+                    raise refused from refused.__cause__
                 self.sleep(wait_s)
             except (OSError, http.client.HTTPException) as error:
                 raise self._silent(error) from error

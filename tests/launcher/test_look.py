@@ -22,6 +22,7 @@ from launcher.runs.records import Run, new_run
 from launcher.targets.base import Status
 from launcher.targets.credentials import Credentials
 from launcher.targets.quick_look import QuickLook
+from tests.limits import limit_s
 
 from .local_kaggle.callers import DATASETS, until
 from .stage import FINISHED, Stage
@@ -121,6 +122,22 @@ def test_a_target_that_does_not_answer_costs_the_bound_and_leaves_figures_with_t
     text = " ".join(report.as_table(run, told).split())
     assert "2 min 05 s ago. No answer from" in text
     assert "Is the network up?" in text
+
+
+def test_a_target_that_answers_500_and_then_nothing_has_answered_500(stage: Stage) -> None:
+    run = stage.begins(AT_WORK)
+    until(lambda: stage.backend().state(run.slug(1)).status is Status.RUNNING)
+    method = {"method": "GetKernelSessionStatus"}
+    stage.kaggle.set_fault("http_error", {**method, "status": 500})
+    stage.kaggle.set_fault("hang", {**method, "skip": 1, "times": 1000})
+    try:
+        (found,) = look([run], stage.book, bound_s=limit_s(0.5)).values()
+        (refused,), (hung,) = stage.kaggle.faults()["http_error"], stage.kaggle.faults()["hang"]
+    finally:
+        stage.kaggle.clear_faults()
+    assert (refused["taken"], hung["taken"]) == (1, 1)
+    assert "answered 500" in str(found.error)
+    assert "Is the network up" not in str(found.error)
 
 
 def test_no_question_outlasts_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
