@@ -17,13 +17,14 @@ from launcher.checks import trial
 from launcher.cli import main
 from launcher.runs import cancellation, follower
 from launcher.runs import run as handles
+from launcher.runs.look import look
 from launcher.runs.records import Run
 from launcher.runs.watch import Watch
 from launcher.targets import kaggle as backend_module
 from launcher.targets import storage
 from launcher.targets.kaggle import KaggleBackend
 from tests import wheels
-from tests.limits import until
+from tests.limits import limit_s, until
 
 from .faults import FETCH, FINISHED, PUSH, SECTIONS, UNKNOWN, WATCH, Fault
 from .stage import ENDLESS, Stage, staged
@@ -62,15 +63,16 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 @pytest.fixture(autouse=True)
 def impatient(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Every wait is short, no trial is run, and nothing of one row is left for the next."""
+    """Every wait is short, as far as the machine allows, no trial is run, and nothing is left for the next row."""
     monkeypatch.setattr(trial, "_run", lambda folder, note: dict(GOOD))
     monkeypatch.setattr(follower, "FIRST_WAIT_S", 0.02)
-    monkeypatch.setattr(storage, "READ_TIMEOUT_S", 2.0)
+    monkeypatch.setattr(storage, "READ_TIMEOUT_S", limit_s(0.7))
+    monkeypatch.setitem(look.__kwdefaults__, "bound_s", limit_s(0.7))  # type: ignore[index]
     monkeypatch.setattr(backend_module, "wait_s_of", _short_wait_s)
     monkeypatch.setattr(backend_module, "STREAM_SILENCE_S", 1.0)
     monkeypatch.setattr(backend_module, "LOOKS_AFTER_S", (0.05, 0.1))
     monkeypatch.setattr(cancellation, "LOST_ANSWER_S", 0.3)
-    monkeypatch.setitem(KaggleBackend.__init__.__kwdefaults__, "patience_s", 3.0)  # type: ignore[index]
+    monkeypatch.setitem(KaggleBackend.__init__.__kwdefaults__, "patience_s", limit_s(1.0))  # type: ignore[index]
     stage.kaggle.change_settings(queue_s=0.0)
     (stage.folder / GO).unlink(missing_ok=True)
     yield
