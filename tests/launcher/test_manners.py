@@ -8,12 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import gymnasium
 import pytest
 
 import kaglaunch
 import launcher
-from arz_model.control import controllers, scenarios
 from kernel.contract.config import RunConfig
 from launcher import Kaglaunch, catalogue, tables
 from launcher.cli import app, main
@@ -26,6 +24,8 @@ from launcher.suggestions import closest
 from .terminal import at_a_terminal
 
 RUN_ID = "quick-abcdef"
+# Without the extra nothing of gymnasium is known, and nothing is refused or offered for it.
+knows_gymnasium = pytest.mark.trains
 INSIDES = ("Traceback", "<class", "Value error", "pydantic", "validation error", "Enum", "NoneType")
 
 
@@ -109,7 +109,12 @@ CONFIGURED = [
     ({}, "[run]\ntimesteps = -5\n", "[run] timesteps in {folder}/kaglaunch.toml must be more than 0; got -5."),
     ({}, "[run]\ntimesteps = true\n", "[run] timesteps in {folder}/kaglaunch.toml must be a whole number; got True."),
     ({}, "[run]\nalgorithm = 'ppo'\n", "Did you mean PPO?"),
-    ({}, "[run]\nenv = 'CartPole'\n", "[run] env in {folder}/kaglaunch.toml must be an id"),
+    pytest.param(
+        {},
+        "[run]\nenv = 'CartPole'\n",
+        "[run] env in {folder}/kaglaunch.toml must be an id",
+        marks=knows_gymnasium,
+    ),
     ({}, "[run]\ntimestep = 5\n", "Unknown key 'timestep'. Did you mean timesteps?"),
     ({}, "[runs]\n", "unknown section [runs]. Did you mean run?"),
     (
@@ -166,6 +171,10 @@ def test_a_typing_error_is_found_before_anything_heavy_is_loaded_or_a_server_sta
 
 
 def test_what_is_read_from_the_files_of_other_packages_is_what_they_have(home: Path) -> None:
+    import gymnasium  # here, so that every other test of this module runs without the training extra
+
+    from arz_model.control import controllers, scenarios
+
     assert set(catalogue.controllers()) == set(controllers.CONTROLLERS)
     assert catalogue.scenarios() == scenarios.available()
     assert set(catalogue.environments()) >= {"CartPole-v1", "Pendulum-v1", "LunarLander-v3"}
@@ -311,7 +320,7 @@ COMPLETIONS = [
     ("push --device c", {"cpu", "cuda"}),
     ("push --target l", {"local"}),
     ("push --accelerator NvidiaTesla", {"NvidiaTeslaT4", "NvidiaTeslaA100"}),
-    ("push --env CartP", {"CartPole-v0", "CartPole-v1"}),
+    pytest.param("push --env CartP", {"CartPole-v0", "CartPole-v1"}, marks=knows_gymnasium),
     ("push --waive sp", {"speed"}),
     ("evaluate act", {"actuated"}),
     ("evaluate webster --scenario cros", {"crossing", "crossing_four_phases"}),
@@ -321,7 +330,7 @@ COMPLETIONS = [
 ]
 
 
-@pytest.mark.parametrize(("typed", "offered"), COMPLETIONS, ids=[typed for typed, _ in COMPLETIONS])
+@pytest.mark.parametrize(("typed", "offered"), COMPLETIONS)
 def test_a_shell_completes_verbs_and_values(known: Ledger, typed: str, offered: set[str]) -> None:
     known.describe_run(RUN_ID, tags=["thesis"])
     words = ["kaglaunch", *typed.split()]
