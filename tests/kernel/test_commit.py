@@ -19,7 +19,6 @@ from harness import Ear, configuration, digests, learn
 from stable_baselines3 import PPO
 
 from kernel.checkpoints import checkpoint, retention
-from kernel.checkpoints import digests as records
 from kernel.contract import segments
 from kernel.contract.manifest import CheckpointInvalid, checkpoints_in, verify
 from kernel.training import codec, train, writer
@@ -209,14 +208,6 @@ def test_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
         subprocess.run(["umount", str(tmp_path)], check=True)
 
 
-def test_retention_keeps_newest_best_published_and_powers_of_two() -> None:
-    timesteps = list(range(10, 1001, 10))
-    stay = retention.kept(timesteps, newest=3, best=370, published=820)
-    assert stay >= {1000, 990, 980, 370, 820}
-    assert stay == {1000, 990, 980, 370, 820, 10, 20, 40, 70, 130, 260, 520}
-    assert len(retention.kept(list(range(1, 100_001)), 3)) < 25
-
-
 def test_retention_never_deletes_the_last_two(tmp_path: Path, small: Path) -> None:
     for t in (8, 16):
         shutil.copy(small / f"checkpoint_t{t}.zip", tmp_path)
@@ -258,22 +249,6 @@ def test_no_replay_segment_is_deleted_while_a_checkpoint_cannot_be_read(tmp_path
     monkeypatch.undo()
     retention.prune(folder, 2, retention.Scores())
     segments.verify(newest, verify(newest))
-
-
-def test_lines_are_added_whole_or_not_at_all(tmp_path: Path, monkeypatch: Any) -> None:
-    path = tmp_path / records.DIGESTS
-    path.write_bytes(b'{"num_timesteps": 1, "state_digest": "a"}\n{"num_times')  # a writer was killed
-    records.append_digest(tmp_path, 2, "b")
-    assert records.read_digests(tmp_path) == {1: "a", 2: "b"}
-    whole = path.read_bytes()
-
-    def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
-        records.append_digest(tmp_path, 3, "c")
-    assert path.read_bytes() == whole
 
 
 def test_disk_does_not_grow_with_the_length_of_a_run(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from kernel.checkpoints import digests
 from kernel.contract import files
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -171,3 +172,19 @@ def test_no_other_module_writes_aside_by_hand() -> None:
         if renames(path.read_text("utf-8"))
     }
     assert found == set(OWN_WAYS)
+
+
+def test_lines_are_added_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / digests.DIGESTS
+    path.write_bytes(b'{"num_timesteps": 1, "state_digest": "a"}\n{"num_times')  # a writer was killed
+    digests.append_digest(tmp_path, 2, "b")
+    assert digests.read_digests(tmp_path) == {1: "a", 2: "b"}
+    whole = path.read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        digests.append_digest(tmp_path, 3, "c")
+    assert path.read_bytes() == whole

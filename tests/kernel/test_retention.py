@@ -29,6 +29,14 @@ def left(folder: Path) -> list[int]:
     return sorted(int(path.stem.partition("_t")[2]) for path in checkpoints_in(folder))
 
 
+def test_retention_keeps_newest_best_published_and_powers_of_two() -> None:
+    timesteps = list(range(10, 1001, 10))
+    stay = retention.kept(timesteps, newest=3, best=370, published=820)
+    assert stay >= {1000, 990, 980, 370, 820}
+    assert stay == {1000, 990, 980, 370, 820, 10, 20, 40, 70, 130, 260, 520}
+    assert len(retention.kept(list(range(1, 100_001)), 3)) < 25
+
+
 @pytest.mark.parametrize(
     ("timesteps", "newest", "best", "published", "stay"),
     [
