@@ -1,7 +1,8 @@
 """Where the training extra is absent, what trains is skipped, by rule and not by a list.
 
 A test is skipped where it imports what is not there, where the product says that the extra is missing,
-and where only its processes train: that nothing here can see, so it has the mark `trains`.
+and where only its processes train: that nothing here can see, so it has the mark `trains`, or gets a session
+from a fixture that asks for the one of that name.
 """
 
 from __future__ import annotations
@@ -28,6 +29,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("trains"):
                 item.add_marker(pytest.mark.skip(reason=REASON))
+
+
+@pytest.fixture(scope="session")
+def trains() -> None:
+    """What a fixture asks for whose processes train."""
+    if ABSENT:
+        pytest.skip(REASON)
 
 
 @pytest.fixture(autouse=True)

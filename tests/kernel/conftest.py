@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # helpers and environments of th
 
 
 @pytest.fixture
-def session(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def session(tmp_path: Path, trains: None) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run `python -m kernel` in a folder until it ends."""
 
     def run(folder: Path | None = None, **parts: Any) -> subprocess.CompletedProcess[str]:
@@ -37,7 +37,7 @@ def session(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, trains: None) -> Path:
     """The folder of one quick run that nothing disturbed."""
     folder = tmp_path_factory.mktemp("finished")
     parts = configuration({"eval_freq": 50, "eval_episodes": 2}, {"keep_checkpoints": 20})

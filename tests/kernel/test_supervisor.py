@@ -74,7 +74,7 @@ class Running:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
+def start(tmp_path: Path, trains: None) -> Iterator[Start]:
     running: list[Running] = []
 
     def begin(run: dict[str, Any], group: Path | None = None, **session: Any) -> Running:

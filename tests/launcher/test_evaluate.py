@@ -30,7 +30,7 @@ def kaglaunch(*arguments, folder, state):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, trains):
     """Checkpoints of a short training on `quick`."""
     folder = tmp_path_factory.mktemp("trained")
     run = RunConfig(
