@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 from filelock import FileLock, Timeout
 
 from kernel.contract.files import write_aside
 from launcher.errors import LauncherError
 
-LOOK_S = 1.0
-"""Whoever only looks holds a lock for an instant; whoever works holds it for longer than this."""
-GLANCE_S = 0.1
-"""How long a look waits for another look to be over."""
+PATIENCE_S = 10.0
+"""How long a lock is waited for that nobody says to hold who lives here: a look after a kill takes it for an instant,
+which may be long on a busy machine; a process of another container keeps it."""
 POLL_S = 0.01
 
 
@@ -23,31 +24,61 @@ POLL_S = 0.01
 def hold(path: Path, refusal: LauncherError) -> Iterator[None]:
     """Hold the lock at `path`, our process id beside it; raises `refusal` when another process does."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=LOOK_S, poll_interval=POLL_S)
-    except Timeout:
-        raise refusal from None
+    lock, until = FileLock(path), time.monotonic() + PATIENCE_S
+    while not _taken(lock):
+        if _lives(_named(path)) or time.monotonic() > until:
+            raise refusal
+        time.sleep(POLL_S)
     try:
         write_aside(_process(path), str(os.getpid()).encode())
         yield
     finally:
+        _forget(path)
         lock.release()
 
 
 def holder(path: Path) -> int | None:
-    """The process that holds the lock at `path`, or None; 0 where it has not said who it is."""
-    if not path.exists():
-        return None
-    try:
-        with FileLock(path).acquire(timeout=GLANCE_S, poll_interval=POLL_S):
+    """The process that says it holds the lock at `path`, and does; or None.
+
+    The lock itself is tried only where a process has said so: whoever looks is in nobody's way.
+    """
+    lock, until = FileLock(path), time.monotonic() + PATIENCE_S
+    while (process := _named(path)) is not None:
+        if _taken(lock):
+            _forget(path)  # it was killed
+            lock.release()
             return None
+        if _lives(process) or time.monotonic() > until:
+            return process
+        time.sleep(POLL_S)
+    return None
+
+
+def _taken(lock: FileLock) -> bool:
+    """Take the lock, if nobody has it."""
+    try:
+        lock.acquire(timeout=0)
     except Timeout:
-        pass
+        return False
+    return True
+
+
+def _named(path: Path) -> int | None:
+    """The process that said that it holds the lock, and has not said that it is done."""
     try:
         return int(_process(path).read_text("utf-8"))
     except (OSError, ValueError):
-        return 0
+        return None
+
+
+def _forget(path: Path) -> None:
+    """Take back who holds the lock; only whoever has it may. A name that stays is harmless: the lock is tried."""
+    with contextlib.suppress(OSError):  # Windows removes nothing that is being read
+        _process(path).unlink()
+
+
+def _lives(process: int | None) -> bool:
+    return process is not None and psutil.pid_exists(process)
 
 
 def _process(path: Path) -> Path:
