@@ -8,6 +8,9 @@ from kernel.contract.checks import Check, failed, passed, warned
 
 NAME = "debug-prints"
 MAX_LINES_PER_S = 100.0
+EVERY_TIMESTEP = 0.5
+"""Lines a timestep from which on each timestep is taken to print, whatever this machine makes of it in a second: the
+session's is another, and this one may be busy. A trial plays hundreds of timesteps, so what it prints once is less."""
 _SHOWN = 3
 
 
@@ -24,7 +27,7 @@ def check(folder: Path, lines_per_timestep: float | None, steps_per_s: float | N
     more = f"; and {len(found.findings) - _SHOWN} more" if len(found.findings) > _SHOWN else ""
     fix = "`kaglaunch debug-prints --fix` turns them into logger.debug, and --restore puts them back."
     rate = (lines_per_timestep or 0.0) * (steps_per_s or 0.0)
-    if rate > MAX_LINES_PER_S:
+    if rate > MAX_LINES_PER_S or (lines_per_timestep or 0.0) >= EVERY_TIMESTEP:
         return failed(
             NAME,
             f"The trial printed {lines_per_timestep:.3g} lines a timestep, {rate:,.0f} lines/s"

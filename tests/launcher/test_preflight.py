@@ -14,7 +14,7 @@ import pytest
 from kernel.contract.checks import Verdict
 from kernel.contract.config import Configuration, RunConfig, SessionConfig
 from launcher import paths, training_extra
-from launcher.checks import account, preflight, quota, trial
+from launcher.checks import account, flood, preflight, quota, trial
 from launcher.cli import main
 from launcher.documents import schema
 from launcher.errors import NotFound
@@ -123,6 +123,20 @@ def test_a_flood_that_no_source_shows_is_found_by_what_the_trial_printed(
     (check,) = [check for check in report["checks"] if check["verdict"] == "FAIL"]
     assert check["name"] == "debug-prints"
     assert report["measured"]["lines_per_timestep"] == pytest.approx(1, rel=0.3)
+
+
+@pytest.mark.parametrize("steps_per_s", [3.0, 99.0, 5_000.0])
+def test_a_line_every_timestep_is_a_flood_however_slow_this_machine_is(steps_per_s: float, tmp_path: Path) -> None:
+    assert flood.check(tmp_path, 0.98, steps_per_s).verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize(
+    ("steps_per_s", "verdict"), [(3.0, Verdict.PASS), (1_900.0, Verdict.PASS), (2_100.0, Verdict.FAIL)]
+)
+def test_a_line_an_episode_is_a_flood_where_episodes_pass_in_an_instant(
+    steps_per_s: float, verdict: Verdict, tmp_path: Path
+) -> None:
+    assert flood.check(tmp_path, 0.05, steps_per_s).verdict is verdict
 
 
 def test_a_trial_that_passed_is_remembered_until_the_code_or_the_recipe_changes(
