@@ -75,3 +75,12 @@ def on_terminate(handle: Callable[[int], None]) -> None:
 
     signal.signal(signal.SIGTERM, received)
     signal.signal(signal.SIGINT, received)
+
+
+def ignore_terminate() -> None:
+    """Let no SIGTERM and no SIGINT end this process any more, which is about to end.
+
+    Python takes its handlers back while it shuts down, and the system's own would turn the exit code into a signal's.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

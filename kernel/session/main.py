@@ -36,6 +36,7 @@ def run(configuration: Configuration, config_file: Path) -> int:
         # The process ends here, and with any other exit code than 0 the platform throws the checkpoints away.
         logger.exception("The supervisor failed.")
         result = Result(status=Ending.crashed, message=f"The supervisor failed: {type(error).__name__}: {error}")
+    signals.ignore_terminate()  # there is nothing left that could end sooner, and outputs to lose
     try:
         write_result(result, folder)
     except OSError as error:

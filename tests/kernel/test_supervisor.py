@@ -15,8 +15,13 @@ from typing import Any
 import psutil
 import pytest
 
+from kernel.contract import events
+from kernel.contract.config import Configuration
+from kernel.contract.events import Event
 from kernel.contract.manifest import checkpoints_in, verify
-from kernel.session.supervisor import describe_exit
+from kernel.session.deadline import Deadline
+from kernel.session.event_governor import EventGovernor
+from kernel.session.supervisor import Supervisor, describe_exit
 from tests.limits import limit_s, until
 
 from .support import configuration, environment, events_of
@@ -56,6 +61,10 @@ class Running:
         event = until(told, seconds)
         assert event is not None
         return event
+
+    def wait_to_hang(self) -> None:
+        """A HangingQueue has come to the step that it does not return from."""
+        until((self.folder / "hung.txt").exists, 60.0)
 
     def end(self, seconds: float = 60.0) -> dict[str, Any]:
         """The result; exit code and file must agree with it."""
@@ -103,12 +112,13 @@ def test_crashed_trainer_starts_again_from_its_newest_checkpoint(start: Start) -
 
 
 def test_sigkilled_trainer_starts_again_and_loses_less_than_one_cadence(start: Start) -> None:
-    session = start({**SLOW, "total_timesteps": 60})
-    session.wait_for("checkpoint", num_timesteps=20)
+    session = start({"env": "toy_environments:HangingQueue", "total_timesteps": 60})
+    session.wait_for("checkpoint", num_timesteps=10)
+    session.wait_to_hang()
     session.trainer().kill()
     result = session.end()
     assert (result["status"], result["restarts"], result["exact"]) == ("finished", 1, True)
-    assert session.wait_for("restart")["from_timesteps"] >= 20
+    assert session.wait_for("restart")["from_timesteps"] == 10
 
 
 @pytest.fixture
@@ -146,10 +156,11 @@ def test_trainer_that_the_system_kills_for_its_memory_starts_again_and_the_figur
 
 def test_hung_trainer_is_ended_with_its_stacks_and_starts_again(start: Start) -> None:
     run = {"env": "toy_environments:HangingQueue", "total_timesteps": 40}
-    session = start(run, silence_seconds=6.0)
+    silence_s = limit_s(2.0)
+    session = start(run, silence_seconds=silence_s)
     assert session.end()["status"] == "finished"
     health = session.wait_for("health", rule="silence")
-    assert health["figure"] >= 6.0
+    assert health["figure"] >= round(silence_s, 1)
     assert session.wait_for("restart")["from_timesteps"] == 10
     assert "toy_environments.py" in (session.folder / "trainer.log").read_text()
 
@@ -176,14 +187,45 @@ def test_what_no_restart_would_change_is_told_without_one(run: dict[str, Any], n
     assert named in result["message"]
 
 
-def test_deadline_stops_the_trainer_with_a_last_checkpoint_before_the_limit(start: Start) -> None:
-    session = start(SLOW, max_seconds=45.0, margin_seconds=33.0)
+def test_deadline_stops_the_trainer_with_a_last_checkpoint_before_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
+    limit, margin, ahead = 40_000.0, limit_s(33.0), 0.0
+    run = {"env": "toy_environments:SlowQueue", "total_timesteps": 100_000, "checkpoint_freq": 50_000}
+    # The clock goes to the deadline at once: a trainer that was not silent seems so.
+    settings = Configuration.from_json(json.dumps(configuration(run, {"silence_seconds": 2 * limit})))
+    (tmp_path / "run.json").write_text(settings.to_json())
+
+    def clock() -> float:
+        return time.monotonic() + ahead
+
+    deadline = Deadline(clock(), limit, margin, clock)
+    told: list[Event] = []
+
+    def tell(event: Event) -> None:
+        nonlocal ahead
+        told.append(event)
+        if isinstance(event, events.Progress) and event.num_timesteps and not ahead:
+            ahead = deadline.training_seconds_left
+
+    supervisor = Supervisor(tmp_path, tmp_path / "run.json", settings, deadline, None, EventGovernor(tell), clock)
+    result = supervisor.run()
+    assert result.status == "deadline"
+    assert limit - margin <= result.seconds < limit
+    (last,) = checkpoints_in(tmp_path / "checkpoints")
+    assert verify(last).num_timesteps == result.num_timesteps > 0
+    (stopped,) = [event for event in told if isinstance(event, events.Deadline)]
+    assert stopped.seconds_left <= stopped.margin_seconds == round(margin, 1)
+
+
+def test_session_stops_before_the_limit_that_its_configuration_sets(start: Start) -> None:
+    limit = limit_s(60.0)
+    session = start(SLOW, max_seconds=limit, margin_seconds=limit)
     result = session.end()
     assert result["status"] == "deadline"
-    assert result["seconds"] < 45.0
-    newest = checkpoints_in(session.folder / "checkpoints")[0]
-    assert verify(newest).num_timesteps == result["num_timesteps"] > 0
-    assert session.wait_for("deadline")["seconds_left"] <= 33.0
+    assert result["seconds"] < limit
+    assert limit / 2 < session.wait_for("deadline")["seconds_left"] <= limit
 
 
 def test_sigterm_means_what_the_deadline_means(start: Start) -> None:
@@ -198,16 +240,17 @@ def test_sigterm_means_what_the_deadline_means(start: Start) -> None:
 def test_second_sigterm_means_now(start: Start) -> None:
     session = start({"env": "toy_environments:HangingQueue"})
     session.wait_for("checkpoint", num_timesteps=10)
+    session.wait_to_hang()
     session.process.send_signal(signal.SIGTERM)
     time.sleep(0.5)
     assert session.process.poll() is None, "it waits for the trainer's next step"
 
     def ended() -> bool:
-        # Two signals of a kind that come before the first was looked at are one.
+        # Two signals of a kind that come before the first was looked at are one; more do no harm, to the very end.
         session.process.send_signal(signal.SIGTERM)
         return session.process.poll() is not None
 
-    until(ended, poll_s=0.5)
+    until(ended, poll_s=0.001)
     result = session.end()
     assert (result["status"], result["num_timesteps"]) == ("stopped", 10)
 

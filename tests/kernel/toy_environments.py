@@ -137,6 +137,15 @@ def not_an_environment() -> dict[str, int]:
     return {}
 
 
+def _wait_for_a_checkpoint() -> None:
+    """The writer's thread has put the first one on the disk."""
+    import time
+    from pathlib import Path
+
+    while not any(Path("checkpoints").glob("checkpoint_t*.zip")):
+        time.sleep(0.005)
+
+
 class HangingQueue(Queue):
     """Stops for ever at one step."""
 
@@ -178,11 +187,10 @@ class DyingQueue(Queue):
     def step(self, action: Any) -> Any:
         import os
         import signal
-        import time
         from pathlib import Path
 
-        time.sleep(0.005)  # the checkpoint before is on the disk by then
         if self.t == 15 and not Path("died.txt").exists():
+            _wait_for_a_checkpoint()
             Path("died.txt").write_text("once")
             os.kill(os.getpid(), signal.SIGSEGV)
         return super().step(action)
@@ -195,8 +203,8 @@ class HungryQueue(Queue):
         import time
         from pathlib import Path
 
-        time.sleep(0.005)  # the checkpoint before is on the disk by then
         if self.t == 15 and not Path("died.txt").exists():
+            _wait_for_a_checkpoint()
             Path("died.txt").write_text("once")
             held = []
             while True:
