@@ -102,7 +102,8 @@ def test_ctrl_c_in_watch_leaves_the_session_running_and_says_how_to_come_back(us
     _, err = watching.communicate(timeout=limit_s(30))
     assert watching.returncode == 130
     assert "kaglaunch watch" in err
-    assert [session["state"] for session in user.kaggle.status()["sessions"]] == ["RUNNING"]
+    (session,) = user.kaggle.status()["sessions"]
+    assert session["state"] in ("RUNNING", "COMPLETE")  # it may have done its hundred timesteps by now
     assert "is finished" in user.types("watch")
 
 
@@ -143,4 +144,4 @@ def test_demo_ends_within_its_time(user: User) -> None:
     said = user.types("demo")
     assert "timesteps safe, finished" in said
     # Not a benchmark: the promise to a newcomer, with room for a busy machine.
-    assert time.monotonic() - began < 90
+    assert time.monotonic() - began < limit_s(30)

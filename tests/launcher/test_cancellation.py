@@ -124,7 +124,7 @@ def test_a_cancel_ends_the_session_whatever_fails_on_the_way(
     value: dict[str, Any],
     status: str,
 ) -> None:
-    monkeypatch.setattr(cancellation, "LOST_ANSWER_S", 0.5)
+    monkeypatch.setattr(cancellation, "LOST_ANSWER_S", limit_s(0.2))
     run, session = _running(backend, home, TELLS)
     _, session_id = save_log(backend, run, session)
     kaggle.set_fault(fault, value)

@@ -69,9 +69,9 @@ def impatient(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(storage, "READ_TIMEOUT_S", limit_s(0.7))
     monkeypatch.setitem(look.__kwdefaults__, "bound_s", limit_s(0.7))  # type: ignore[index]
     monkeypatch.setattr(backend_module, "wait_s_of", _short_wait_s)
-    monkeypatch.setattr(backend_module, "STREAM_SILENCE_S", 1.0)
+    monkeypatch.setattr(backend_module, "STREAM_SILENCE_S", limit_s(0.3))
     monkeypatch.setattr(backend_module, "LOOKS_AFTER_S", (0.05, 0.1))
-    monkeypatch.setattr(cancellation, "LOST_ANSWER_S", 0.3)
+    monkeypatch.setattr(cancellation, "LOST_ANSWER_S", limit_s(0.1))
     monkeypatch.setitem(KaggleBackend.__init__.__kwdefaults__, "patience_s", limit_s(1.0))  # type: ignore[index]
     stage.kaggle.change_settings(queue_s=0.0)
     (stage.folder / GO).unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from launcher.runs import report
 from launcher.runs.records import Run, Session
 from launcher.runs.watch import Watch, outcome
 from launcher.targets.base import SessionState, Status
-from tests.limits import until
+from tests.limits import limit_s, until
 
 from .stage import Stage
 
@@ -25,11 +25,13 @@ say("training", num_timesteps=0, total_timesteps=100)
 say("published", num_timesteps=40)
 say("progress", num_timesteps=70, total_timesteps=100, steps_per_s=50.0)
 """
-LASTS = """
-time.sleep(1.5)
+GRACE_S = limit_s(0.4)
+"""A kernel here says what it does about a flood within this time, and is waited for beyond it."""
+LASTS = f"""
+time.sleep({1.5 * GRACE_S})
 say("checkpoint", num_timesteps=70)
 say("published", num_timesteps=70)
-say("result", status={status!r}, num_timesteps=70, total_timesteps=100, published_timesteps=70, message="")
+say("result", status={{status!r}}, num_timesteps=70, total_timesteps=100, published_timesteps=70, message="")
 """
 STOPS = """
 say("flood", action="stop", lines_per_s=120.4, limit=20.0, reason="debug output is on", sample="[DEBUG] step 3001")
@@ -71,7 +73,7 @@ def test_a_kernel_that_stops_itself_is_waited_for_and_loses_nothing(
     stage: Stage, tmp_path: Path, script: str, status: str, code: int, alert: str
 ) -> None:
     run = stage.begins(script + LASTS.format(status=status))
-    state, said, shown, notices = _watch(stage, run, tmp_path, grace_s=1.0)
+    state, said, shown, notices = _watch(stage, run, tmp_path, grace_s=GRACE_S)
     assert state is not None
     assert state.status is Status.COMPLETE
     assert said.startswith(f"{code}: ")
@@ -87,7 +89,7 @@ def test_a_kernel_that_stops_itself_is_waited_for_and_loses_nothing(
 @pytest.mark.parametrize("script", [TRAINS + THROTTLES + FLOODS, TRAINS + FLOODS + THROTTLES])
 def test_a_throttled_flood_ends_nothing(stage: Stage, tmp_path: Path, script: str) -> None:
     run = stage.begins(script + LASTS.format(status="finished"))
-    _, said, _, notices = _watch(stage, run, tmp_path, grace_s=1.0)
+    _, said, _, notices = _watch(stage, run, tmp_path, grace_s=GRACE_S)
     assert "is finished" in said
     assert len(notices) == 1
     (session,) = stage.book.sessions(run.run_id)
@@ -96,7 +98,7 @@ def test_a_throttled_flood_ends_nothing(stage: Stage, tmp_path: Path, script: st
 
 def test_a_flood_that_its_kernel_is_silent_about_is_ended_and_the_cost_is_said(stage: Stage, tmp_path: Path) -> None:
     run = stage.begins(TRAINS + FLOODS + "time.sleep(600)\n")
-    _, said, shown, notices = _watch(stage, run, tmp_path, grace_s=1.0)
+    _, said, shown, notices = _watch(stage, run, tmp_path, grace_s=GRACE_S)
     assert said.startswith("4: STOP flood: 21 [DEBUG lines within 1 s (limit 20 per s)\n")
     assert "with 30 timesteps lost" in said
     assert "That costs 30 timesteps, those since the last published checkpoint (t40)" in shown
