@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from benchmarks import watching
+from tests.limits import limit_s
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(limit_s(200))]
 
 
 @pytest.mark.parametrize("name", watching.CASES)
