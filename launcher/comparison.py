@@ -13,12 +13,20 @@ from kernel.contract import events, typed
 from kernel.contract.manifest import checkpoints_in
 from launcher import catalogue, training_extra
 from launcher.documents.comparison import Comparison
-from launcher.errors import CheckpointError, NotCompared, NotFound
+from launcher.errors import CheckpointError, LauncherError, NotCompared, NotFound
 from launcher.runs.ledger import Ledger
 
 DEFAULT_SCENARIO = "crossing"
-WRONG_USAGE = 2
-"""Exit status of the process that compares, where what was asked for is not there."""
+WRONG_USAGE, NOT_PLOTTED = 2, 3
+"""Exit statuses of the process that compares: what was asked for is not there; the plot alone failed."""
+
+
+class NotPlotted(LauncherError):
+    """Raised when the plot of a comparison could not be written; `found` has the comparison."""
+
+    def __init__(self, message: str, found: Comparison) -> None:
+        super().__init__(message)
+        self.found = found
 
 
 def compared(
@@ -41,6 +49,8 @@ def compared(
         This machine cannot simulate.
     NotFound
         A run has no checkpoint on this machine.
+    NotPlotted
+        The file of the option `plot` could not be written.
     """
     scenario, demand = (None if options.get(key) is None else str(options[key]) for key in ("scenario", "demand"))
     catalogue.require_compared(controllers, scenario if agents else scenario or DEFAULT_SCENARIO, demand)
@@ -52,9 +62,12 @@ def compared(
     code, printed, said = _run(command, note)
     if code == WRONG_USAGE:
         raise NotCompared(said)
-    if code:
+    if code not in (0, NOT_PLOTTED):
         raise CheckpointError(said)
-    return typed.read(Comparison, {name: value for name, value in json.loads(printed).items() if name != "schema"})
+    found = typed.read(Comparison, {name: value for name, value in json.loads(printed).items() if name != "schema"})
+    if code == NOT_PLOTTED:
+        raise NotPlotted(said, found)
+    return found
 
 
 def _run(command: Sequence[str], note: Callable[[str], object]) -> tuple[int, str, str]:

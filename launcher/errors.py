@@ -11,6 +11,7 @@
     ├── DemoFailed                   1   a step of the demo ended in another way than promised
     ├── CredentialsError             1   no credentials, or ones that the target refuses
     ├── TrainingMissing              1   the training extra is not installed where it is needed
+    ├── NotPlotted                   1   a comparison was printed, and its plot could not be written
     ├── BackendError                 1   the target answered with an error
     │   ├── BackendUnavailable       1   no answer, or one that says to come back later
     │   │   └── Unavailable          1   the same, of Kaggle's protocol, with what it said

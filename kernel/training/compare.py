@@ -17,14 +17,15 @@ if TYPE_CHECKING:
     from arz_model.control.controllers import Policy
     from arz_model.control.scenarios import Scenario
 
-NOT_COMPARED, WRONG_USAGE = 1, 2
+NOT_COMPARED, WRONG_USAGE, NOT_PLOTTED = 1, 2, 3
 FIRST_SEED = 1_000
 """Held out: neither baselines nor agents are tuned on the episodes of these seeds."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Write the comparison to stdout; with the reason on stderr, exit 2 where something asked for is not there
-    or does not go together, 1 where a file cannot be used. With --json stderr has a `phase` for each part too."""
+    or does not go together, 1 where a file cannot be used, 3 where the plot alone could not be written. With --json
+    stderr has a `phase` for each part too."""
     parser = argparse.ArgumentParser(prog="python -m kernel.training.compare", description=__doc__)
     parser.add_argument("controllers", nargs="*", help="names, as in actuated or actuated:detector_m=20,gap_veh=0.7")
     parser.add_argument("--checkpoint", action="append", default=[], type=Path, help="a trained policy; repeatable")
@@ -38,22 +39,50 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.seeds < 2:
         parser.error(f"--seeds must be at least 2 for an interval; got {arguments.seeds}.")
+    if arguments.plot and (problem := _unwritable(arguments.plot)):
+        sys.stderr.write(f"{problem}\n")
+        return WRONG_USAGE
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from arz_model.parameters import ParameterError
     from kernel.contract.manifest import CheckpointInvalid
 
     try:
-        _compare(arguments)
+        drawing = _compare(arguments)
     except ParameterError as error:
         sys.stderr.write(f"{error}\n")
         return WRONG_USAGE
     except (CheckpointInvalid, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return NOT_COMPARED
+    return _plotted(arguments.plot, drawing) if arguments.plot else 0
+
+
+def _unwritable(plot: Path) -> str:
+    """Why the file `plot` cannot be written, as far as a look tells before anything is computed; empty where it can."""
+    if not os.path.isdir(plot.parent):  # False, where pathlib raises, for a name that no file system takes
+        return f"--plot names {plot}, and there is no folder {plot.parent}. Make it, or name another file."
+    if os.path.isdir(plot):
+        return f"--plot names {plot}, which is a folder. Name a file in it."
+    if not os.access(plot.parent, os.W_OK):
+        return f"--plot names {plot}, and nothing can be written in {plot.parent}. Name a file elsewhere."
+    return ""
+
+
+def _plotted(plot: Path, drawing: str) -> int:
+    """Write the drawing, whole or not at all: the comparison has been said before."""
+    from kernel.contract.files import aside
+
+    try:
+        with aside(plot) as file:
+            file.write(drawing.encode())
+    except OSError as error:
+        sys.stderr.write(f"{plot} could not be written: {error.strerror}. The comparison itself is whole.\n")
+        return NOT_PLOTTED
     return 0
 
 
-def _compare(arguments: argparse.Namespace) -> None:
+def _compare(arguments: argparse.Namespace) -> str:
+    """Write what was measured to stdout; returns the drawing of its mean delays."""
     from arz_model.control import comparison, scenarios
     from arz_model.control.chart import bars
     from arz_model.control.controllers import CONTROLLERS, Controller, Policy, by_name
@@ -88,19 +117,17 @@ def _compare(arguments: argparse.Namespace) -> None:
         say(f"{len(seeds)} episodes with {controller.name} ({at} of {len(controllers)})")
         results.append(comparison.drive(controller, scenario, seeds, device=arguments.device))
     baseline = results[0]
-    if arguments.plot:
-        delays = {result.name: comparison.means(result)["delay_s"] for result in results}
-        title = f"{scenario.name}, demand {scenario.profile}, {len(seeds)} episodes"
-        arguments.plot.write_text(bars(title, "mean delay [s/veh]", delays), encoding="utf-8")
     if arguments.json:
         found_json = comparison.to_json(results, baseline, seeds)
         found_json |= {"schema": 1, "scenario": scenario.name, "demand": scenario.profile}
         sys.stdout.write(json.dumps(found_json, indent=2) + "\n")
-        return
-    sys.stdout.write(
-        f"{scenario.name}, demand {scenario.profile}: {len(seeds)} held-out episodes of {scenario.duration} s, "
-        f"mean ± half-width of the 95 % confidence interval\n\n{comparison.to_markdown(results, baseline)}\n"
-    )
+    else:
+        sys.stdout.write(
+            f"{scenario.name}, demand {scenario.profile}: {len(seeds)} held-out episodes of {scenario.duration} s, "
+            f"mean ± half-width of the 95 % confidence interval\n\n{comparison.to_markdown(results, baseline)}\n"
+        )
+    delays = {result.name: comparison.means(result)["delay_s"] for result in results}
+    return bars(f"{scenario.name}, demand {scenario.profile}, {len(seeds)} episodes", "mean delay [s/veh]", delays)
 
 
 def _require_same_spaces(path: Path, policy: Policy, model: Any, scenario: Scenario) -> None:

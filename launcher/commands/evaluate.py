@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import typer
 
 from launcher import comparison, tables
+from launcher.comparison import NotPlotted
 from launcher.documents import printed
 from launcher.documents.comparison import ComparedController, Comparison, Estimate
 from launcher.waiting import waiting
@@ -26,9 +27,19 @@ def evaluate(
     ------
     NotCompared, CheckpointError, TrainingMissing, NotFound
         See `comparison.compared`.
+    NotPlotted
+        The plot could not be written; the comparison was printed.
     """
-    with waiting("Starting the simulator") as step:
-        found = comparison.compared(controllers, agents, options, step)
+    try:
+        with waiting("Starting the simulator") as step:
+            found = comparison.compared(controllers, agents, options, step)
+    except NotPlotted as error:
+        _print(error.found, as_json)
+        raise
+    _print(found, as_json)
+
+
+def _print(found: Comparison, as_json: bool) -> None:
     typer.echo(printed.text(found) if as_json else "\n".join(table(found)))
 
 

@@ -75,6 +75,29 @@ def test_agent_and_controllers_meet_on_the_agents_scenario(trained, tmp_path):
     assert (tmp_path / "delays.svg").read_text().count("±") == 3
 
 
+@pytest.mark.parametrize("plot", ["nowhere/delays.svg", ".", "file/delays.svg"])
+def test_a_plot_that_cannot_be_written_is_refused_before_anything_is_simulated(plot, tmp_path):
+    (tmp_path / "file").touch()
+    done = kaglaunch("webster", "--seeds", "2", "--plot", plot, folder=tmp_path, state=tmp_path)
+    assert done.returncode == 2
+    assert f"--plot names {plot}" in done.stderr
+    assert "Loading the simulator" not in done.stderr
+    assert (done.stdout, [path.name for path in tmp_path.iterdir()]) == ("", ["file"])
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=["table", "json"])
+def test_a_plot_that_fails_in_the_end_costs_nothing_of_the_comparison(form, tmp_path):
+    plot = "x" * 300 + ".svg"  # no file system of ours takes the name
+    arguments = ["fixed", "--scenario", "quick", "--seeds", "2", "--plot", plot, *form]
+    done = kaglaunch(*arguments, folder=tmp_path, state=tmp_path)
+    assert done.returncode == 1
+    assert f"{plot} could not be written: File name too long." in " ".join(done.stderr.split())
+    assert "fixed" in done.stdout
+    if form:
+        jsonschema.validate(json.loads(done.stdout), schema.json_schema("evaluate"))
+    assert not list(tmp_path.glob(".x*"))
+
+
 def test_agent_of_another_scenario_is_refused_by_its_observations(trained, tmp_path):
     done = kaglaunch("--agent", str(trained), "--scenario", "corridor", "--seeds", "2", folder=tmp_path, state=tmp_path)
     assert done.returncode == 2
