@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from launcher import suggestions
-from launcher.errors import ConfigError, NotCompared
+from launcher.errors import NotCompared
 
 Known = tuple[str, ...]
 
@@ -48,37 +48,13 @@ def demands(scenario: str) -> Known:
         return ()
 
 
-def require_environment(env: str, called: str, folder: Path, include: Iterable[str] = ()) -> None:
-    """Raise ConfigError where no environment `env` can be: its id is unknown, or its module is nowhere.
-
-    A module is looked for in `folder`, in what `include` names and among what is installed, and is not imported.
-    `called` is how the caller names the value.
-    """
-    ids = environments()
-    module, colon, factory = env.partition(":")
-    if not colon and ids and env not in ids and "/" not in env:
-        raise ConfigError(
-            f"{called} must be an id that gymnasium registers, or MODULE:FACTORY; got {env!r}.{_meant_id(env, ids)}\n"
-            "An environment of your own is named by the function that returns it, as in `--env balance:make`."
-        )
-    if not colon:
-        return
-    top = module.partition(".")[0]
-    if not factory or not all(part.isidentifier() for part in module.split(".")):
-        raise ConfigError(f"{called} must be an id that gymnasium registers, or MODULE:FACTORY; got {env!r}.")
-    here = (folder / top).exists() or (folder / f"{top}.py").exists() or top in {Path(path).stem for path in include}
-    if ids and not here and importlib.util.find_spec(top) is None:
-        meant = suggestions.did_you_mean(top, sorted(path.stem for path in folder.glob("*.py")))
-        raise ConfigError(
-            f"{called} names the module {top!r}, which is neither in {folder} nor installed; got {env!r}.{meant}"
-        )
-
-
-def _meant_id(env: str, ids: Known) -> str:
-    """The newest version of the environment that is called so, or alike."""
-    newest = {one.rpartition("-v")[0]: one for one in ids}
-    found = suggestions.closest(env.partition("-v")[0], newest)
-    return f" Did you mean {newest[found[0]]}?" if found else ""
+@functools.cache
+def traffic_arguments() -> Known:
+    """Keyword arguments of the traffic environment, those that `gymnasium.make` keeps for itself included."""
+    for node in ast.walk(_parsed(_file("arz_model", "control", "env.py"))):
+        if isinstance(node, ast.FunctionDef) and node.name == "__init__":
+            return (*(one.arg for one in node.args.args[1:]), "max_episode_steps", "disable_env_checker")
+    return ()
 
 
 def require_compared(names: Iterable[str], scenario: str | None, demand: str | None) -> None:
@@ -86,21 +62,27 @@ def require_compared(names: Iterable[str], scenario: str | None, demand: str | N
     for text in names:
         name = text.partition(":")[0]
         if controllers() and name not in controllers():
-            _refuse("controller", name, controllers())
-    if scenario is not None and scenario.endswith(".toml"):
-        if not Path(scenario).is_file():
-            raise NotCompared(f"There is no scenario file {scenario}.")
-    elif scenario is not None and scenarios() and scenario not in scenarios():
-        _refuse("scenario", scenario, scenarios(), ", or a path that ends in .toml")
-    if scenario is not None and demand is not None and demands(scenario) and demand not in demands(scenario):
-        meant = suggestions.did_you_mean(demand, demands(scenario))
-        known = ", ".join(demands(scenario))
-        raise NotCompared(f"The scenario {scenario} has no demand {demand!r}.{meant} It has {known}.")
+            raise NotCompared(_unknown("controller", name, controllers()))
+    if scenario is not None and scenario.endswith(".toml") and not Path(scenario).is_file():
+        raise NotCompared(f"There is no scenario file {scenario}.")
+    if scenario is not None and (problem := traffic_problem(scenario, demand)):
+        raise NotCompared(problem)
 
 
-def _refuse(kind: str, name: str, known: Known, more: str = "") -> None:
+def traffic_problem(scenario: str, demand: object) -> str:
+    """Why there is no such scenario, or no such demand in it, with what there is; empty where nothing says so."""
+    if not scenario.endswith(".toml") and scenarios() and scenario not in scenarios():
+        return _unknown("scenario", scenario, scenarios(), ", or a path that ends in .toml")
+    known = demands(scenario)
+    if isinstance(demand, str) and known and demand not in known:
+        meant = suggestions.did_you_mean(demand, known)
+        return f"The scenario {scenario} has no demand {demand!r}.{meant} It has {', '.join(known)}."
+    return ""
+
+
+def _unknown(kind: str, name: str, known: Known, more: str = "") -> str:
     meant = suggestions.did_you_mean(name, known)
-    raise NotCompared(f"There is no {kind} {name!r}.{meant} There are {', '.join(known)}{more}.")
+    return f"There is no {kind} {name!r}.{meant} There are {', '.join(known)}{more}."
 
 
 def _file(package: str, *parts: str) -> Path | None:

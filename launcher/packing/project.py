@@ -29,7 +29,7 @@ MAX_FILES = 2_000
 MAX_BYTES = 20_000_000
 """Before compression; a kernel script has room for less than a megabyte after it."""
 _SKIPPED = frozenset(("__pycache__", "node_modules", "runs", FILE))
-_TAKEN = frozenset(
+TAKEN = frozenset(
     ("kernel", "arz_model", "launcher", "stable_baselines3", "torch", "numpy", "gymnasium", "numba", "kagglehub")
 )
 """Modules that the kernel needs: one of the same name would hide them."""
@@ -114,7 +114,7 @@ def _included(settings: RunSettings, folder: Path, root: Path) -> list[Path]:
 def _module_of(env: str, folder: Path) -> list[Path]:
     module, colon, _ = env.partition(":")
     name = module.partition(".")[0]
-    if not colon or not name.isidentifier() or name in _TAKEN:
+    if not colon or not name.isidentifier() or name in TAKEN:
         return []
     candidates = (folder / name, folder / f"{name}.py")
     return [path for path in candidates if path.is_file() or (path.is_dir() and any(path.rglob("*.py")))][:1]
@@ -203,7 +203,7 @@ def _refuse_names(found: Mapping[str, Path]) -> None:
             raise BundleError(f"The name of {path!r} is not UTF-8.\nRename it.") from error
         first = PurePosixPath(name).parts[0]
         module = first.removesuffix(".py")
-        if module in _TAKEN or first in ("run.json", "packages.json"):
+        if module in TAKEN or first in ("run.json", "packages.json"):
             raise ConfigError(f"{path} would land at {name} and hide the kernel's own {module}.\nRename it.")
         if first.endswith(".py") and module in sys.stdlib_module_names:
             raise ConfigError(f"{path} would hide Python's own module {module} in the session.\nRename it.")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kernel.contract import typed
-from launcher import catalogue, config
+from launcher import config, environment
 from launcher.checks import preflight
 from launcher.checks.preflight import Report
 from launcher.config import Effective
@@ -87,15 +87,16 @@ def propose(
     Raises
     ------
     ConfigError
-        No check is called as in `waive`, no run can be called `name`, or there is no such environment.
+        No check is called as in `waive`, no run can be called `name`, there is no such environment, or it does not
+        take its arguments.
     SecretFound, BundleError
         It cannot be packed.
     """
     waived = preflight.require_names(waive)
     settings = effective.settings
     prefix = config.run_prefix(name) if name is not None else "quick" if quick else "run"
-    catalogue.require_environment(settings.run.env, effective.called("env"), Path.cwd(), settings.run.include)
     own = project.collect(settings.run, Path.cwd())
+    environment.require(settings.run, effective.called, own.files, Path.cwd())
     backend = target.connect(sign_in_s=PERSON_S)
     run_id = config.new_run_id(prefix)
     run_config = settings.run_config(run_id)

@@ -33,6 +33,8 @@ INSIDES = ("Traceback", "<class", "Value error", "pydantic", "validation error",
 def known(home: Path) -> Ledger:
     book = Ledger()
     book.add_run(new_run(RUN_ID, "local", "local", RunConfig(RUN_ID, 100, 10), home))
+    (home / "balance.py").write_text("def make(): ...\nclass Balance: ...\n")
+    (home / "other.py").touch()
     return book
 
 
@@ -52,6 +54,9 @@ TYPED = [
     ("push --env cartpole-v0.5", "Did you mean CartPole-v1?"),
     ("push --env nosuch:make", "--env names the module 'nosuch', which is neither in"),
     ("push --env nosuch:", "got 'nosuch:'"),
+    ("push --env balance:mak", "--env names the factory 'mak', which balance.py does not define; got 'balance:mak'."),
+    ("push --env balance:mak", "Did you mean make? It defines make, Balance."),
+    ("push --env balance:make --include other.py", "Add balance.py to it (`--include balance.py`)."),
     ("push --waive sped", "--waive sped: there is no such check. Did you mean speed?"),
     ("push --waive secrets", "--waive secrets: this check cannot be waived."),
     ("push --target kagle", "--target must be kaggle or local; got 'kagle'. Did you mean kaggle?"),
@@ -152,12 +157,15 @@ def test_a_bad_value_is_named_by_its_variable_or_by_key_section_and_file(
         "evaluate webster --scenario nosuch",
         "push --env CartPole",
         "push --env nosuch:make",
+        "push --env balance:nosuch",
         "push --device gpu",
         "push --waive nosuch",
         "cancel nosuch",
     ],
 )
-def test_a_typing_error_is_found_before_anything_heavy_is_loaded_or_a_server_started(home: Path, typed: str) -> None:
+def test_a_typing_error_is_found_before_anything_heavy_is_loaded_or_a_server_started(
+    known: Ledger, home: Path, typed: str
+) -> None:
     code = (
         "import sys\nfrom launcher.cli import main\n"
         f"code = main({typed.split()!r})\n"
@@ -181,14 +189,6 @@ def test_what_is_read_from_the_files_of_other_packages_is_what_they_have(home: P
     assert set(catalogue.environments()) <= set(gymnasium.registry)
     for name in catalogue.scenarios():
         assert set(catalogue.demands(name)) == set(scenarios.load(name).profiles)
-
-
-def test_an_environment_that_can_be_is_not_refused(home: Path) -> None:
-    (home / "balance.py").touch()
-    (home / "signals").mkdir()
-    for env in ("CartPole-v1", "ALE/Pong-v5", "balance:make", "signals.env:make", "arz_model:TrafficSignal-v0"):
-        catalogue.require_environment(env, "--env", home)
-    catalogue.require_environment("far:make", "--env", home, include=["src/far.py"])
 
 
 @pytest.mark.parametrize("typed", [["--version"], ["version"]])

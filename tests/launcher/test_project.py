@@ -180,7 +180,7 @@ def _notebook(source: str) -> str:
 
 
 PLANTED = {
-    "token in source": ("signals.py", f"TOKEN = '{KEY}'\n"),
+    "token in source": ("signals.py", f"TOKEN = '{KEY}'\ndef make(): ...\n"),
     "token in a notebook": ("explore.ipynb", _notebook(f'token = "{KEY}"\n')),
     "key in a notebook": ("explore.ipynb", _notebook('creds = {"key": "0123456789abcdef0123456789abcdef"}\n')),
     "AWS key in a notebook": ("explore.ipynb", _notebook('aws = "AKIAIOSFODNN7EXAMPLE"\n')),
