@@ -16,12 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
+from kernel.contract import hyperparameters
 from kernel.contract.config import (
-    ALGORITHMS,
     DEVICES,
-    FLOOD_ACTIONS,
-    HEALTH_ACTIONS,
-    POLICIES,
     RUN_ID,
     ConfigurationError,
     RunConfig,
@@ -236,7 +233,8 @@ class Effective:
     def called(self, key: str) -> str:
         """What whoever gave the value of `key` calls it: a flag, a variable, a key of a file."""
         section = next(section for section in _SECTIONS if key in self.sources[section])
-        source = self.sources[section][key].partition(" over ")[0]
+        # Only what lies below `--quick` can be wrong: its own values are ours.
+        source = self.sources[section][key].rpartition(" over ")[2]
         return self.names[source](section, key) if source in self.names else key
 
     def plain(self) -> dict[str, dict[str, dict[str, Any]]]:
@@ -327,7 +325,7 @@ def _merged(layers: Sequence[tuple[str, _Named, Mapping[str, Mapping[str, Any]]]
         for source, named, layer in layers:
             names[source] = named
             given = {key: value for key, value in layer.get(name, {}).items() if value is not None}
-            with _refusing(functools.partial(named, name), given):
+            with _refusing(functools.partial(named, name)):
                 from_mapping(cls, given)
             values |= given
             sources[name] |= dict.fromkeys(given, source)
@@ -335,14 +333,13 @@ def _merged(layers: Sequence[tuple[str, _Named, Mapping[str, Mapping[str, Any]]]
             _complete_run(values, sources[name], quick)
         sections[name] = cls(**values)
     effective = Effective(Settings(**sections), sources, names)
-    everything = {key: value for section in _SECTIONS for key, value in vars(sections[section]).items()}
-    with _refusing(effective.called, everything):
+    with _refusing(effective.called):
         _validate(effective.settings)
     return effective
 
 
 @contextlib.contextmanager
-def _refusing(called: Callable[[str], str], values: Mapping[str, Any]) -> Iterator[None]:
+def _refusing(called: Callable[[str], str]) -> Iterator[None]:
     """Name the key of a ConfigurationError as `called` does, and propose what may have been meant."""
     try:
         yield
@@ -350,8 +347,7 @@ def _refusing(called: Callable[[str], str], values: Mapping[str, Any]) -> Iterat
         if not error.key:
             raise ConfigError(str(error)) from error
         key = _KERNEL_KEYS.get(error.key, error.key)
-        value, (choices, also) = values.get(key), _CHOICES.get(key, ((), {}))
-        meant = suggestions.did_you_mean(value, choices, also) if isinstance(value, str) else ""
+        meant = suggestions.did_you_mean(error.asked, error.among, _ALIASES.get(key))
         said = str(error).removeprefix(error.key)
         if item := re.match(r"\[(\d+)\]", said):
             raise ConfigError(f"Item {int(item[1]) + 1} of {called(key)}{said[item.end() :]}") from error
@@ -364,15 +360,12 @@ _KERNEL_KEYS = {
     "publish_interval_seconds": "publish_interval_s",
 }
 """What the kernel's configuration calls otherwise."""
-_CHOICES: Mapping[str, tuple[Sequence[str], Mapping[str, str]]] = {
-    "device": (DEVICES, {"gpu": "cuda", "t4": "cuda"}),
-    "accelerator": (ACCELERATORS, dict.fromkeys(("gpu", "t4x2", "p100", "nvidiateslap100"), ACCELERATORS[0])),
-    "algorithm": (ALGORITHMS, {}),
-    "policy": (POLICIES, {"mlp": "MlpPolicy", "cnn": "CnnPolicy"}),
-    "on_flood": (FLOOD_ACTIONS, {}),
-    "on_unhealthy": (HEALTH_ACTIONS, {}),
+_ALIASES: Mapping[str, Mapping[str, str]] = {
+    "device": {"gpu": "cuda", "t4": "cuda"},
+    "accelerator": dict.fromkeys(("gpu", "t4x2", "p100", "nvidiateslap100"), ACCELERATORS[0]),
+    "policy": {"mlp": "MlpPolicy", "cnn": "CnnPolicy"},
 }
-"""Key -> its values, and what some of them are called elsewhere."""
+"""Key -> what some of its values are called elsewhere."""
 
 
 def _complete_run(values: dict[str, Any], sources: dict[str, str], quick: bool) -> None:
@@ -428,8 +421,12 @@ def _validate(settings: Settings) -> None:
     if accelerator not in ACCELERATORS:
         retired = ", which is retired" if accelerator in RETIRED_ACCELERATORS else ""
         raise ConfigurationError(
-            f"accelerator must be one of {', '.join(ACCELERATORS)}; got {accelerator!r}{retired}.", "accelerator"
+            f"accelerator must be one of {', '.join(ACCELERATORS)}; got {accelerator!r}{retired}.",
+            "accelerator",
+            asked=accelerator,
+            among=ACCELERATORS,
         )
+    hyperparameters.require(settings.run.algorithm, settings.run.hyperparameters)
     if not 0 < max_hours <= MAX_HOURS:
         raise ConfigurationError(
             f"max_hours must be more than 0 and at most {MAX_HOURS}; got {max_hours:g}.", "max_hours"

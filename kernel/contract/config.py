@@ -39,12 +39,13 @@ T = TypeVar("T")
 class ConfigurationError(ValueError):
     """Raised when a configuration holds an unknown key or an impossible value.
 
-    Where it is about the value of one key, `key` is that key, and the message begins with it.
+    Where it is about the value of one key, `key` is that key, and the message begins with it; `asked` is then what
+    was given, and `among` are the words that it could have been.
     """
 
-    def __init__(self, message: str, key: str = "") -> None:
+    def __init__(self, message: str, key: str = "", *, asked: str = "", among: tuple[str, ...] = ()) -> None:
         super().__init__(message)
-        self.key = key
+        self.key, self.asked, self.among = key, asked, among
 
 
 @dataclass(frozen=True)
@@ -216,5 +217,7 @@ def _require_not_negative(config: object, *names: str) -> None:
 
 
 def _require_one_of(config: object, name: str, choices: tuple[str, ...]) -> None:
-    if getattr(config, name) not in choices:
-        raise ConfigurationError(f"{name} must be one of {', '.join(choices)}; got {getattr(config, name)!r}.", name)
+    if (value := getattr(config, name)) not in choices:
+        raise ConfigurationError(
+            f"{name} must be one of {', '.join(choices)}; got {value!r}.", name, asked=str(value), among=choices
+        )

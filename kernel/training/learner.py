@@ -20,10 +20,6 @@ Rows = dict[str, np.ndarray]
 """Columns of a replay buffer, of equal length."""
 
 
-class HyperparametersRefused(ValueError):
-    """Raised for a hyperparameter that the algorithm lacks or that exact resume does not cover."""
-
-
 class Statistics(Protocol):
     """What a training measures of itself between two rows of its metrics."""
 

@@ -15,13 +15,13 @@ from kernel.checkpoints.checkpoint import METRICS_MEMBER, read_member
 from kernel.contract import events
 from kernel.contract.config import Configuration
 from kernel.contract.endings import Ending
+from kernel.contract.hyperparameters import HyperparametersRefused
 from kernel.contract.manifest import CheckpointInvalid, checkpoints_in, verify
 from kernel.contract.names import CHECKPOINTS, METRICS
 from kernel.training import environments, resume
 from kernel.training.at_risk import RiskWait
 from kernel.training.cadence import Cadence
 from kernel.training.consistent_point import ConsistentPoint, StopTraining
-from kernel.training.learner import HyperparametersRefused
 from kernel.training.metrics import MetricsFile
 from kernel.training.pace import Pace
 from kernel.training.reports import HealthReports, Reports

@@ -120,6 +120,14 @@ CONFIGURED = [
         "[run] env in {folder}/kaglaunch.toml must be an id",
         marks=knows_gymnasium,
     ),
+    (
+        {},
+        "[run]\nhyperparameters = {{n_step = 1}}\n",
+        "[run] hyperparameters in {folder}/kaglaunch.toml: PPO takes no 'n_step'; it takes batch_size",
+    ),
+    ({}, "[run]\nhyperparameters = {{n_step = 1}}\n", "Did you mean n_steps?"),
+    ({}, "[run]\nhyperparameters = {{learning_rate = 'cos_1'}}\n", "or a linear schedule as lin_3e-4; got 'cos_1'."),
+    ({"KAGLAUNCH_RUN_HYPERPARAMETERS": "{{n_steps = '1'}}"}, "", "KAGLAUNCH_RUN_HYPERPARAMETERS: n_steps must be a"),
     ({}, "[run]\ntimestep = 5\n", "Unknown key 'timestep'. Did you mean timesteps?"),
     ({}, "[runs]\n", "unknown section [runs]. Did you mean run?"),
     (
@@ -142,12 +150,18 @@ def test_a_bad_value_is_named_by_its_variable_or_by_key_section_and_file(
     says: str,
 ) -> None:
     for name, value in environ.items():
-        monkeypatch.setenv(name, value)
-    (home / "kaglaunch.toml").write_text(toml)
+        monkeypatch.setenv(name, value.replace("{{", "{").replace("}}", "}"))
+    (home / "kaglaunch.toml").write_text(toml.replace("{{", "{").replace("}}", "}"))
     assert main(["push", "--dry-run"]) == 2
     said = capsys.readouterr().err
     assert says.format(folder=home) in said
     assert not [inside for inside in INSIDES if inside in said]
+
+
+def test_what_quick_lies_over_is_still_named_where_it_stands(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "kaglaunch.toml").write_text("[run]\nhyperparameters = {n_step = 1}\n")
+    assert main(["push", "--quick", "--dry-run"]) == 2
+    assert f"[run] hyperparameters in {home}/kaglaunch.toml: PPO takes no 'n_step'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

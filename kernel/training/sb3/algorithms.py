@@ -21,19 +21,9 @@ from stable_baselines3.common.type_aliases import RolloutReturn, TrainFreq, Trai
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
+from kernel.contract import hyperparameters
 from kernel.contract.config import RunConfig
-from kernel.training.learner import HyperparametersRefused
-
-_SCHEDULED = ("learning_rate", "clip_range", "clip_range_vf")
-_UNSUPPORTED = {
-    "use_sde": "its noise is drawn before the consistent point",
-    "optimize_memory_usage": "rows of its replay buffer overlap",
-    "replay_buffer_class": "another replay buffer has another state",
-    "rollout_buffer_class": "another rollout buffer has another state",
-    "env": "RunConfig.env names the environment",
-    "seed": "RunConfig.seed is the seed",
-    "device": "SessionConfig.device is the device",
-}
+from kernel.contract.hyperparameters import SCHEDULED, HyperparametersRefused
 
 
 class ConsistentPointMixin:
@@ -117,30 +107,18 @@ def make_model(run: RunConfig, venv: VecEnv, device: str) -> Any:
     HyperparametersRefused
         A key that the algorithm does not take, or that cannot be resumed exactly.
     """
-    hyperparameters = dict(copy.deepcopy(run.hyperparameters))  # libraries write into what they are given
-    for name, reason in _UNSUPPORTED.items():
-        if hyperparameters.get(name):
-            raise HyperparametersRefused(f"hyperparameters.{name} is not supported: {reason}. Leave it out.")
-    for name in _SCHEDULED:
-        if isinstance(hyperparameters.get(name), str):
-            hyperparameters[name] = _schedule(name, hyperparameters[name])
-    if isinstance(hyperparameters.get("train_freq"), list):
-        hyperparameters["train_freq"] = tuple(hyperparameters["train_freq"])
-    hyperparameters.setdefault("policy", run.policy)
+    hyperparameters.require(run.algorithm, run.hyperparameters)
+    given = dict(copy.deepcopy(run.hyperparameters))  # libraries write into what they are given
+    for name in SCHEDULED:
+        if isinstance(given.get(name), str):
+            given[name] = LinearSchedule(hyperparameters.schedule_start(name, given[name]), 0.0, 1.0)
+    if isinstance(given.get("train_freq"), list):
+        given["train_freq"] = tuple(given["train_freq"])
+    given.setdefault("policy", run.policy)
     try:
-        return ALGORITHMS[run.algorithm](env=venv, seed=run.seed, device=device, **hyperparameters)
+        return ALGORITHMS[run.algorithm](env=venv, seed=run.seed, device=device, **given)
     except TypeError as error:
-        raise HyperparametersRefused(f"{run.algorithm} does not take these hyperparameters: {error}.") from error
-
-
-def _schedule(name: str, text: str) -> LinearSchedule:
-    kind, _, start = text.partition("_")
-    try:
-        if kind == "lin":
-            return LinearSchedule(float(start), 0.0, 1.0)
-    except ValueError:
-        pass
-    raise HyperparametersRefused(f"hyperparameters.{name} is {text!r}; a schedule is written lin_<start>, as lin_3e-4.")
+        raise HyperparametersRefused(f"{run.algorithm} does not take them: {error}.") from error
 
 
 def rounded_total(run: RunConfig, model: Any) -> int:
