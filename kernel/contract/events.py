@@ -156,6 +156,8 @@ class Gate(Event):
     """One evaluation [s]."""
     evaluation_over: bool | None = None
     """Whether that evaluation was over; `evaluation_s` is a lower bound where not."""
+    ends_training: bool | None = None
+    """Whether what failed would end the training too, waived or not."""
 
 
 @dataclass(frozen=True, kw_only=True)

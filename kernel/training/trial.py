@@ -134,7 +134,7 @@ def main(configuration: Configuration) -> int:
         # The process ends here; whatever the environment or the recipe raised is the finding.
         logger.debug("the trial failed", exc_info=True)
         fix = next((told for kind, told in _FIXES if isinstance(error, kind)), _MEND)
-        trial = Trial([Check("checkpointing", FAIL, _said(error), fix)])
+        trial = Trial([Check("checkpointing", FAIL, _said(error), fix)], {"ends_training": fix == _MEND})
     events.emit(trial.event())
     return 0
 
@@ -265,7 +265,9 @@ def _sentence(text: str) -> str:
 
 def _said(error: Exception) -> str:
     """The error, and the innermost line of code outside the installed packages that led to it."""
-    text = f"{type(error).__name__}: {str(error).rstrip('.')}"
+    said = str(error).rstrip(".")
+    # What the kernel and the solver raise says itself what is wrong; of another's error the kind may be all there is.
+    text = said if type(error).__module__.startswith(("kernel.", "arz_model.")) else f"{type(error).__name__}: {said}"
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_theirs(Path(frame.filename))]
     if frames and not isinstance(error, environments.UnknownEnvironment):
         text += f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"

@@ -38,6 +38,8 @@ class Report:
     waived: tuple[str, ...] = ()
     plan: plan.Plan | None = None
     measured: dict[str, Any] = dataclasses.field(default_factory=dict)
+    ends_training: bool = False
+    """Whether the training itself would end as its trial did, so that no waiver helps."""
 
     @property
     def blocking(self) -> list[Check]:
@@ -45,13 +47,14 @@ class Report:
         return [check for check in self.checks if check.verdict is Verdict.FAIL and check.name not in self.waived]
 
     def refuse(self) -> None:
-        """Raise PreflightFailed, which names what blocks, when anything does."""
+        """Raise PreflightFailed, which names what blocks, and the waivers where they help, when anything does."""
         if not self.blocking:
             return
         names = ", ".join(check.name for check in self.blocking)
-        waivers = " ".join(f"--waive {check.name}" for check in self.blocking if check.name in WAIVABLE)
-        anyway = f"\nTo push all the same: `{waivers}`." if waivers else ""
-        raise PreflightFailed(f"Preflight refuses ({names}): nothing was pushed and nothing was spent.{anyway}")
+        waivers = " ".join(f"--waive {check.name}" for check in self.blocking)
+        helps = not self.ends_training and all(check.name in WAIVABLE for check in self.blocking)
+        then = f"To push all the same: `{waivers}`." if helps else "Mend what it found, and push again."
+        raise PreflightFailed(f"Preflight refuses ({names}): nothing was pushed and nothing was spent.\n{then}")
 
     def lines(self, *, everything: bool) -> list[str]:
         """The table, or only what is not PASS, with one line of counts."""
@@ -145,7 +148,7 @@ def run(
         *tried.checks,
         plan.judge(planned, left, relay=relay),
     )
-    return Report(checks, tuple(waived), planned, measured)
+    return Report(checks, tuple(waived), planned, measured, tried.ends_training)
 
 
 def not_packed(error: Refused) -> Check:

@@ -45,6 +45,8 @@ class Trial:
     checks: list[Check]
     measured: dict[str, Any] = field(default_factory=dict)
     """`steps_per_s`, `evaluation_s`, `evaluation_over`, `startup_s`, `device`, `lines_per_timestep`; or empty."""
+    ends_training: bool = False
+    """Whether what failed would end the training too: then no waiver helps."""
 
 
 def run(
@@ -154,7 +156,7 @@ def _trial(event: dict[str, Any]) -> Trial:
     measured = {key: event[key] for key in keys if event.get(key) is not None}
     if measured.get("played_timesteps"):
         measured["lines_per_timestep"] = event.get("lines", 0) / measured["played_timesteps"]
-    return Trial(checks, measured)
+    return Trial(checks, measured, bool(event.get("ends_training")))
 
 
 def _key(configuration: Configuration, code_digest: str) -> str:

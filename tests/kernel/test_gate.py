@@ -69,20 +69,24 @@ def test_what_trains_and_resumes_passes_with_figures_for_a_plan(trial: Any, run:
 
 
 @pytest.mark.parametrize(
-    ("run", "named"),
+    ("run", "named", "everywhere"),
     [
         (
             {"env": "toy_environments:BrokenQueue"},
-            r"RuntimeError: the light is broken \(toy_environments.py, line \d+\)",
+            r"^RuntimeError: the light is broken \(toy_environments.py, line \d+\)",
+            True,
         ),
-        ({"env": "nowhere:make"}, "'nowhere'"),
-        ({"env": "toy_environments:TICKS"}, "not callable"),
-        ({"env": "toy_environments:not_an_environment"}, "dict, no gymnasium environment"),
-        ({"hyperparameters": {"learning_rat": 0.1}}, "learning_rat"),
+        ({"env": "nowhere:make"}, "^env is in module 'nowhere'", False),
+        ({"env": "toy_environments:TICKS"}, "^TypeError: .* not callable", True),
+        ({"env": "toy_environments:not_an_environment"}, "dict, no gymnasium environment", False),
+        ({"hyperparameters": {"learning_rat": 0.1}}, "^hyperparameters: PPO takes no 'learning_rat'", True),
     ],
 )
-def test_what_cannot_be_trained_fails_and_says_why(trial: Any, run: dict[str, Any], named: str) -> None:
+def test_what_cannot_be_trained_fails_and_says_why_and_whether_it_would_fail_everywhere(
+    trial: Any, run: dict[str, Any], named: str, everywhere: bool
+) -> None:
     event = trial(run)
+    assert event["ends_training"] is everywhere
     (check,) = event["checks"]
     assert (check["name"], check["verdict"]) == ("checkpointing", "FAIL")
     assert re.search(named, check["evidence"]), check

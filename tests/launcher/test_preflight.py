@@ -11,7 +11,7 @@ import jsonschema
 import psutil
 import pytest
 
-from kernel.contract.checks import Verdict
+from kernel.contract.checks import Check, Verdict
 from kernel.contract.config import Configuration, RunConfig, SessionConfig
 from launcher import paths, training_extra
 from launcher.checks import account, flood, preflight, quota, trial
@@ -163,6 +163,42 @@ def test_a_trial_that_failed_is_tried_again(home: Path, kaggle: LocalKaggle, tri
     assert main(["preflight", "--env", "CartPole-v1"]) == 3
     assert main(["preflight", "--env", "CartPole-v1"]) == 3
     assert tried == []
+
+
+@pytest.mark.parametrize(
+    ("gate", "fault", "advised"),
+    [
+        ({"ends_training": True}, {}, None),
+        ({"ends_training": False}, {}, "`--waive checkpointing`"),
+        ({"ends_training": False}, {"quota_used_h": 29.9}, "`--waive quota --waive checkpointing`"),
+        ({"ends_training": True}, {"quota_used_h": 29.9}, None),
+    ],
+)
+def test_a_waiver_is_advised_where_it_would_get_the_run_trained(
+    home: Path,
+    kaggle: LocalKaggle,
+    tried: list[dict[str, Any]],
+    capsys: pytest.CaptureFixture[str],
+    gate: dict[str, Any],
+    fault: dict[str, Any],
+    advised: str | None,
+) -> None:
+    broken = {"name": "checkpointing", "verdict": "FAIL", "evidence": "the light is broken", "fix": "Mend it."}
+    tried += [{"event": "gate", "checks": [broken], **gate}] * 2
+    for name, value in fault.items():
+        kaggle.set_fault(name, value)
+    assert main(["push", "--env", "CartPole-v1"]) == 3
+    said = capsys.readouterr().err
+    assert (advised or "Mend what it found") in said
+    assert ("--waive" in said) is bool(advised)
+
+
+def test_a_waiver_is_not_advised_beside_what_none_waives() -> None:
+    plan = Check("plan", Verdict.FAIL, "too long")
+    for checks, advised in (((plan,), True), ((plan, Check("credentials", Verdict.FAIL, "refused")), False)):
+        with pytest.raises(preflight.PreflightFailed) as raised:
+            preflight.Report(checks).refuse()
+        assert ("--waive plan" in str(raised.value)) is advised
 
 
 def test_a_plan_that_does_not_fit_is_refused_with_what_would(
