@@ -87,12 +87,13 @@ def propose(
     Raises
     ------
     ConfigError
-        No check is called as in `waive`, no run can be called `name`, there is no such environment, or it does not
-        take its arguments.
+        No check is called as in `waive`, no run can be called `name`, one of `tags` is no word, there is no such
+        environment, or it does not take its arguments.
     SecretFound, BundleError
         It cannot be packed.
     """
     waived = preflight.require_names(waive)
+    records.require_tags(tags)
     settings = effective.settings
     prefix = config.run_prefix(name) if name is not None else "quick" if quick else "run"
     own = project.collect(settings.run, Path.cwd())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ from pathlib import Path
 
 from kernel.contract import names
 from kernel.contract.config import RunConfig, canonical_json, from_mapping
+from launcher.errors import ConfigError
 
 HERE = "here"
 """Target of a session that runs on this machine, outside of any Kaggle."""
+TAG = re.compile(r"[\w.:/+=@-]{1,40}")
 ENDED = ("COMPLETE", "ERROR", "CANCEL_ACKNOWLEDGED", "NEW_SCRIPT", "DELETED")
 """States after which a session does nothing more."""
 
@@ -176,6 +179,16 @@ class Relay:
     """What it was about, or why it ended, in words."""
     since: int
     """Sessions after this one are its own."""
+
+
+def require_tags(tags: Sequence[str]) -> None:
+    """Raise ConfigError where one of `tags` is no word that a command could be given."""
+    for tag in tags:
+        if not TAG.fullmatch(tag):
+            raise ConfigError(
+                f"A tag must be one word of letters, digits and . _ : / + = @ -, at most 40 of them; got {tag!r}.\n"
+                "Several are given one by one; a note takes any text."
+            )
 
 
 def new_run(

@@ -19,7 +19,7 @@ from launcher.errors import (
     NotFound,
     SessionCut,
 )
-from launcher.runs import cancellation, checkpoints, continuation, here, kept_log, relay, report, submission
+from launcher.runs import cancellation, checkpoints, continuation, here, kept_log, records, relay, report, submission
 from launcher.runs.bound_run import BoundRun
 from launcher.runs.cancellation import Cancelled
 from launcher.runs.checkpoints import Fetched
@@ -114,7 +114,14 @@ class RunHandle(BoundRun):
         return report.report(self.run, self.ledger, told)
 
     def describe(self, *, note: str | None = None, tags: Sequence[str] = (), untag: Sequence[str] = ()) -> Run:
-        """Change what is written down about the run, where something is given; returns the run as it is known then."""
+        """Change what is written down about the run, where something is given; returns the run as it is known then.
+
+        Raises
+        ------
+        ConfigError
+            One of `tags` is no word.
+        """
+        records.require_tags(tags)
         if note is not None or tags or untag:
             kept = [tag for tag in dict.fromkeys((*self.run.tags, *tags)) if tag not in untag]
             self.ledger.describe_run(self.run_id, note=note, tags=kept)

@@ -61,6 +61,8 @@ TYPED = [
     ("push --waive secrets", "--waive secrets: this check cannot be waived."),
     ("push --target kagle", "--target must be kaggle or local; got 'kagle'. Did you mean kaggle?"),
     ("push --name 9lives", "--name must be letters, digits and '-', a letter first, at most 33 in all; got '9lives'."),
+    ("push --tag a,b", "A tag must be one word of letters, digits and . _ : / + = @ -, at most 40 of them; got 'a,b'."),
+    ("note --tag=", "A tag must be one word of letters, digits and . _ : / + = @ -, at most 40 of them; got ''."),
     ("push --no-such-flag", "--no-such-flag"),
     ("preflight --timesteps 0", "--timesteps must be more than 0; got 0."),
     ("resume --device quantum", "--device must be one of auto, cpu, cuda; got 'quantum'."),
@@ -259,6 +261,15 @@ def test_python_gets_a_launcher_error_that_names_the_keyword(home: Path) -> None
         Kaglaunch(target="local").push(timesteps=-5)
     with pytest.raises(LauncherError, match=r"no setting 'timestep'. Did you mean timesteps\?"):
         Kaglaunch(target="local").push(timestep=5)
+
+
+@pytest.mark.parametrize("tag", ["", "a b", "a,b", "a\n", "x" * 41, "\x1b[1m"])
+def test_a_tag_is_a_word_however_it_is_given(known: Ledger, tag: str) -> None:
+    for given in (lambda: Kaglaunch(target="local").push(tags=[tag]), lambda: Kaglaunch().note(RUN_ID, tags=[tag])):
+        with pytest.raises(LauncherError, match=r"^A tag must be one word of letters, digits and .*; got "):
+            given()
+    assert Kaglaunch().note(RUN_ID, tags=["thesis", "été-2", "v1.0"])["tags"] == ["thesis", "été-2", "v1.0"]
+    assert not (Path.cwd() / "state" / "kaglaunch" / "local-kaggle").exists()
 
 
 @pytest.mark.parametrize(
