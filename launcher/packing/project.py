@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from kernel.contract.files import write_aside
+from launcher import suggestions
 from launcher.config import FILE, RunSettings
 from launcher.errors import BundleError, ConfigError
 from launcher.packing import secrets
@@ -62,8 +63,10 @@ class Project:
         return cls({path.relative_to(folder).as_posix(): path.read_bytes() for path in paths})
 
 
-def collect(settings: RunSettings, folder: Path) -> Project:
+def collect(settings: RunSettings, folder: Path, called: str = "include") -> Project:
     """The files that `settings.include` names below `folder`; without any, the module that `settings.env` names.
+
+    `called` is what whoever gave `include` calls it.
 
     Raises
     ------
@@ -75,26 +78,26 @@ def collect(settings: RunSettings, folder: Path) -> Project:
     root = folder.resolve()
     found: dict[str, Path] = {}
     left_out: list[str] = []
-    for path in _included(settings, folder, root):
+    for path in _included(settings, folder, root, called):
         top = "" if path.resolve() == root else path.name
-        for file, relative in _files(path, folder, left_out):
+        for file, relative in _files(path, folder, left_out, called):
             name = "/".join(filter(None, (top, relative)))
             if name in found and found[name] != file:
                 raise ConfigError(
-                    f"include puts two files at {name}: {found[name]} and {file}.\nName only one of them."
+                    f"{called} puts two files at {name}: {found[name]} and {file}.\nName only one of them."
                 )
             found[name] = file
             if len(found) > MAX_FILES:
                 raise BundleError(
-                    f"include covers more than {MAX_FILES:,} files below {folder}.\n"
+                    f"{called} covers more than {MAX_FILES:,} files below {folder}.\n"
                     "Name the few that the training imports, or put the rest into .kaglaunchignore."
                 )
     _refuse_names(found)
-    _refuse_size(found)
+    _refuse_size(found, called)
     return Project({name: _read(path) for name, path in sorted(found.items())}, tuple(sorted(left_out)))
 
 
-def _included(settings: RunSettings, folder: Path, root: Path) -> list[Path]:
+def _included(settings: RunSettings, folder: Path, root: Path, called: str) -> list[Path]:
     if not settings.include:
         return _module_of(settings.env, folder)
     paths = []
@@ -102,11 +105,12 @@ def _included(settings: RunSettings, folder: Path, root: Path) -> list[Path]:
         path = Path(os.path.normpath(folder / text))
         if Path(text).is_absolute() or not path.resolve().is_relative_to(root):
             raise ConfigError(
-                f"include names {text!r}, which lies outside {folder}.\n"
+                f"{called} names {text!r}, which lies outside {folder}.\n"
                 "A bundle takes files of the folder that the command runs in: copy it there, or run from its folder."
             )
         if not path.exists() and not path.is_symlink():
-            raise ConfigError(f"include names {text!r}, and there is no such file or folder in {folder}.")
+            meant = suggestions.did_you_mean(text, sorted(entry.name for entry in folder.iterdir()))
+            raise ConfigError(f"{called} names {text!r}, and there is no such file or folder in {folder}.{meant}")
         paths.append(path)
     return paths
 
@@ -120,12 +124,12 @@ def _module_of(env: str, folder: Path) -> list[Path]:
     return [path for path in candidates if path.is_file() or (path.is_dir() and any(path.rglob("*.py")))][:1]
 
 
-def _files(path: Path, folder: Path, left_out: list[str]) -> Iterator[tuple[Path, str]]:
+def _files(path: Path, folder: Path, left_out: list[str], called: str) -> Iterator[tuple[Path, str]]:
     """Regular files at or below `path`, with their names relative to it (empty for a file)."""
     mode = _mode(path)
     if stat.S_ISREG(mode):
         if secrets.FORBIDDEN_NAMES.fullmatch(path.name):
-            raise ConfigError(f"include names {path}, a file that holds credentials.\nTake it out of include.")
+            raise ConfigError(f"{called} names {path}, a file that holds credentials.\nTake it out.")
         yield path, ""
         return
     yield from _walk(path, path, _ignore_files_above(path, folder), left_out)
@@ -209,11 +213,11 @@ def _refuse_names(found: Mapping[str, Path]) -> None:
             raise ConfigError(f"{path} would hide Python's own module {module} in the session.\nRename it.")
 
 
-def _refuse_size(found: Mapping[str, Path]) -> None:
+def _refuse_size(found: Mapping[str, Path], called: str) -> None:
     sizes = {name: path.stat().st_size for name, path in found.items()}
     if (total := sum(sizes.values())) > MAX_BYTES:
         raise BundleError(
-            f"The {len(sizes):,} files of include have {total:,} bytes; more than {MAX_BYTES:,} can never fit.\n"
+            f"The {len(sizes):,} files of {called} have {total:,} bytes; more than {MAX_BYTES:,} can never fit.\n"
             f"{largest(sizes)}\nName the few that the training imports, or attach large data as a dataset."
         )
 

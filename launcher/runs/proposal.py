@@ -96,7 +96,7 @@ def propose(
     records.require_tags(tags)
     settings = effective.settings
     prefix = config.run_prefix(name) if name is not None else "quick" if quick else "run"
-    own = project.collect(settings.run, Path.cwd())
+    own = project.collect(settings.run, Path.cwd(), effective.called("include"))
     environment.require(settings.run, effective.called, own.files, Path.cwd())
     backend = target.connect(sign_in_s=PERSON_S)
     run_id = config.new_run_id(prefix)
