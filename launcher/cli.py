@@ -469,7 +469,8 @@ def local(context: typer.Context) -> None:
 @local_app.command("start")
 def local_start(
     port: Annotated[
-        int | None, typer.Option(metavar="PORT", help="Port to listen on; any free one by default.")
+        int | None,
+        typer.Option(metavar="PORT", help="Port to listen on; any free one by default.", min=1, max=65_535),
     ] = None,
 ) -> None:
     """Start it where it does not run (a push does so by itself)."""

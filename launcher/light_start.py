@@ -6,6 +6,7 @@ where an option was not given or is a plain string. What is none of the types be
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,16 +79,25 @@ class _Conversion:
             converted = convert(value)
         except ValueError:
             raise UsageError(f"{name} must be {wanted}; got {value!r}.") from None
-        least = parameter.type_descriptor.parameter_info.min
-        if least is not None and converted < least:
-            raise UsageError(f"{name} must be {least} or more; got {value}.")
+        least, most = parameter.min, parameter.max
+        if (least is not None and converted < least) or (most is not None and converted > most):
+            wanted = f"{least} or more" if most is None else f"{least} to {most}"
+            raise UsageError(f"{name} must be {wanted}; got {value}.")
         return converted
+
+
+def _range(least: int | float | None, most: int | float | None) -> str:
+    """What help says of the numbers that an option takes; nothing where any count is one."""
+    if most is not None:
+        return f"{least} to {most}"
+    return f"at least {least}" if least is not None and least > 1 else ""
 
 
 def _lightened(parameters: list[Any]) -> list[Any]:
     for parameter in parameters:
         if getattr(parameter, "_runtime_param", parameter) is None:
             parameter._runtime_param = _Conversion(parameter)
+            parameter._get_number_range_help_str = functools.partial(_range, parameter.min, parameter.max)
             if parameter.param_type_name == "argument" and parameter.metavar:
                 parameter.display_type = lambda ctx: ""  # the name says it
     return parameters

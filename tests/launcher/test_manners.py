@@ -87,6 +87,8 @@ TYPED = [
     ("debug-prints nowhere", "nowhere is no file and no folder"),
     ("local fault sesion_limit_s=5", "There is no fault 'sesion_limit_s'. Did you mean session_limit_s?"),
     ("local start --port x", "--port must be a whole number; got 'x'."),
+    ("local start --port 99999", "--port must be 1 to 65535; got 99999."),
+    ("local start --port 0", "--port must be 1 to 65535; got 0."),
     ("local strat", "No such command 'strat'. Did you mean 'start'"),
     ("wach", "No such command 'wach'. Did you mean 'watch'?"),
     ("help wach", "No such command 'wach'. Did you mean 'watch'?"),
@@ -225,7 +227,10 @@ def test_the_version_has_one_source(home: Path, capsys: pytest.CaptureFixture[st
     assert importlib.metadata.version("kaglaunch") == launcher.__version__
 
 
-@pytest.mark.parametrize("verb", [[], *([name] for name in ("push", "cancel", "evaluate", "logs")), ["local", "fault"]])
+HELPED = [[], *([name] for name in ("push", "cancel", "evaluate", "logs")), ["local", "start"], ["local", "fault"]]
+
+
+@pytest.mark.parametrize("verb", HELPED)
 def test_help_is_given_in_three_ways(home: Path, capsys: pytest.CaptureFixture[str], verb: list[str]) -> None:
     said = set()
     for typed in ([*verb, "--help"], [*verb, "-h"], ["help", *verb]):
@@ -234,7 +239,14 @@ def test_help_is_given_in_three_ways(home: Path, capsys: pytest.CaptureFixture[s
     (text,) = said
     assert text.startswith("Usage: ")
     assert "[[" not in text
-    assert not re.search(r"<int>|<float>|<str>|<path>|list\[", text)
+    assert not re.search(r"<int>|<float>|<str>|<path>|list\[|x[<>]=", text)
+
+
+def test_help_says_in_words_which_numbers_an_option_takes(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "--help"]) == 0
+    assert "[default: 50; at least 2]" in capsys.readouterr().out
+    assert main(["local", "start", "--help"]) == 0
+    assert "[1 to 65535]" in capsys.readouterr().out
 
 
 def test_help_lists_every_verb_once_under_a_heading(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
