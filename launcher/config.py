@@ -347,7 +347,7 @@ def _refusing(called: Callable[[str], str]) -> Iterator[None]:
         if not error.key:
             raise ConfigError(str(error)) from error
         key = _KERNEL_KEYS.get(error.key, error.key)
-        meant = suggestions.did_you_mean(error.asked, error.among, _ALIASES.get(key))
+        meant = suggestions.did_you_mean(error.asked, error.among, _ALIASES.get(key)) or _of_the_other(key, error.asked)
         said = str(error).removeprefix(error.key)
         if item := re.match(r"\[(\d+)\]", said):
             raise ConfigError(f"Item {int(item[1]) + 1} of {called(key)}{said[item.end() :]}") from error
@@ -361,11 +361,22 @@ _KERNEL_KEYS = {
 }
 """What the kernel's configuration calls otherwise."""
 _ALIASES: Mapping[str, Mapping[str, str]] = {
-    "device": {"gpu": "cuda", "t4": "cuda"},
+    "device": {"gpu": "cuda"},
     "accelerator": dict.fromkeys(("gpu", "t4x2", "p100", "nvidiateslap100"), ACCELERATORS[0]),
     "policy": {"mlp": "MlpPolicy", "cnn": "CnnPolicy"},
 }
 """Key -> what some of its values are called elsewhere."""
+_OTHERS: Mapping[str, tuple[str, Sequence[str]]] = {
+    "device": ("accelerator", ACCELERATORS),
+    "accelerator": ("device", DEVICES),
+}
+"""Key -> the one that it is taken for, and the values of that."""
+
+
+def _of_the_other(key: str, asked: str) -> str:
+    other, values = _OTHERS.get(key, ("", ()))
+    found = suggestions.closest(asked, values)
+    return f" {found[0]} is a value of {other}: did you mean that?" if found else ""
 
 
 def _complete_run(values: dict[str, Any], sources: dict[str, str], quick: bool) -> None:

@@ -29,7 +29,11 @@ def closest(word: str, names: Iterable[str], also: Mapping[str, str] | None = No
         holding = [name for lower, name in known.items() if asked in lower]
     if holding:
         return holding if len(holding) <= _AT_MOST else holding[-1:]
-    return [known[lower] for lower in difflib.get_close_matches(asked, known, n=1, cutoff=0.6)]
+    alike = _SHORT_ALIKE if len(asked) <= _SHORT else _ALIKE
+    return [known[lower] for lower in difflib.get_close_matches(asked, known, n=1, cutoff=alike)]
 
 
 _AT_MOST = 2
+_SHORT = 4
+"""Letters of a word that shares many with others by chance: SAC is no mistyped A2C."""
+_ALIKE, _SHORT_ALIKE = 0.6, 0.7

@@ -46,6 +46,9 @@ TYPED = [
     ("push --accelerator A100", "Did you mean NvidiaTeslaA100?"),
     ("push --accelerator NvidiaTeslaP100", "'NvidiaTeslaP100', which is retired. Did you mean NvidiaTeslaT4?"),
     ("push --device gpu", "--device must be one of auto, cpu, cuda; got 'gpu'. Did you mean cuda?"),
+    ("push --device A100", "got 'A100'. NvidiaTeslaA100 is a value of accelerator: did you mean that?"),
+    ("push --device T4", "NvidiaTeslaT4 is a value of accelerator"),
+    ("push --accelerator cpu", "cpu is a value of device: did you mean that?"),
     ("push --max-hours 12.5", "--max-hours must be more than 0 and at most 12; got 12.5."),
     ("push --max-hours nan", "--max-hours must be a finite number"),
     ("push --max-hours long", "--max-hours must be a number; got 'long'."),
@@ -127,6 +130,7 @@ CONFIGURED = [
         "[run] env in {folder}/kaglaunch.toml must be an id",
         marks=knows_gymnasium,
     ),
+    ({}, "[run]\nalgorithm = 'SAC'\n", "must be one of PPO, A2C, DQN; got 'SAC'.\n"),
     (
         {},
         "[run]\nhyperparameters = {{n_step = 1}}\n",
@@ -300,6 +304,10 @@ def test_a_tag_is_a_word_however_it_is_given(known: Ledger, tag: str) -> None:
         ("T4", ["NvidiaL4", "NvidiaTeslaT4"], ["NvidiaTeslaT4"]),
         ("actuatd", ["fixed", "actuated"], ["actuated"]),
         ("zzz", ["fixed", "actuated"], []),
+        ("SAC", ["PPO", "A2C", "DQN"], []),
+        ("ppo", ["PPO", "A2C", "DQN"], ["PPO"]),
+        ("stp", ["start", "stop"], ["stop"]),
+        ("paek", ["near", "peak"], ["peak"]),
         ("", ["fixed"], []),
     ],
 )
