@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, Exit, TyperException
 
-from launcher import __version__
+from launcher import __version__, completion
 from launcher.errors import Interrupted, LauncherError, Refused, UsageError
 from launcher.light_start import LightGroup
 from launcher.options import (
@@ -37,7 +37,6 @@ from launcher.options import (
     Target,
     Timesteps,
     Waive,
-    known_tags,
     run_flags,
     session_flags,
     target_of,
@@ -193,7 +192,10 @@ def fetch_checkpoints(
     run: RunArgument = None,
     everything: Annotated[bool, typer.Option("--all", help="Every checkpoint, not only the newest.")] = False,
     latest: Annotated[bool, typer.Option("--latest", help="The newest that verifies (the default).")] = False,
-    step: Annotated[int | None, typer.Option(metavar="N", help="The checkpoint at this timestep.", min=0)] = None,
+    step: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="The checkpoint at this timestep.", min=0, autocompletion=completion.steps),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Bring checkpoints back from dataset versions and kernel outputs, each verified.
@@ -221,7 +223,11 @@ def resume(
     ] = False,
     allow_changed: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY", help="Accept that this differs from the checkpoint, as code; again for more."),
+        typer.Option(
+            metavar="KEY",
+            help="Accept that this differs from the checkpoint, as code; again for more.",
+            autocompletion=completion.changeable,
+        ),
     ] = None,
     watch: Annotated[bool, typer.Option(help="Follow the session to its end.")] = True,
     json: ReportJson = False,
@@ -270,7 +276,10 @@ def evaluate(
         typer.Option(metavar="S", help="Decision interval of agents and of controllers that take any.", min=1),
     ] = None,
     seeds: Annotated[int, typer.Option(metavar="N", help="Number of held-out episodes, the same for all.", min=2)] = 50,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="SVG file for the mean delays.")] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="SVG file for the mean delays.", autocompletion=completion.paths),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Compare controllers and trained agents on the same held-out traffic.
@@ -320,7 +329,7 @@ def runs(
         bool, typer.Option("--remote", help="List runs on the target that this machine does not know.")
     ] = False,
     tag: Annotated[
-        str | None, typer.Option(metavar="WORD", help="Only those with this tag.", autocompletion=known_tags)
+        str | None, typer.Option(metavar="WORD", help="Only those with this tag.", autocompletion=completion.tags)
     ] = None,
     target: Target = None,
     json: Json = False,
@@ -341,7 +350,7 @@ def note(
     tag: Tag = None,
     untag: Annotated[
         list[str] | None,
-        typer.Option(metavar="WORD", help="Tag to take off; again for more.", autocompletion=known_tags),
+        typer.Option(metavar="WORD", help="Tag to take off; again for more.", autocompletion=completion.tags),
     ] = None,
 ) -> None:
     """Show or change what you wrote down about a run: its note and its tags.
@@ -355,7 +364,10 @@ def note(
 
 @app.command(rich_help_panel=TRAIN)
 def adopt(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Run that another machine pushed.")],
+    run: Annotated[
+        str,
+        typer.Argument(metavar="RUN", help="Run that another machine pushed.", autocompletion=completion.unknown_runs),
+    ],
     target: Target = None,
     json: ReportJson = False,
 ) -> None:
@@ -385,7 +397,10 @@ def status(run: RunArgument = None, json: Json = False) -> None:
 def logs(
     run: RunArgument = None,
     session: Annotated[
-        int | None, typer.Option(metavar="N", help="Session number; the newest by default.", min=1)
+        int | None,
+        typer.Option(
+            metavar="N", help="Session number; the newest by default.", min=1, autocompletion=completion.sessions
+        ),
     ] = None,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on as the session does; Ctrl-C leaves it running.")
@@ -429,7 +444,10 @@ def doctor(target: Target = None, json: Json = False) -> None:
 
 @app.command(rich_help_panel=MACHINE)
 def debug_prints(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="Folder or file to look into.")] = Path(),
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="PATH", help="Folder or file to look into.", autocompletion=completion.paths),
+    ] = Path(),
     fix: Annotated[
         bool, typer.Option("--fix", help="Rewrite them to logger.debug; the originals are kept for --restore.")
     ] = False,
@@ -511,7 +529,10 @@ def local_fault(
 
 @app.command("help", rich_help_panel=MACHINE)
 def show_help(
-    verb: Annotated[list[str] | None, typer.Argument(metavar="VERB", help="Verb to explain; all by default.")] = None,
+    verb: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="VERB", help="Verb to explain; all by default.", autocompletion=completion.verbs),
+    ] = None,
 ) -> None:
     """Say what a verb does, as `kaglaunch VERB --help` does.
 

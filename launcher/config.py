@@ -18,6 +18,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from kernel.contract import hyperparameters
 from kernel.contract.config import (
+    CHANGEABLE,
     DEVICES,
     RUN_ID,
     ConfigurationError,
@@ -436,6 +437,13 @@ def _validate(settings: Settings) -> None:
             "accelerator",
             asked=accelerator,
             among=ACCELERATORS,
+        )
+    if unknown := [key for key in settings.session.allow_changed if key not in CHANGEABLE]:
+        raise ConfigurationError(
+            f"allow_changed names {unknown[0]!r}; what may have changed is one of {', '.join(CHANGEABLE)}.",
+            "allow_changed",
+            asked=unknown[0],
+            among=CHANGEABLE,
         )
     hyperparameters.require(settings.run.algorithm, settings.run.hyperparameters)
     if not 0 < max_hours <= MAX_HOURS:

@@ -2,101 +2,18 @@
 
 # Annotations are not postponed here: typer would have to compile each of them again at every start.
 
-from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 import typer
 
-from launcher.errors import LauncherError
-
-
-def _completing(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
-    """A completion to one of `names`; what cannot be read completes to none."""
-
-    def complete(incomplete: str) -> list[str]:
-        try:
-            return [name for name in names() if name.startswith(incomplete)]
-        except (LauncherError, OSError):
-            return []
-
-    return complete
-
-
-def _known_runs() -> list[str]:
-    from launcher.runs.ledger import Ledger
-
-    return [run.run_id for run in Ledger().runs()]
-
-
-def _tags() -> list[str]:
-    from launcher.runs.ledger import Ledger
-
-    return sorted({tag for run in Ledger().runs() for tag in run.tags})
-
-
-known_tags = _completing(_tags)
-
-
-def _devices() -> tuple[str, ...]:
-    from launcher import config
-
-    return config.DEVICES
-
-
-def _accelerators() -> tuple[str, ...]:
-    from launcher import config
-
-    return config.ACCELERATORS
-
-
-def _environments() -> tuple[str, ...]:
-    from launcher import catalogue
-
-    return catalogue.environments()
-
-
-def _checks() -> tuple[str, ...]:
-    from launcher.checks import preflight
-
-    return preflight.WAIVABLE
-
-
-def _controllers() -> tuple[str, ...]:
-    from launcher import catalogue
-
-    return catalogue.controllers()
-
-
-def _scenarios() -> tuple[str, ...]:
-    from launcher import catalogue
-
-    return catalogue.scenarios()
-
-
-def _demands(ctx: typer.Context, incomplete: str) -> list[str]:
-    from launcher import catalogue
-
-    return [name for name in catalogue.demands(ctx.params.get("scenario") or "crossing") if name.startswith(incomplete)]
-
-
-def _faults() -> list[str]:
-    from launcher.local_kaggle.faults import KINDS
-
-    return [f"{kind.name}=" for kind in KINDS]
-
-
-def _targets() -> list[str]:
-    from launcher.targets.target import TargetName
-
-    return [name.value for name in TargetName]
-
+from launcher import completion
 
 RunArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="RUN",
         help="Run to act on, or how its name begins; the newest of this folder by default.",
-        autocompletion=_completing(_known_runs),
+        autocompletion=completion.known_runs,
     ),
 ]
 Target = Annotated[
@@ -104,7 +21,7 @@ Target = Annotated[
     typer.Option(
         metavar="kaggle|local",
         help="kaggle.com or the embedded Kaggle; by default kaggle where credentials are found, else local.",
-        autocompletion=_completing(_targets),
+        autocompletion=completion.targets,
     ),
 ]
 DeviceOption = Annotated[
@@ -112,7 +29,7 @@ DeviceOption = Annotated[
     typer.Option(
         metavar="auto|cpu|cuda",
         help="Where solver and policy run; a cpu session costs no GPU quota.",
-        autocompletion=_completing(_devices),
+        autocompletion=completion.devices,
     ),
 ]
 MaxHours = Annotated[float | None, typer.Option(metavar="HOURS", help="Session limit that Kaggle is told.")]
@@ -121,7 +38,7 @@ Accelerator = Annotated[
     typer.Option(
         metavar="NAME",
         help="Machine shape of a session that is not on the cpu, as NvidiaTeslaT4.",
-        autocompletion=_completing(_accelerators),
+        autocompletion=completion.accelerators,
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
@@ -139,29 +56,33 @@ Env = Annotated[
     typer.Option(
         metavar="MODULE:FACTORY",
         help="Your own gymnasium environment; or an id of gymnasium.",
-        autocompletion=_completing(_environments),
+        autocompletion=completion.environments,
     ),
 ]
 Include = Annotated[
     list[str] | None,
-    typer.Option(metavar="PATH", help="File or folder that goes with it; again for more. Default: env's module."),
+    typer.Option(
+        metavar="PATH",
+        help="File or folder that goes with it; again for more. Default: env's module.",
+        autocompletion=completion.paths,
+    ),
 ]
 Waive = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="CHECK", help="Push although this check fails; again for more.", autocompletion=_completing(_checks)
+        metavar="CHECK", help="Push although this check fails; again for more.", autocompletion=completion.checks
     ),
 ]
 Tag = Annotated[
     list[str] | None,
-    typer.Option(metavar="WORD", help="Word to find it by; again for more.", autocompletion=known_tags),
+    typer.Option(metavar="WORD", help="Word to find it by; again for more.", autocompletion=completion.tags),
 ]
 Controllers = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="CONTROLLER",
         help="Names, as in actuated or actuated:detector_m=20,gap_veh=0.7; all by default.",
-        autocompletion=_completing(_controllers),
+        autocompletion=completion.controllers,
     ),
 ]
 Agent = Annotated[
@@ -169,7 +90,7 @@ Agent = Annotated[
     typer.Option(
         metavar="RUN|FILE",
         help="A run of this machine, or a checkpoint file; may be given again.",
-        autocompletion=_completing(_known_runs),
+        autocompletion=completion.known_runs,
     ),
 ]
 Scenario = Annotated[
@@ -177,15 +98,15 @@ Scenario = Annotated[
     typer.Option(
         metavar="NAME|FILE",
         help="Scenario name or TOML file; the agent's by default.",
-        autocompletion=_completing(_scenarios),
+        autocompletion=completion.scenarios,
     ),
 ]
 Demand = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Demand profile of the scenario.", autocompletion=_demands)
+    str | None, typer.Option(metavar="NAME", help="Demand profile of the scenario.", autocompletion=completion.demands)
 ]
 Fault = Annotated[
     str | None,
-    typer.Argument(metavar="NAME=VALUE", help="Fault to set.", autocompletion=_completing(_faults)),
+    typer.Argument(metavar="NAME=VALUE", help="Fault to set.", autocompletion=completion.faults),
 ]
 
 

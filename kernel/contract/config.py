@@ -97,6 +97,13 @@ class RunConfig:
         return hashlib.sha256(canonical_json(dataclasses.asdict(self)).encode()).hexdigest()
 
 
+CHANGEABLE = (
+    *("code", "observation_space", "action_space", "reward", "configuration"),
+    *(item.name for item in dataclasses.fields(RunConfig) if item.name != "run_id"),
+)
+"""What a checkpoint may have been made with otherwise, and `allow_changed` accepts."""
+
+
 @dataclass(frozen=True)
 class SessionConfig:
     """One kernel execution of a run: its number, its limits, and where its checkpoints go."""
@@ -128,7 +135,7 @@ class SessionConfig:
     require_exact: bool = False
     """Refuse to resume where bit-identical continuation cannot be promised."""
     allow_changed: tuple[str, ...] = ()
-    """Keys of the run's configuration that may differ from the checkpoint's."""
+    """What may differ from the checkpoint: some of CHANGEABLE."""
     gate: bool = False
     """Try ten timesteps and a resume before a training from scratch; what fails is not trained."""
     waived: tuple[str, ...] = ()

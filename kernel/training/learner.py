@@ -72,7 +72,10 @@ class Learner(Protocol):
         """Of the last episodes."""
 
     def details(self) -> dict[str, str]:
-        """What a checkpoint must have been made with to be put back: spaces, and what the reward is."""
+        """What a checkpoint must have been made with to be put back: spaces, and what the reward is.
+
+        Its keys are some of CHANGEABLE of `kernel.contract.config`.
+        """
 
     def members(self, state: Mapping[str, Any]) -> dict[str, bytes]:
         """A captured state as the files that the algorithm's own library reads; called in the writer's thread."""

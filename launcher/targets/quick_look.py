@@ -69,6 +69,12 @@ class QuickLook:
             ]
         return sorted(found, key=lambda version: version.number, reverse=True)
 
+    def kernels(self) -> list[str]:
+        """Slugs of this user's kernels, the last used ones first, as many as one answer holds."""
+        answer = self._ask("kernels.KernelsApiService/ListKernels", {"group": "PROFILE", "pageSize": 100})
+        with self._readable():
+            return [str(kernel["ref"]).rpartition("/")[2] for kernel in answer.get("kernels") or []]
+
     def quota(self) -> Quota | None:
         """GPU hours of this week; None where the target does not tell."""
         answer = self._ask("kernels.KernelsApiService/GetAcceleratorQuotaStatistics", {})

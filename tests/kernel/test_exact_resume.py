@@ -18,7 +18,7 @@ from stable_baselines3.common.callbacks import CheckpointCallback
 
 from arz_model.control.env import TrafficSignalEnv
 from kernel.checkpoints import digests as records
-from kernel.contract.config import RunConfig, SessionConfig
+from kernel.contract.config import CHANGEABLE, RunConfig, SessionConfig
 from kernel.contract.manifest import checkpoints_in, verify
 from kernel.training import consistent_point as points
 from kernel.training import environments
@@ -337,3 +337,12 @@ def test_metrics_are_written_again_from_checkpoints_where_the_file_lacks_rows(tm
 
 def test_environment_is_named_by_module_and_registered_id(tmp_path: Path) -> None:
     assert learn(configuration({"env": "toy_environments:ToyQueue-v0"}), tmp_path)[0] == "finished"
+
+
+def test_whatever_a_checkpoint_is_held_to_may_be_accepted_by_its_name(tmp_path: Path) -> None:
+    wanted = configuration({"total_timesteps": 32})
+    learn(wanted, tmp_path)
+    details = verify(checkpoints_in(tmp_path / "checkpoints")[0]).details
+    held_to = set(details) - {"run", "trainer", "finished"} | set(details["run"]) - {"run_id"}
+    assert len(held_to) > 10
+    assert held_to <= set(CHANGEABLE)

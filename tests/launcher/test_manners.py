@@ -21,6 +21,7 @@ from launcher.runs.records import new_run
 from launcher.sentences import sentence
 from launcher.suggestions import closest
 
+from .stage import FINISHED, Stage
 from .terminal import at_a_terminal
 
 RUN_ID = "quick-abcdef"
@@ -72,6 +73,8 @@ TYPED = [
     ("push --no-such-flag", "--no-such-flag"),
     ("preflight --timesteps 0", "--timesteps must be more than 0; got 0."),
     ("resume --device quantum", "--device must be one of auto, cpu, cuda; got 'quantum'."),
+    ("resume --allow-changed cod", "--allow-changed names 'cod'; what may have changed is one of code,"),
+    ("resume --allow-changed cod", "Did you mean code?"),
     ("relay --accelerator T4", "Did you mean NvidiaTeslaT4?"),
     ("evaluate actuatd", "There is no controller 'actuatd'. Did you mean actuated?"),
     ("evaluate webster --scenario crosing", "There is no scenario 'crosing'. Did you mean crossing?"),
@@ -381,14 +384,57 @@ COMPLETIONS = [
     ("evaluate webster --scenario crossing --demand pe", {"peak"}),
     ("local fault session_limit_s", {"session_limit_s="}),
     ("local fa", {"fault"}),
+    ("help pu", {"push"}),
+    ("help local st", {"start", "status", "stop"}),
+    ("help push ", set()),
+    ("resume --allow-changed re", {"reward"}),
+    ("logs --session ", {"1", "2"}),
+    ("logs quick-abcdef --session ", {"1", "2"}),
+    ("logs other-abcdef --session ", set()),
+    ("fetch-checkpoints --step ", {"70", "60", "50"}),
+    ("fetch-checkpoints quick-abcdef --step 7", {"70"}),
+    ("push --env bal", {"balance:make", "balance:Balance"}),
+    ("push --env arz", {"arz_model:TrafficSignal-v0"}),
+    ("push --include ", {"balance.py", "other.py", "signals/", "runs/", "state/"}),
+    ("push --include signals/", {"signals/env.py"}),
+    ("push --include signals/no", set()),
+    ("debug-prints bal", {"balance.py"}),
+    ("adopt ", set()),
 ]
 
 
-@pytest.mark.parametrize(("typed", "offered"), COMPLETIONS)
-def test_a_shell_completes_verbs_and_values(known: Ledger, typed: str, offered: set[str]) -> None:
+@pytest.mark.parametrize(("typed", "offered"), COMPLETIONS, ids=[typed for typed, _ in COMPLETIONS])
+def test_a_shell_completes_verbs_and_values(known: Ledger, home: Path, typed: str, offered: set[str]) -> None:
     known.describe_run(RUN_ID, tags=["thesis"])
-    words = ["kaglaunch", *typed.split()]
+    run = known.run(RUN_ID)
+    for after in (0, 1):
+        known.begin_session(
+            run, device="cpu", accelerator=None, max_seconds=1, max_timesteps_at_risk=0, publish_interval_seconds=1,
+            after=after,
+        )  # fmt: skip
+    known.update_session(RUN_ID, 1, published_timesteps=50)
+    run.checkpoints.mkdir(parents=True)
+    (run.checkpoints / "checkpoint_t60.zip").touch()
+    told = '@kaglaunch {"event": "published", "num_timesteps": 70}'
+    run.log(2).write_text(f"1.000 stdout {told}\n2.000 stdout a line of the recipe\n")
+    (home / "signals").mkdir()
+    (home / "signals" / "env.py").touch()
+    assert _offered(typed) == offered
+    assert not (home / "state" / "kaglaunch" / "local-kaggle").exists(), "a key that is pressed starts no server"
+
+
+def test_a_shell_completes_runs_that_only_the_target_knows(stage: Stage) -> None:
+    here, elsewhere = stage.begins(FINISHED), stage.begins(FINISHED)
+    stage.book.forget_session(elsewhere.run_id, 1)
+    assert _offered("adopt staged-") == {elsewhere.run_id}
+    assert _offered(f"adopt {here.run_id}") == set()
+
+
+def _offered(typed: str) -> set[str]:
+    """What bash is offered at the end of these words."""
+    words = ["kaglaunch", *typed.split(), *([""] if typed.endswith(" ") else [])]
     environ = {"_KAGLAUNCH_COMPLETE": "complete_bash", "COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
     command = [sys.executable, "-m", "kaglaunch"]
     done = subprocess.run(command, env=os.environ | environ, capture_output=True, text=True, check=False)
-    assert set(done.stdout.split()) == offered, done.stderr
+    assert not done.stderr
+    return set(done.stdout.split())
