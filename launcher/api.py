@@ -7,10 +7,15 @@ Both faces stand on `launcher.runs`. Where a command ends with another exit code
 from __future__ import annotations
 
 import dataclasses
+import functools
+import inspect
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import numbers
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import GenericAlias
+from typing import Any, ParamSpec, TypeVar, get_type_hints
 
 from kernel.contract import typed
 from launcher import comparison, config
@@ -28,6 +33,47 @@ from launcher.targets.base import LogLine
 from launcher.targets.target import named
 
 logger = logging.getLogger(__name__)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _typed(verb: Callable[P, R]) -> Callable[P, R]:
+    """`verb`, which raises ConfigError by name for an argument of another type than it declares.
+
+    A path is taken for its text, a number of numpy for Python's.
+    """
+    signature = inspect.signature(verb)
+    several, settings = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
+
+    @functools.wraps(verb)
+    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        bound, hints = signature.bind(*args, **kwargs), get_type_hints(verb)
+        for name, value in bound.arguments.items():
+            kind = signature.parameters[name].kind
+            if name != "self" and kind is not settings:
+                hint = GenericAlias(tuple, (hints[name], ...)) if kind is several else hints[name]
+                try:
+                    bound.arguments[name] = typed.value_of(name, _plain(value), hint)
+                except typed.WrongType as error:
+                    raise ConfigError(f"{error}.") from error
+        return verb(*bound.args, **bound.kwargs)
+
+    return called
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case bool():
+            return value
+        case os.PathLike():
+            return os.fspath(value)
+        case numbers.Integral():
+            return int(value)
+        case numbers.Real():
+            return float(value)
+        case list() | tuple():
+            return [_plain(item) for item in value]
+    return value
 
 
 class Kaglaunch:
@@ -36,9 +82,11 @@ class Kaglaunch:
     `run` is the name of a run everywhere, and the newest of the present folder where it is left out.
     """
 
+    @_typed
     def __init__(self, target: str | None = None) -> None:
         self._forced = None if target is None else named(target, "target")
 
+    @_typed
     def push(
         self,
         *,
@@ -59,16 +107,19 @@ class Kaglaunch:
         proposal.start(proposal.examine(logger.info))
         return proposal.run.run_id
 
+    @_typed
     def preflight(self, *, quick: bool = False, waive: Sequence[str] = (), **settings: Any) -> dict[str, Any]:
         """The checklist of a push with the same arguments, as `preflight --json` has it; a failure raises nothing."""
         return typed.plain(self._proposed(settings, quick=quick, waive=waive).examine(logger.info).document())
 
+    @_typed
     def watch(self, run: str | None = None) -> dict[str, Any]:
         """Follow the newest session of a run to its end; returns the run's report."""
         handle = RunHandle.of(run)
         handle.watch_to_the_end(LoggedScreen)
         return _report(handle)
 
+    @_typed
     def fetch_checkpoints(
         self, run: str | None = None, *, everything: bool = False, step: int | None = None
     ) -> list[Path]:
@@ -78,6 +129,7 @@ class Kaglaunch:
         handle.require_fetched(results, step)
         return [result.path for result in results if result.path is not None]
 
+    @_typed
     def resume(
         self,
         run: str | None = None,
@@ -108,6 +160,7 @@ class Kaglaunch:
             handle.outcome(follow(LoggedScreen(), limits))
         return _report(handle)
 
+    @_typed
     def relay(
         self,
         run: str | None = None,
@@ -121,18 +174,21 @@ class Kaglaunch:
         handle.relay({"session": _session(device, accelerator, max_hours)}, LoggedScreen)
         return _report(handle)
 
+    @_typed
     def cancel(self, run: str | None = None) -> dict[str, Any]:
         """End the newest session of a run for certain; returns the run's report."""
         handle = RunHandle.of(run)
         handle.cancel()
         return _report(handle)
 
+    @_typed
     def adopt(self, run: str) -> dict[str, Any]:
         """Take over a run that another machine pushed; returns its report."""
         chosen = targets.choose(self._forced)
         adoption.adopt(run, chosen.connect(), Ledger(), chosen.name.value, Path.cwd(), logger.info)
         return self.report(run)
 
+    @_typed
     def report(self, run: str | None = None) -> dict[str, Any]:
         """What a run has done, what is safe and what a kill has cost, as `report --json` has it."""
         return _report(RunHandle.of(run))
@@ -141,10 +197,12 @@ class Kaglaunch:
         """Every run that is known on this machine, newest first, as `runs --json` has it."""
         return typed.plain(standings.listing())
 
+    @_typed
     def status(self, run: str | None = None) -> dict[str, Any]:
         """Where the newest session of a run stands, as `status --json` has it."""
         return typed.plain(standings.standing(run))
 
+    @_typed
     def note(
         self, run: str | None = None, *, text: str | None = None, tags: Sequence[str] = (), untag: Sequence[str] = ()
     ) -> dict[str, Any]:
@@ -152,6 +210,7 @@ class Kaglaunch:
         described = RunHandle.of(run).describe(note=text, tags=tags, untag=untag)
         return {"run_id": described.run_id, "note": described.note, "tags": list(described.tags)}
 
+    @_typed
     def logs(self, run: str | None = None, *, session: int | None = None) -> Iterator[LogLine]:
         """The log of a session, line by line."""
         return RunHandle.of(run).log(session)
@@ -161,6 +220,7 @@ class Kaglaunch:
         chosen = targets.choose(self._forced)
         return typed.plain(quota.document(chosen, quota.told(chosen)))
 
+    @_typed
     def evaluate(
         self,
         *controllers: str,
@@ -170,6 +230,8 @@ class Kaglaunch:
         seeds: int = 50,
     ) -> dict[str, Any]:
         """Controllers, and runs or checkpoint files, on the same held-out traffic, as `evaluate --json` has it."""
+        if seeds < 2:
+            raise ConfigError(f"seeds must be 2 or more; got {seeds}.")
         options = {"seeds": seeds, "scenario": scenario, "demand": demand}
         return typed.plain(comparison.compared(controllers, agents, options, logger.info))
 

@@ -107,7 +107,7 @@ def value_of(name: str, value: Any, hint: Any) -> Any:
             raise WrongType(f"{name} must be a table; got {value!r}")
         held = _held(hint)
         return value if held is Any else {key: value_of(f"{name}[{key!r}]", one, held) for key, one in value.items()}
-    if origin is tuple:
+    if origin in (tuple, collections.abc.Sequence):
         if not isinstance(value, (list, tuple)):
             raise WrongType(f"{name} must be a list; got {value!r}")
         held = _held(hint)

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -289,6 +290,36 @@ def test_python_gets_a_launcher_error_that_names_the_keyword(home: Path) -> None
         Kaglaunch(target="local").push(timesteps=-5)
     with pytest.raises(LauncherError, match=r"no setting 'timestep'. Did you mean timesteps\?"):
         Kaglaunch(target="local").push(timestep=5)
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: Kaglaunch(target=5), "target must be a string; got 5."),  # type: ignore[arg-type]
+        (lambda: Kaglaunch().evaluate(["nosuch"]), "controllers[0] must be a string; got ['nosuch']."),  # type: ignore[arg-type]
+        (lambda: Kaglaunch().evaluate("webster", agents="short"), "agents must be a list; got 'short'."),
+        (lambda: Kaglaunch().evaluate("webster", seeds=1), "seeds must be 2 or more; got 1."),
+        (lambda: Kaglaunch().report(5), "run must be a string; got 5."),  # type: ignore[arg-type]
+        (lambda: Kaglaunch().note(RUN_ID, tags="thesis"), "tags must be a list; got 'thesis'."),
+        (lambda: Kaglaunch().note(RUN_ID, text=5), "text must be a string; got 5."),  # type: ignore[arg-type]
+        (lambda: Kaglaunch().push(waive="speed"), "waive must be a list; got 'speed'."),
+        (lambda: Kaglaunch().push(quick="yes"), "quick must be true or false; got 'yes'."),  # type: ignore[arg-type]
+        (lambda: Kaglaunch().resume(RUN_ID, max_hours="2"), "max_hours must be a number; got '2'."),  # type: ignore[arg-type]
+        (lambda: Kaglaunch().logs(RUN_ID, session="1"), "session must be a whole number; got '1'."),  # type: ignore[arg-type]
+        (lambda: Kaglaunch().fetch_checkpoints(RUN_ID, step=True), "step must be a whole number; got True."),
+    ],
+)  # fmt: skip
+def test_python_is_told_which_argument_has_another_type(known: Ledger, call: Callable[[], object], says: str) -> None:
+    with pytest.raises(LauncherError) as raised:
+        call()
+    assert str(raised.value) == says
+    assert raised.value.exit_code == 2
+
+
+def test_python_may_give_paths_and_numbers_as_it_has_them(known: Ledger) -> None:
+    with pytest.raises(LauncherError, match=r"There is no checkpoint missing\.zip"):
+        Kaglaunch().evaluate("webster", agents=(Path("missing.zip"),), seeds=np.int64(3))
+    assert Kaglaunch().note(RUN_ID, tags=("thesis",))["tags"] == ["thesis"]
 
 
 @pytest.mark.parametrize("tag", ["", "a b", "a,b", "a\n", "x" * 41, "\x1b[1m"])
