@@ -6,7 +6,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TextIO
+from typing import TextIO
 
 from kernel.contract import events
 from kernel.contract.checks import Verdict
@@ -17,6 +17,7 @@ from launcher.runs.alerts import Alert, Level
 from launcher.runs.progress import Progress
 from launcher.runs.records import Run, Session
 from launcher.runs.viewer import Screen
+from launcher.sentences import sentence
 from launcher.tables import duration
 from launcher.targets.base import LogLine, SessionState, Status
 
@@ -205,22 +206,13 @@ def for_terminal(json_lines: bool) -> Screen:
 
 
 def describe(event: Event) -> str:
-    """One event in words: its name, its message, and the fields that people read."""
+    """One event in words: a sentence, a bare word for what is under way, a line for each check of a trial."""
     match event:
         case events.Phase():
             return printable(event.detail or event.phase)
         case events.Gate():
             return _trial(event)
-    values = event.plain()
-    parts = [
-        f"{key.replace('_', ' ')} {_shown(value)}"
-        for key, value in values.items()
-        if key not in _HIDDEN and _plain(value)
-    ]
-    said = [str(values[key]) for key in ("message", "reason") if values.get(key)]
-    details = ", ".join(parts)
-    words = f"{' '.join(said)}{f' ({details})' if said and details else details}"
-    return printable(f"{values['event'].replace('_', ' ')}: {words}")
+    return printable(sentence(event))
 
 
 def _trial(gate: events.Gate) -> str:
@@ -230,13 +222,6 @@ def _trial(gate: events.Gate) -> str:
     lines = [f"trial {'passed' if not others else 'over, passed'}: {', '.join(passed) or 'nothing'}"]
     lines += [f"trial {check.verdict.value} {check.name}: {check.evidence} {check.fix}" for check in others]
     return "\n            ".join(printable(" ".join(line.split())) for line in lines)
-
-
-_HIDDEN = {
-    "event", "schema", "time", "message", "reason", "run_id", "total_timesteps", "requested_timesteps", "hidden_lines",
-    "log_lines", "host", "dataset",
-}  # fmt: skip
-"""Fields that the screen shows elsewhere, or that only programs need."""
 
 
 def summary(progress: Progress) -> str:
@@ -328,11 +313,3 @@ def _aged(timesteps: int | None, when: float | None, now_s: float) -> str:
     if timesteps is None or when is None:
         return "none yet"
     return f"t{timesteps:,} ({duration(now_s - when)} ago)"
-
-
-def _plain(value: Any) -> bool:
-    return isinstance(value, (str, int, float)) and value != ""
-
-
-def _shown(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else f"{value}"

@@ -2,132 +2,145 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from kernel.contract import events
+from kernel.contract.checks import Verdict
+from kernel.contract.events import Event
 from launcher.tables import duration
 
-Event = Mapping[str, Any]
+SMALL_BYTES = 50_000
+"""What a size is not worth telling of."""
 
 
 def sentence(event: Event) -> str:
-    """What `event` says, in one sentence; a field that is missing is left out of it."""
-    told = _SENTENCES.get(str(event.get("event")))
-    return told(event) if told is not None else str(event.get("event", "")).replace("_", " ").capitalize() + "."
+    """What `event` says, in one sentence; a figure that it does not tell is left out of it or is a `?`."""
+    match event:
+        case events.Session():
+            return (
+                f"Session {event.session or '?'} of run {event.run_id or '?'} begins: "
+                f"{_number(event.total_timesteps)} timesteps, device {event.device or '?'}, "
+                f"at most {_seconds(event.max_seconds)}."
+            )
+        case events.WriteProved():
+            return "The dataset takes versions: checkpoints have a way out."
+        case events.WriteFailed():
+            return f"No dataset version could be created{_why(event.reason)}"
+        case events.Phase():
+            return f"Next: {event.detail or event.phase or '?'}."
+        case events.Gate():
+            bad = [f"{one.verdict} {one.name}" for one in event.checks if one.verdict is not Verdict.PASS]
+            return f"The trial before the training: {', '.join(bad) or f'all {len(event.checks)} checks pass'}."
+        case events.Training():
+            start = f"from {_at(event.num_timesteps)}" if event.num_timesteps else "from scratch"
+            return (
+                f"Training begins {start} of {_number(event.total_timesteps)}: {event.algorithm or '?'} on "
+                f"{event.device or '?'}."
+            )
+        case events.Calibration():
+            fits = {None: "", True: " and fits into this session", False: " and does not fit into this session"}
+            return (
+                f"Measured {_number(event.steps_per_s)} timesteps/s: the rest takes {_seconds(event.seconds_needed)}"
+                f"{fits[event.fits]}."
+            )
+        case events.Progress():
+            return _progress(event)
+        case events.Evaluation():
+            return (
+                f"Evaluated at {_at(event.num_timesteps)}: return {_number(event.mean_reward)} ± "
+                f"{_number(event.std_reward)}, {_number(event.mean_ep_length)} steps an episode."
+            )
+        case events.Checkpoint():
+            return f"Checkpoint at {_at(event.num_timesteps)}{_size(event.bytes)}, on the session's disk."
+        case events.Published():
+            version = f" as version {event.version}" if event.version is not None else ""
+            return (
+                f"Published {_at(event.num_timesteps)}{version}{_size(event.bytes)}, in {_seconds(event.seconds)}: "
+                "it is safe."
+            )
+        case events.Result():
+            return (
+                f"The session ended, {event.status or '?'}: {_at(event.num_timesteps)} of "
+                f"{_number(event.total_timesteps)}, {_number(event.published_timesteps)} published"
+                f"{_why(event.message)}"
+            )
+    return _trouble(event)
 
 
-def _number(event: Event, key: str) -> str:
-    """A figure as people read it, `?` where there is none."""
-    value = event.get(key)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+def _trouble(event: Event) -> str:
+    """What did not go as it should, and what this version cannot read."""
+    match event:
+        case events.CheckpointFailed():
+            return f"The checkpoint at {_at(event.num_timesteps)} could not be written{_why(event.reason)}"
+        case events.CheckpointRefused():
+            return f"The checkpoint {event.file} did not verify{_why(event.reason)}"
+        case events.Cadence():
+            return (
+                f"Checkpoints come every {_seconds(event.seconds_between)} from {_at(event.num_timesteps)} on"
+                f"{_why(event.reason)}"
+            )
+        case events.PublishFailed():
+            return f"Publishing {_at(event.num_timesteps)} failed{_why(event.reason)}"
+        case events.Flood():
+            sample = f" One of them: {event.sample.strip()}." if event.sample.strip() else ""
+            return f"A flood of {_number(event.lines_per_s)} log lines/s, {event.action}{_why(event.reason)}{sample}"
+        case events.Health():
+            return f"Health, {event.rule.replace('_', ' ') or '?'}{_why(event.message)}"
+        case events.Inexact():
+            return (
+                f"From {_at(event.num_timesteps)} on the training is not bit-identical to an uninterrupted one"
+                f"{_why(event.reason)}"
+            )
+        case events.Restart():
+            return f"The trainer starts again from {_at(event.from_timesteps)}{_why(event.reason)}"
+        case events.Deadline():
+            return f"The session limit is near, {_seconds(event.seconds_left)} left: the last checkpoint, then the end."
+        case events.Unknown():
+            return f"{_words(event.kind).capitalize()}{_fields(event.extra)}."
+        case events.Malformed():
+            return f"{_words(event.kind).capitalize()}, which cannot be read{_why(event.problem)}"
+    raise TypeError(f"no sentence for {type(event).__name__}")
+
+
+def _progress(event: events.Progress) -> str:
+    speed = f", {_number(event.steps_per_s)} timesteps/s" if event.steps_per_s is not None else ""
+    figures = "".join(
+        f", {words} {_number(value)}"
+        for words, value in (("reward a step", event.reward), ("queue", event.queue))
+        if value is not None
+    )
+    return f"At {_at(event.num_timesteps)} of {_number(event.total_timesteps)}{speed}{figures}."
+
+
+def _number(value: float | str | None) -> str:
+    """A figure as people read it, `?` where there is none; the text of one that is not finite is what it is."""
+    if value is None:
         return "?"
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}" if isinstance(value, float) else value
 
 
-def _word(event: Event, key: str) -> str:
-    return str(event.get(key) or "?")
+def _seconds(value: float | None) -> str:
+    return "?" if value is None else duration(value)
 
 
-def _seconds(event: Event, key: str) -> str:
-    value = event.get(key)
-    return duration(value) if isinstance(value, (int, float)) else "?"
+def _at(num_timesteps: int | None) -> str:
+    return f"t{_number(num_timesteps)}"
 
 
-def _why(event: Event) -> str:
-    said = str(event.get("message") or event.get("reason") or "").strip().rstrip(".")
+def _size(value: int | None) -> str:
+    return f", {value / 1e6:,.1f} MB" if value is not None and value >= SMALL_BYTES else ""
+
+
+def _why(said: str) -> str:
+    said = said.strip().rstrip(".")
     return f": {said}." if said else "."
 
 
-def _at(event: Event) -> str:
-    return f"t{_number(event, 'num_timesteps')}"
+def _words(kind: str) -> str:
+    return kind.replace("_", " ")
 
 
-def _bytes(event: Event) -> str:
-    value = event.get("bytes")
-    return f", {value / 1e6:,.1f} MB" if isinstance(value, (int, float)) and value >= 50_000 else ""
-
-
-def _session(event: Event) -> str:
-    return (
-        f"Session {_number(event, 'session')} of run {_word(event, 'run_id')} begins: "
-        f"{_number(event, 'total_timesteps')} timesteps, device {_word(event, 'device')}, "
-        f"at most {_seconds(event, 'max_seconds')}."
-    )
-
-
-def _gate(event: Event) -> str:
-    checks = [check for check in event.get("checks") or () if isinstance(check, Mapping)]
-    bad = [f"{check.get('verdict')} {check.get('name')}" for check in checks if check.get("verdict") != "PASS"]
-    return f"The trial before the training: {', '.join(bad) or f'all {len(checks)} checks pass'}."
-
-
-def _training(event: Event) -> str:
-    start = f"from {_at(event)}" if event.get("num_timesteps") else "from scratch"
-    return (
-        f"Training begins {start} of {_number(event, 'total_timesteps')}: {_word(event, 'algorithm')} on "
-        f"{_word(event, 'device')}."
-    )
-
-
-def _calibration(event: Event) -> str:
-    fits = "fits into this session" if event.get("fits") else "does not fit into this session"
-    return (
-        f"Measured {_number(event, 'steps_per_s')} timesteps/s: the rest takes {_seconds(event, 'seconds_needed')} "
-        f"and {fits}."
-    )
-
-
-def _progress(event: Event) -> str:
-    speed = f", {_number(event, 'steps_per_s')} timesteps/s" if event.get("steps_per_s") is not None else ""
-    figures = "".join(
-        f", {words} {_number(event, key)}"
-        for key, words in (("ep_rew_mean", "episode return"), ("reward", "reward a step"), ("queue", "queue"))
-        if isinstance(event.get(key), (int, float))
-    )
-    return f"At t{_number(event, 'num_timesteps')} of {_number(event, 'total_timesteps')}{speed}{figures}."
-
-
-def _evaluation(event: Event) -> str:
-    return (
-        f"Evaluated at {_at(event)}: return {_number(event, 'mean_reward')} ± {_number(event, 'std_reward')}, "
-        f"{_number(event, 'mean_ep_length')} steps an episode."
-    )
-
-
-def _published(event: Event) -> str:
-    version = f" as version {event['version']}" if event.get("version") is not None else ""
-    return f"Published {_at(event)}{version}{_bytes(event)}, in {_seconds(event, 'seconds')}: it is safe."
-
-
-def _result(event: Event) -> str:
-    return (
-        f"The session ended, {_word(event, 'status')}: {_at(event)} of {_number(event, 'total_timesteps')}, "
-        f"{_number(event, 'published_timesteps')} published{_why(event)}"
-    )
-
-
-_SENTENCES: Mapping[str, Callable[[Event], str]] = {
-    "session": _session,
-    "write_proved": lambda e: "The dataset takes versions: checkpoints have a way out.",
-    "write_failed": lambda e: f"No dataset version could be created{_why(e)}",
-    "phase": lambda e: f"Next: {_word(e, 'detail')}.",
-    "gate": _gate,
-    "training": _training,
-    "calibration": _calibration,
-    "progress": _progress,
-    "evaluation": _evaluation,
-    "checkpoint": lambda e: f"Checkpoint at {_at(e)}{_bytes(e)}, on the session's disk.",
-    "checkpoint_failed": lambda e: f"The checkpoint at {_at(e)} could not be written{_why(e)}",
-    "checkpoint_refused": lambda e: f"The checkpoint {_word(e, 'file')} did not verify{_why(e)}",
-    "cadence": lambda e: f"Checkpoints come every {_seconds(e, 'seconds_between')} from {_at(e)} on{_why(e)}",
-    "published": _published,
-    "publish_failed": lambda e: f"Publishing {_at(e)} failed{_why(e)}",
-    "flood": lambda e: f"A flood of {_number(e, 'lines_per_s')} log lines/s, {_word(e, 'action')}{_why(e)}",
-    "health": lambda e: f"Health, {_word(e, 'rule').replace('_', ' ')}{_why(e)}",
-    "inexact": lambda e: f"From {_at(e)} on the training is not bit-identical to an uninterrupted one{_why(e)}",
-    "restart": lambda e: f"The trainer starts again from t{_number(e, 'from_timesteps')}{_why(e)}",
-    "deadline": lambda e: (
-        f"The session limit is near, {_seconds(e, 'seconds_left')} left: the last checkpoint, then the end."
-    ),
-    "result": _result,
-}
+def _fields(extra: Mapping[str, Any]) -> str:
+    told = ", ".join(f"{_words(key)} {value}" for key, value in extra.items() if isinstance(value, (str, int, float)))
+    return f": {told}" if told else ""

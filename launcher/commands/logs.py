@@ -65,7 +65,7 @@ def readable(line: LogLine) -> str:
     event, when = events.parse(line.text), f"{clock(line.time)}  "
     if event is None:
         return when + printable(line.text)
-    said = printable(sentence(event.plain()))
+    said = printable(sentence(event))
     return "\n".join(wrapped(when + said, width(), " " * len(when)))
 
 

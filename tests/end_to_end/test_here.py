@@ -131,7 +131,7 @@ def test_ctrl_c_here_writes_a_last_checkpoint_and_the_next_session_on_the_target
     assert f"Uploaded t{newest:,}" in said
     watching = user.start("watch")
     assert watching.stdout is not None
-    while "training:" not in (line := watching.stdout.readline()):
+    while "Training begins" not in (line := watching.stdout.readline()):
         assert watching.poll() is None
     assert f"checkpoint_t{newest}.zip" in line
     watching.send_signal(signal.SIGINT)
@@ -152,7 +152,7 @@ def test_a_session_here_outlives_the_command_that_started_it_and_is_unique(user:
     assert "two sessions of one run" in user.types("resume", "--here", code=3)
     watching = user.start("watch")
     assert watching.stdout is not None
-    while "training:" not in watching.stdout.readline():
+    while "Training begins" not in watching.stdout.readline():
         assert watching.poll() is None
     said = user.types("cancel", "--yes")
     assert "ended" in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -13,8 +14,9 @@ import pytest
 
 import kaglaunch
 import launcher
+from kernel.contract import events
 from kernel.contract.config import RunConfig
-from launcher import Kaglaunch, catalogue, tables
+from launcher import Kaglaunch, catalogue, screen, tables
 from launcher.cli import app, main
 from launcher.errors import LauncherError
 from launcher.runs.ledger import Ledger
@@ -316,7 +318,10 @@ def test_python_is_told_which_argument_has_another_type(known: Ledger, call: Cal
     assert raised.value.exit_code == 2
 
 
+@pytest.mark.trains
 def test_python_may_give_paths_and_numbers_as_it_has_them(known: Ledger) -> None:
+    import numpy as np  # here, so that every other test of this module runs without the training extra
+
     with pytest.raises(LauncherError, match=r"There is no checkpoint missing\.zip"):
         Kaglaunch().evaluate("webster", agents=(Path("missing.zip"),), seeds=np.int64(3))
     assert Kaglaunch().note(RUN_ID, tags=("thesis",))["tags"] == ["thesis"]
@@ -373,12 +378,21 @@ def test_a_table_wraps_its_cells_between_words_and_loses_none() -> None:
 @pytest.mark.parametrize(
     ("event", "said"),
     [
-        ({"event": "published", "num_timesteps": 1500, "version": 3, "bytes": 2e6, "seconds": 9},
+        ({"event": "published", "num_timesteps": 1500, "version": 3, "bytes": 2_000_000, "seconds": 9},
          "Published t1,500 as version 3, 2.0 MB, in 9 s: it is safe."),
         ({"event": "training", "num_timesteps": 30, "total_timesteps": 100, "algorithm": "PPO", "device": "cpu"},
          "Training begins from t30 of 100: PPO on cpu."),
-        ({"event": "gate", "checks": [{"name": "speed", "verdict": "WARN"}, {"name": "plan", "verdict": "PASS"}]},
+        ({"event": "gate", "checks": [{"name": "speed", "verdict": "WARN", "evidence": "slow"},
+                                      {"name": "plan", "verdict": "PASS", "evidence": "fits"}]},
          "The trial before the training: WARN speed."),
+        ({"event": "calibration", "num_timesteps": 20, "steps_per_s": 50.0, "seconds_needed": 90.0, "fits": True},
+         "Measured 50 timesteps/s: the rest takes 1 min 30 s and fits into this session."),
+        ({"event": "calibration", "num_timesteps": 20, "steps_per_s": 50.0, "seconds_needed": 90.0},
+         "Measured 50 timesteps/s: the rest takes 1 min 30 s."),
+        ({"event": "publish_failed", "reason": "403: denied"}, "Publishing t? failed: 403: denied."),
+        ({"event": "a_newer_thing", "speed": 5, "inner": {"x": 1}}, "A newer thing: speed 5."),
+        ({"event": "checkpoint", "num_timesteps": "many"},
+         "Checkpoint, which cannot be read: num_timesteps must be a whole number; got 'many'."),
         ({"event": "result", "status": "finished", "num_timesteps": 100, "total_timesteps": 100,
           "published_timesteps": 90},
          "The session ended, finished: t100 of 100, 90 published."),
@@ -387,17 +401,21 @@ def test_a_table_wraps_its_cells_between_words_and_loses_none() -> None:
     ],
 )  # fmt: skip
 def test_an_event_is_said_in_a_sentence(event: dict[str, object], said: str) -> None:
-    assert sentence(event) == said
+    assert sentence(events.from_plain(event)) == said
 
 
-def test_every_kind_of_event_has_a_sentence_even_with_no_field() -> None:
-    from kernel.contract.events import EVENTS
-
-    for name in EVENTS:
-        said = sentence({"event": name})
+@pytest.mark.parametrize("name", events.EVENTS)
+def test_every_kind_of_event_has_a_sentence_with_no_more_than_it_must_have(name: str) -> None:
+    cls = events.EVENTS[name]
+    needed = [one for one in dataclasses.fields(cls) if one.default is one.default_factory is dataclasses.MISSING]
+    least = {"int": 1, "float": 1.0, "str": "word"}
+    bare = cls(**{one.name: least[str(one.type)] for one in needed})
+    for event in (bare, events.from_plain({"event": name, "num_timesteps": [], "file": 0, "rule": 0, "status": 0})):
+        said = sentence(event)
         assert said.endswith(".")
         assert said[0].isupper()
         assert "None" not in said
+        assert not re.match(r"[a-z_ ]+: [a-z_ ]+ \d", screen.describe(event)), "no list of keys"
 
 
 COMPLETIONS = [
