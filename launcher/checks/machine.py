@@ -93,15 +93,17 @@ def _packages() -> Iterator[Check]:
 
 
 def _training(forced: TargetName | None) -> Check:
-    missing = training_extra.missing()
+    trains = system.has_posix()  # else the system's own line has said what cannot be
+    missing = training_extra.missing(training_extra.PACKAGES if trains else training_extra.COMPARING)
     if not missing:
-        return Check("training extra", Verdict.PASS, "installed: the embedded Kaggle and `resume --here` can train")
-    verdict = Verdict.FAIL if forced is TargetName.local else Verdict.WARN
+        serves = "the embedded Kaggle and `resume --here` can train" if trains else "`evaluate` can simulate, no more"
+        return Check("training extra", Verdict.PASS, f"installed: {serves}")
+    verdict = Verdict.FAIL if forced is TargetName.local and trains else Verdict.WARN
     return Check(
         "training extra",
         verdict,
         f"not installed: {', '.join(missing)} missing; kaggle.com does not need it",
-        f"To train on this machine, install it {training_extra.how()}.",
+        f"To {'train' if trains else 'use `evaluate`'} on this machine, install it {training_extra.how()}.",
     )
 
 

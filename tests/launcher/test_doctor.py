@@ -104,7 +104,7 @@ def test_a_full_disk_warns_before_it_fails(
 def test_a_missing_training_extra_matters_only_where_it_is_needed(
     home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training_extra, "missing", lambda: ["no_such_package"])
+    monkeypatch.setattr(training_extra, "missing", lambda packages=(): ["no_such_package"])
     assert _checks(capsys, code=0)["training extra"]["verdict"] == "WARN"
     assert _checks(capsys, "--target", "local", code=1)["training extra"]["verdict"] == "FAIL"
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -125,6 +126,7 @@ def test_the_doctor_judges_the_system_and_lets_it_launch(console: Console) -> No
     assert checks["system"]["verdict"] == "WARN"
     assert "Windows" in checks["system"]["found"]
     assert "resume --here" in checks["system"]["fix"]
+    assert not re.search("embedded Kaggle|resume --here|can train|To train", str(checks["training extra"]))
     assert checks["identity"]["verdict"] == "PASS"
 
 
