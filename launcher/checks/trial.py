@@ -60,7 +60,7 @@ def run(
         evidence = f"{', '.join(NAMES)} cannot be tried on {platform.system()}: a trial needs POSIX ({system.WHY})."
         return Trial([warned(NAMES[0], evidence, "The session tries them before it trains.")])
     if missing := training_extra.missing(training_extra.TRAINING):
-        evidence = f"It cannot be tried here: {', '.join(missing)} is not installed."
+        evidence = f"It cannot be tried here without {', '.join(missing)}."
         fix = f"The session tries it before it trains. To try it here, install the extra {training_extra.how()}."
         return Trial([warned(name, evidence, fix) for name in NAMES])
     remembered = paths.cache_dir() / "trials" / f"{_key(configuration, code_digest)}.json"

@@ -321,9 +321,10 @@ def test_every_check_of_a_report_can_be_waived_or_never(
 def test_without_the_training_extra_the_trial_warns_and_is_left_to_the_session(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training_extra, "missing", lambda packages=(): ["torch"])
+    monkeypatch.setattr(training_extra, "missing", lambda packages=(): ["torch", "numba"])
     found = trial.run(_configuration(), "digest", tmp_path, note=lambda text: None)
     assert {check.name: check.verdict for check in found.checks} == dict.fromkeys(trial.NAMES, Verdict.WARN)
+    assert {check.evidence for check in found.checks} == {"It cannot be tried here without torch, numba."}
     assert found.measured == {}
 
 
