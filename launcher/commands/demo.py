@@ -11,7 +11,7 @@ from pathlib import Path
 
 import typer
 
-from launcher import system
+from launcher import system, training_extra
 from launcher.commands.say import say
 from launcher.errors import LauncherError
 
@@ -31,9 +31,10 @@ def demo() -> None:
     DemoFailed
         A step ended in another exit code than the promise says.
     TrainingMissing
-        This system has no embedded Kaggle.
+        This system has no embedded Kaggle, or nothing to train with in it.
     """
     system.require_posix("`kaglaunch demo` runs an embedded Kaggle, which", "On kaggle.com: `push --target kaggle`.")
+    training_extra.require("`kaglaunch demo` trains on this machine")
     with tempfile.TemporaryDirectory(prefix="kaglaunch-demo-") as folder:
         environ = _environment(Path(folder))
         try:

@@ -72,6 +72,17 @@ def test_the_embedded_target_without_the_training_extra_says_how_to_install_it(
     assert not (home / "state").exists()
 
 
+def test_a_demo_without_the_training_extra_says_so_once_and_sets_nothing(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_extra, "missing", lambda packages=(): ["torch"])
+    assert main(["demo"]) == 1
+    seen = capsys.readouterr()
+    assert "`kaglaunch demo` trains on this machine, and torch cannot be imported here." in " ".join(seen.err.split())
+    assert seen.err.count("error:") == 1
+    assert seen.out == ""
+
+
 def test_a_resume_here_without_the_training_extra_says_how_to_install_it_and_how_to_do_without(
     home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
