@@ -154,16 +154,22 @@ class RunHandle(BoundRun):
         """Raise CheckpointError when none of `results` is usable."""
         if any(result.path for result in results):
             return
-        asked = "No checkpoint of" if step is None else f"No checkpoint at step {step} of run"
-        then = (
-            f"If the session still runs, its first one may come soon: `kaglaunch watch {self.run_id}`."
-            if step is None
-            else f"`kaglaunch fetch-checkpoints {self.run_id} --all` brings every one that there is."
-        )
+        asked = "No checkpoint of run" if step is None else f"No checkpoint at step {step} of run"
         raise CheckpointError(
             f"{asked} {self.run_id} verifies: {len(results)} were found in dataset {self.run.dataset} and in kernel "
-            f"outputs.\n{then}"
+            f"outputs.\n{self._after_nothing(step)}"
         )
+
+    def _after_nothing(self, step: int | None) -> str:
+        """What to do where a fetch brought nothing."""
+        last, run_id = self.newest, self.run_id
+        if step is not None:
+            return f"`kaglaunch fetch-checkpoints {run_id} --all` brings every one that there is."
+        if not last.over:
+            return f"If the session still runs, its first one may come soon: `kaglaunch watch {run_id}`."
+        here = checkpoints.newest_here(self.run)
+        start = f"the checkpoint t{here.num_timesteps:,} of this machine" if here is not None else "timestep 0"
+        return f"Session {last.number} is over, so none will come: `kaglaunch resume {run_id}` starts from {start}."
 
     def watch(self, screen: Screen, limits: WatchSettings | None = None) -> Watched:
         """Follow the newest session to its end; Ctrl-C leaves it running.

@@ -11,11 +11,12 @@ import pytest
 
 from kernel.contract.config import RunConfig
 from kernel.contract.manifest import MANIFEST, Manifest, Member, verify
-from launcher.errors import NotFound
+from launcher.errors import CheckpointError, NotFound
 from launcher.runs import checkpoints
 from launcher.runs.checkpoints import Fetched
 from launcher.runs.ledger import Ledger
 from launcher.runs.records import Run, new_run
+from launcher.runs.run import RunHandle
 from launcher.targets.base import DatasetVersion, RemoteFile
 from launcher.transfers import OnBytes
 
@@ -224,3 +225,26 @@ def test_a_step_that_is_asked_for_is_the_one_that_comes(run: Run, shelf: Shelf, 
 
 def test_nothing_published_is_nothing_fetched(run: Run, shelf: Shelf, book: Ledger) -> None:
     assert _fetch(run, shelf, book) == []
+
+
+@pytest.mark.parametrize(
+    ("known", "here", "advised", "never"),
+    [
+        ({"status": ""}, None, "kaglaunch watch", "resume"),
+        ({"status": "RUNNING"}, None, "kaglaunch watch", "resume"),
+        ({"status": "CANCEL_ACKNOWLEDGED"}, None, "resume {run}` starts from timestep 0", "watch"),
+        ({"submission": "absent"}, None, "resume {run}` starts from timestep 0", "watch"),
+        ({"status": "COMPLETE"}, 20, "resume {run}` starts from the checkpoint t20 of this machine", "watch"),
+    ],
+)
+def test_a_fetch_that_brings_nothing_advises_by_what_is_known_of_the_session(
+    run: Run, book: Ledger, known: dict[str, str], here: int | None, advised: str, never: str
+) -> None:
+    book.update_session(RUN_ID, 1, **known)
+    if here is not None:
+        run.checkpoints.mkdir(parents=True)
+        (run.checkpoints / f"checkpoint_t{here}.zip").write_bytes(zipped(checkpoint_members(here)))
+    with pytest.raises(CheckpointError) as raised:
+        RunHandle(run, book).require_fetched([])
+    assert advised.format(run=RUN_ID) in str(raised.value)
+    assert never not in str(raised.value)
