@@ -27,6 +27,7 @@ from kernel.contract.config import (
     canonical_json,
     from_mapping,
 )
+from kernel.contract.frozen import frozen
 from kernel.contract.names import TRAFFIC
 from launcher import suggestions
 from launcher.errors import ConfigError
@@ -44,7 +45,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Section [run]: what is trained."""
+    """Section [run]: what is trained; frozen all the way down, whatever becomes of what it was given."""
 
     timesteps: int = 100_000
     """Timesteps of the whole run."""
@@ -76,6 +77,8 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "include", tuple(self.include))
+        for name in ("env_kwargs", "hyperparameters"):
+            object.__setattr__(self, name, frozen(getattr(self, name)))
 
 
 @dataclass(frozen=True)

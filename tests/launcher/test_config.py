@@ -98,6 +98,20 @@ def test_quick_keeps_the_recipe_and_asks_the_algorithm_only_for_what_it_takes(tm
     assert "batch_size" not in found or algorithm == "PPO"
 
 
+def test_settings_do_not_follow_what_they_were_given(tmp_path: Path) -> None:
+    inner = {"net_arch": [64]}
+    given = {"hyperparameters": {"policy_kwargs": inner}, "env": "balance:make", "env_kwargs": {"lengths": [1]}}
+    found = config.load({"run": given}, folder=tmp_path, environ={}).run
+    inner["net_arch"].append(8)
+    given["env_kwargs"]["lengths"].append(2)  # type: ignore[index]
+    assert found.hyperparameters == {"policy_kwargs": {"net_arch": [64]}}
+    assert found.env_kwargs == {"lengths": [1]}
+    with pytest.raises(TypeError):
+        found.hyperparameters["policy_kwargs"]["net_arch"].append(8)
+    with pytest.raises(TypeError):
+        config.RunSettings().env_kwargs["scenario"] = "crossing"  # type: ignore[index]
+
+
 def test_kernel_reads_what_the_launcher_writes(tmp_path: Path) -> None:
     settings = _load(tmp_path, quick=True)
     written = Configuration(settings.run_config("quick-abcdef"), settings.session_config(2, "local/quick-abcdef-ckpt"))
