@@ -14,8 +14,9 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
+from kernel.contract.names import PACKAGES_FILE
+
 PACKAGES = ("launcher", "kernel", "arz_model")
-PACKAGES_FILE = "packages.json"
 
 
 class NotIsolated(RuntimeError):

@@ -13,8 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from kernel.contract import names
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("launcher", "kernel", "arz_model")
+SUFFIXES = (".json", ".jsonl", ".log")
 
 
 def imports(root: Path, packages: tuple[str, ...] = PACKAGES) -> dict[str, set[str]]:
@@ -121,3 +124,18 @@ def test_every_file_and_room_that_a_page_names_is_there(page: str) -> None:
     named = re.findall(r"`((?:launcher|kernel|arz_model|docs|tests|benchmarks|examples|kaglaunch)/[\w/.-]*)`", text)
     assert len(named) >= 3
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_names_of_files_that_both_sides_know_stand_in_the_contract_alone() -> None:
+    files = {value: name for name, value in vars(names).items() if isinstance(value, str) and value.endswith(SUFFIXES)}
+    assert {"run.json", "packages.json", "result.json", "index.json"} <= set(files)
+    sources = [path for package in ("launcher", "kernel") for path in (ROOT / package).rglob("*.py")]
+    assert len(sources) > 150
+    repeated = [
+        (path.relative_to(ROOT).as_posix(), node.value)
+        for path in sources
+        if path != Path(names.__file__)
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Constant) and node.value in files
+    ]
+    assert repeated == []

@@ -28,8 +28,8 @@ from kernel.contract.checks import Check, Verdict, failed, warned
 from kernel.contract.config import Configuration, canonical_json
 from kernel.contract.events import Gate, Phase
 from kernel.contract.files import write_aside
+from kernel.contract.names import CONFIGURATION
 from launcher import paths, system, training_extra
-from launcher.packing.bundle import CONFIGURATION
 
 NAMES = ("checkpointing", "signals", "environment", "speed")
 TIMEOUT_S = 300.0

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kernel.contract.config import Configuration, canonical_json
+from kernel.contract.names import CONFIGURATION, PACKAGES_FILE
 from launcher import paths
 from launcher.errors import BundleError
 from launcher.packing import secrets, wheels
@@ -29,9 +30,6 @@ MAX_SCRIPT_BYTES = 900_000
 MAX_UNPACKED_BYTES = 200_000_000
 _HELD = re.compile(rb'SHA256 = "(?P<sha256>[0-9a-f]{64})"\nPAYLOAD = """\n(?P<payload>.*?)\n"""', re.DOTALL)
 PACKAGES = ("arz_model", "kernel")
-CONFIGURATION = "run.json"
-PACKAGES_FILE = "packages.json"
-"""Lists the modules of the project: like our own, they are imported from the bundle and from nowhere else."""
 _SUFFIXES = (".py", ".toml")
 
 _SCRIPT = '''\

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from kernel.contract.files import write_aside
+from kernel.contract.names import CONFIGURATION, PACKAGES_FILE
 from launcher import suggestions
 from launcher.config import FILE, RunSettings
 from launcher.errors import BundleError, ConfigError
@@ -207,7 +208,7 @@ def _refuse_names(found: Mapping[str, Path]) -> None:
             raise BundleError(f"The name of {path!r} is not UTF-8.\nRename it.") from error
         first = PurePosixPath(name).parts[0]
         module = first.removesuffix(".py")
-        if module in TAKEN or first in ("run.json", "packages.json"):
+        if module in TAKEN or first in (CONFIGURATION, PACKAGES_FILE):
             raise ConfigError(f"{path} would land at {name} and hide the kernel's own {module}.\nRename it.")
         if first.endswith(".py") and module in sys.stdlib_module_names:
             raise ConfigError(f"{path} would hide Python's own module {module} in the session.\nRename it.")
