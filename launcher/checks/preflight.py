@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from kernel.contract import typed
 from kernel.contract.checks import Check, Verdict, failed, passed, warned
 from launcher import suggestions
 from launcher.checks import account, flood, plan, quota, trial
@@ -37,7 +36,7 @@ class Report:
     checks: tuple[Check, ...]
     waived: tuple[str, ...] = ()
     plan: plan.Plan | None = None
-    measured: dict[str, Any] = dataclasses.field(default_factory=dict)
+    measured: trial.Measured | None = None
     ends_training: bool = False
     """Whether the training itself would end as its trial did, so that no waiver helps."""
 
@@ -67,7 +66,8 @@ class Report:
     def document(self) -> pushes.Preflight:
         """What `preflight --json` has."""
         plan = self.plan.plain() if self.plan else None
-        return pushes.Preflight(bool(self.blocking), self.checks, self.waived, plan, self.measured)
+        measured = {} if self.measured is None else typed.plain(self.measured)
+        return pushes.Preflight(bool(self.blocking), self.checks, self.waived, plan, measured)
 
 
 def require_names(waived: Iterable[str]) -> tuple[str, ...]:
@@ -121,15 +121,16 @@ def run(
                 path.write_bytes(content)
         note("Reading the sources for output that floods the log")
         measured = tried.measured
-        prints = flood.check(folder / "sources", measured.get("lines_per_timestep"), measured.get("steps_per_s"))
+        printed, pace = (measured.lines_per_timestep, measured.steps_per_s) if measured else (None, None)
+        prints = flood.check(folder / "sources", printed, pace)
     planned = None
-    if measured.get("steps_per_s"):
+    if measured:
         speed = plan.Speed(
-            measured["steps_per_s"],
-            measured["evaluation_s"],
-            measured["evaluation_over"],
-            measured["startup_s"],
-            f"this machine ({measured['device']})",
+            measured.steps_per_s,
+            measured.evaluation_s,
+            measured.evaluation_over,
+            measured.startup_s,
+            f"this machine ({measured.device})",
         )
         asked = settings.session
         planned = plan.make(

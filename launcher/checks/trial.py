@@ -19,9 +19,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from kernel.contract import events
 from kernel.contract.checks import Check, Verdict, failed, warned
@@ -39,12 +38,40 @@ _REMEMBERED = 50
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What a trial that came to its end measured."""
+
+    steps_per_s: float
+    """Timesteps a second, updates included."""
+    evaluation_s: float
+    """One evaluation [s]."""
+    evaluation_over: bool
+    """Whether that evaluation was over; `evaluation_s` is a lower bound where not."""
+    startup_s: float
+    """Until training is at speed [s]."""
+    device: str
+    """That it ran on."""
+    played_timesteps: int
+    """In all."""
+    lines_per_timestep: float
+    """Lines that the recipe printed."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the process of a trial said."""
+
+    gate: Gate
+    lines: int = 0
+    """Lines that it printed besides events."""
+
+
+@dataclass(frozen=True)
 class Trial:
     """What the trial found, and what it measured."""
 
     checks: list[Check]
-    measured: dict[str, Any] = field(default_factory=dict)
-    """`steps_per_s`, `evaluation_s`, `evaluation_over`, `startup_s`, `device`, `lines_per_timestep`; or empty."""
+    measured: Measured | None = None
     ends_training: bool = False
     """Whether what failed would end the training too: then no waiver helps."""
 
@@ -64,17 +91,17 @@ def run(
         fix = f"The session tries it before it trains. To try it here, install the extra {training_extra.how()}."
         return Trial([warned(name, evidence, fix) for name in NAMES])
     remembered = paths.cache_dir() / "trials" / f"{_key(configuration, code_digest)}.json"
-    if not again and (event := _recall(remembered)) is not None:
-        return _trial(event)
+    if not again and (told := _recall(remembered)) is not None:
+        return _trial(told)
     note("Trying ten timesteps and a resume on this machine")
-    event = _run(folder, note)
-    trial = _trial(event)
+    told = _run(folder, note)
+    trial = _trial(told)
     if not any(check.verdict is Verdict.FAIL for check in trial.checks):
-        _remember(remembered, event)
+        _remember(remembered, told)
     return trial
 
 
-def _run(folder: Path, note: Callable[[str], None]) -> dict[str, Any]:
+def _run(folder: Path, note: Callable[[str], None]) -> Told:
     """The `gate` event of `python -m kernel --check`, with the lines that it printed besides; or one that failed."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("KAGGLE_", "KAGLAUNCH_"))}
     environ |= {"KAGLAUNCH_BUNDLE": str(folder), "PYTHONPATH": str(folder)} | paths.compiled_kernels()
@@ -106,11 +133,10 @@ def _run(folder: Path, note: Callable[[str], None]) -> dict[str, Any]:
             heard.take(so_far.read())
             heard.end()
     if heard.result is not None:
-        return {**heard.result.plain(), "lines": heard.lines}
+        return Told(heard.result, heard.lines)
     how = f"no result within {TIMEOUT_S:.0f} s" if code is None else f"it ended with {_ending(code)}"
     said = f"The trial failed: {how}; its last line: {heard.last[:200]}"
-    check = failed("checkpointing", said, "Run your recipe by hand.")
-    return {"checks": [dataclasses.asdict(check)]}
+    return Told(Gate(checks=(failed("checkpointing", said, "Run your recipe by hand."),)))
 
 
 class _Heard:
@@ -148,15 +174,26 @@ def _ending(code: int) -> str:
     return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
 
 
-def _trial(event: dict[str, Any]) -> Trial:
-    checks = [Check(c["name"], Verdict(c["verdict"]), c["evidence"], c["fix"]) for c in event["checks"]]
-    known = {check.name for check in checks}
-    checks += [warned(name, "Not reached: the trial failed before it.") for name in NAMES if name not in known]
-    keys = ("steps_per_s", "evaluation_s", "evaluation_over", "startup_s", "device", "played_timesteps")
-    measured = {key: event[key] for key in keys if event.get(key) is not None}
-    if measured.get("played_timesteps"):
-        measured["lines_per_timestep"] = event.get("lines", 0) / measured["played_timesteps"]
-    return Trial(checks, measured, bool(event.get("ends_training")))
+def _trial(told: Told) -> Trial:
+    gate = told.gate
+    known = {check.name for check in gate.checks}
+    unreached = [warned(name, "Not reached: the trial failed before it.") for name in NAMES if name not in known]
+    return Trial([*gate.checks, *unreached], _measured(told), bool(gate.ends_training))
+
+
+def _measured(told: Told) -> Measured | None:
+    gate = told.gate
+    if not gate.steps_per_s or gate.startup_s is None or gate.device is None or not gate.played_timesteps:
+        return None
+    return Measured(
+        gate.steps_per_s,
+        gate.evaluation_s or 0.0,
+        gate.evaluation_over is not False,
+        gate.startup_s,
+        gate.device,
+        gate.played_timesteps,
+        told.lines / gate.played_timesteps,
+    )
 
 
 def _key(configuration: Configuration, code_digest: str) -> str:
@@ -166,17 +203,17 @@ def _key(configuration: Configuration, code_digest: str) -> str:
     return hashlib.sha256(canonical_json(depends).encode()).hexdigest()
 
 
-def _recall(path: Path) -> dict[str, Any] | None:
+def _recall(path: Path) -> Told | None:
     try:
-        event = json.loads(path.read_text("utf-8"))
-        _trial(event)
+        values = json.loads(path.read_text("utf-8"))
+        gate, lines = events.from_plain(values["gate"]), int(values["lines"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return event
+    return Told(gate, lines) if isinstance(gate, Gate) else None
 
 
-def _remember(path: Path, event: dict[str, Any]) -> None:
-    write_aside(path, json.dumps(event, sort_keys=True).encode())
+def _remember(path: Path, told: Told) -> None:
+    write_aside(path, json.dumps({"gate": told.gate.plain(), "lines": told.lines}, sort_keys=True).encode())
     older = sorted(path.parent.glob("*.json"), key=lambda file: file.stat().st_mtime, reverse=True)[_REMEMBERED:]
     for file in older:
         file.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ import pytest
 
 from kernel.contract.checks import Check, Verdict
 from kernel.contract.config import Configuration, RunConfig, SessionConfig
+from kernel.contract.events import Gate, from_plain
 from launcher import paths, training_extra
 from launcher.checks import account, flood, preflight, quota, trial
 from launcher.cli import main
@@ -48,7 +49,6 @@ GOOD = {
     "evaluation_over": True,
     "startup_s": 10.0,
     "device": "cpu",
-    "lines": 0,
 }
 
 
@@ -69,8 +69,15 @@ def kaggle(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 def tried(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Trials answer with the next of these events instead of training; they are taken from the front."""
     events: list[dict[str, Any]] = []
-    monkeypatch.setattr(trial, "_run", lambda folder, note: events.pop(0))
+    monkeypatch.setattr(trial, "_run", lambda folder, note: told(events.pop(0)))
     return events
+
+
+def told(event: dict[str, Any]) -> trial.Told:
+    """What a trial says that ends in `event`."""
+    gate = from_plain(event)
+    assert isinstance(gate, Gate)
+    return trial.Told(gate)
 
 
 def _json(capsys: pytest.CaptureFixture[str], name: str = "") -> Any:
@@ -184,7 +191,7 @@ def test_a_waiver_is_advised_where_it_would_get_the_run_trained(
     advised: str | None,
 ) -> None:
     broken = {"name": "checkpointing", "verdict": "FAIL", "evidence": "the light is broken", "fix": "Mend it."}
-    tried += [{"event": "gate", "checks": [broken], **gate}] * 2
+    tried += [{"event": "gate", "checks": [broken], **gate}]
     for name, value in fault.items():
         kaggle.set_fault(name, value)
     assert main(["push", "--env", "CartPole-v1"]) == 3
@@ -325,7 +332,7 @@ def test_without_the_training_extra_the_trial_warns_and_is_left_to_the_session(
     found = trial.run(_configuration(), "digest", tmp_path, note=lambda text: None)
     assert {check.name: check.verdict for check in found.checks} == dict.fromkeys(trial.NAMES, Verdict.WARN)
     assert {check.evidence for check in found.checks} == {"It cannot be tried here without torch, numba."}
-    assert found.measured == {}
+    assert found.measured is None
 
 
 def _configuration() -> Configuration:
@@ -384,7 +391,8 @@ def test_the_phases_of_a_trial_are_told_while_it_runs(tmp_path: Path, monkeypatc
     found = trial.run(_configuration(), "digest", tmp_path, note=note)
     assert told[1:] == ["Loading torch", "A nap"]
     assert {check.verdict for check in found.checks} == {Verdict.PASS}
-    assert found.measured["lines_per_timestep"] == 3 / 1_000
+    assert found.measured is not None
+    assert found.measured.lines_per_timestep == 3 / 1_000
 
 
 def test_a_trial_leaves_no_process_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
