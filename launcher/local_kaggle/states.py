@@ -1,7 +1,7 @@
 """The states of kernel sessions and dataset versions, every way between them, and the clock that drives them.
 
 One table. A transition happens on an event; a *timed* one happens by itself when the delay that it names (a field of
-`settings.Delays`, or the session's own time limit) has passed on the server's clock.
+`settings.Settings`, or the session's own time limit) has passed on the server's clock.
 """
 
 from __future__ import annotations
