@@ -93,6 +93,7 @@ def test_a_circle_is_seen_wherever_its_import_stands(tmp_path: Path, back: str, 
     ("module", "line", "contract"),
     [
         ("kernel/session/memory.py", "import torch", "no numpy, no torch"),
+        ("kernel/pinning.py", "import numpy", "no numpy, no torch"),
         ("launcher/runs/follower.py", "import typer", "a run has no screen"),
         ("launcher/runs/watch.py", "from launcher import screen", "a run has no screen"),
         ("launcher/runs/follower.py", "from launcher.commands import report", "a run has no screen"),
@@ -124,6 +125,15 @@ def test_every_file_and_room_that_a_page_names_is_there(page: str) -> None:
     named = re.findall(r"`((?:launcher|kernel|arz_model|docs|tests|benchmarks|examples|kaglaunch)/[\w/.-]*)`", text)
     assert len(named) >= 3
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("package", ["launcher", "kernel"])
+def test_every_module_that_lies_in_no_room_has_a_place_in_the_table_of_rooms(package: str) -> None:
+    table = (ROOT / "docs" / "architecture.md").read_text("utf-8").partition("## The rooms")[2].partition("\n## ")[0]
+    told = " ".join(row for row in table.splitlines() if row.startswith(f"| `{package}/"))
+    loose = {path.name for path in (ROOT / package).glob("*.py") if not path.name.startswith("__")}
+    assert len(loose) > 5
+    assert {name for name in loose if not re.search(rf"[`/]{re.escape(name)}`", told)} == set()
 
 
 def test_names_of_files_that_both_sides_know_stand_in_the_contract_alone() -> None:

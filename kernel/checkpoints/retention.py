@@ -1,4 +1,4 @@
-"""Which checkpoints stay on the disk: the newest few, the best, and powers of two; metrics stay for ever.
+"""Which checkpoints stay on the disk: the newest few, the best, the last published, powers of two; metrics for ever.
 
 Standard library only.
 """
