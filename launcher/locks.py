@@ -17,6 +17,8 @@ from launcher.errors import LauncherError
 PATIENCE_S = 10.0
 """How long a lock is waited for that nobody says to hold who lives here: a look after a kill takes it for an instant,
 which may be long on a busy machine; a process of another container keeps it."""
+TURN_S = 30.0
+"""How long an instant may last that several processes have one after the other."""
 POLL_S = 0.01
 
 
@@ -35,6 +37,20 @@ def hold(path: Path, refusal: LauncherError) -> Iterator[None]:
     finally:
         _forget(path)
         lock.release()
+
+
+@contextlib.contextmanager
+def turn(path: Path) -> Iterator[None]:
+    """Hold the lock at `path` for an instant, once it is free.
+
+    Raises
+    ------
+    TimeoutError
+        Whoever holds it does not let go: it was stopped in that instant.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path).acquire(timeout=TURN_S, poll_interval=POLL_S):
+        yield
 
 
 def holder(path: Path) -> int | None:

@@ -11,7 +11,7 @@ import typer
 from kernel.contract import events
 from launcher.documents import printed
 from launcher.documents.watching import LoggedLine
-from launcher.errors import Interrupted
+from launcher.errors import Interrupted, LauncherError
 from launcher.runs import kept_log
 from launcher.runs.follower import Ended, Follower
 from launcher.runs.records import Session
@@ -72,13 +72,19 @@ def readable(line: LogLine) -> str:
 def _told(handle: RunHandle, session: Session, follow: bool) -> Iterator[LogLine | None]:
     """Its lines, and None each time that all there is has been read: what was kept here, or the session itself."""
     path, slug = handle.run.log(session.number), handle.run.slug(session.number)
-    if path.exists() and not follow:
+    if not follow and kept_log.is_kept(handle.run, session):
         yield from kept_log.kept_lines(path)
         return
-    place = handle.compute(session)
-    state = place.state(slug)
+    try:
+        place = handle.compute(session)
+        state = place.state(slug)
+    except LauncherError:
+        if follow or not path.exists():
+            raise
+        yield from kept_log.kept_lines(path)
+        return
     if state.status.final:
-        yield from kept_log.kept_lines(path) if path.exists() else place.log_lines(slug)
+        yield from kept_log.lines(handle, session)
     elif state.status is Status.QUEUED and not follow:
         typer.echo(f"Session {session.number} has not begun yet: it is queued.", err=True)
     else:

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kernel.contract.files import put_in_place
 from kernel.contract.stopping import END_SECONDS
 from launcher.errors import BackendError, BackendUnavailable, NotFound
 from launcher.runs.endings import DELETED
 from launcher.runs.follower import Ended, Follower
+from launcher.runs.kept_log import Copy
 from launcher.runs.patience import patiently
 from launcher.runs.progress import Progress
 from launcher.runs.records import Run, Session
@@ -90,14 +90,12 @@ def save_log(
     Nothing of a cancelled or deleted session's log is left on the target.
     """
     path = run.log(session.number)
-    part = path.with_name(f"{path.name}.cancel")
     progress = Progress(session_id=session.session_id)
     follower = Follower(backend, run.slug(session.number))
-    path.parent.mkdir(parents=True, exist_ok=True)
     follower.start()
     until = clock() + LOG_WAIT_S
     try:
-        with part.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as log:
+        with Copy(run, session.number) as log:
             while clock() < until:
                 try:
                     happening = follower.happenings.get(timeout=LOG_QUIET_S if progress.log_lines else 0.2)
@@ -107,15 +105,11 @@ def save_log(
                     continue
                 if isinstance(happening, LogLine):
                     progress.observe(happening)
-                    log.write(f"{happening.time:.3f} {happening.stream} {happening.text}\n")
+                    log.write(happening)
                 elif isinstance(happening, Ended):
                     break
     finally:
         follower.stop()
-    if not path.exists() or part.stat().st_size > path.stat().st_size:
-        put_in_place(part, path)
-    else:
-        part.unlink()
     return (path if path.stat().st_size else None), progress.session_id
 
 

@@ -74,6 +74,11 @@ def settled(bound: BoundRun, *, sleep: Callable[[float], object] = time.sleep) -
     return bound.session(last.number)
 
 
+def may_turn_up(session: Session) -> bool:
+    """Whether the push of `session` is not answered yet, and so young that the target may still take it."""
+    return session.submission != Submission.pushed and time.time() - session.pushed < LOST_PUSH_S
+
+
 def starting_point(bound: BoundRun) -> Start:
     """The newest verified checkpoint among dataset versions, kernel outputs and the run's folder."""
     store, dataset = bound.backend, bound.run.dataset
@@ -138,8 +143,7 @@ def next_settings(flags: Mapping[str, Any], last: Session) -> Settings:
 
 def _look(compute: Compute, slug: str, last: Session, sleep: Callable[[float], object]) -> SessionState:
     """The state of a kernel; one that may still turn up is looked for more than once."""
-    lost = last.submission != Submission.pushed and time.time() - last.pushed < LOST_PUSH_S
-    for wait_s in LOST_PUSH_LOOKS_S if lost else ():
+    for wait_s in LOST_PUSH_LOOKS_S if may_turn_up(last) else ():
         try:
             return compute.state(slug)
         except NotFound:

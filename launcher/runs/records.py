@@ -96,6 +96,11 @@ class Run:
         return self.folder / "relay.lock"
 
     @property
+    def logs_lock(self) -> Path:
+        """Held for the instant in which a kept log is replaced."""
+        return self.folder / "logs.lock"
+
+    @property
     def temporary(self) -> Path:
         """Where a session on this machine unpacks itself."""
         return self.folder / "here-temporary"

@@ -362,7 +362,13 @@ class RunHandle(BoundRun):
 
     def _gone(self, session: Session) -> NotFound:
         """What a kernel that is not on the target means; a push that was never taken leaves no trace."""
-        if session.submission != Submission.pushed:
+        known = next((one for one in self.sessions if one.number == session.number), session)
+        if continuation.may_turn_up(known) and known.submission == Submission.pushing:
+            return NotFound(
+                f"Session {session.number} of {self.run_id} is being pushed, and the target does not have it yet.\n"
+                f"`kaglaunch watch {self.run_id}` follows it in a while."
+            )
+        if known.submission != Submission.pushed:
             self.ledger.forget_session(self.run_id, session.number)
             return NotFound(
                 f"The push of session {session.number} of {self.run_id} was never answered, and the target has no such "

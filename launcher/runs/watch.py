@@ -7,11 +7,10 @@ import queue
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import Any
 
 from kernel.contract import events
 from kernel.contract.endings import STOPPED_BY_ALERT, Ending
-from kernel.contract.files import put_in_place
 from launcher.config import WatchSettings
 from launcher.errors import AlertStop, BackendError, KernelFailed, LauncherError, NotFound, SessionCut
 from launcher.runs import report
@@ -20,6 +19,7 @@ from launcher.runs.cancellation import cancel_session
 from launcher.runs.endings import ending
 from launcher.runs.follower import Cut, Ended, Follower, QuotaSeen, StateSeen
 from launcher.runs.forced_end import ForcedEnd
+from launcher.runs.kept_log import Copy
 from launcher.runs.ledger import Ledger
 from launcher.runs.notifier import Notice, Notifier
 from launcher.runs.progress import Progress
@@ -30,6 +30,8 @@ from launcher.targets.base import Compute, LogLine, Quota, SessionState, Status
 TICK_S = 1.0
 RETRY_S = 15.0
 """Between two tries to end a session."""
+KEEP_S = 60.0
+"""As much of a log may be lost with a watch that is killed."""
 
 
 @dataclass
@@ -71,19 +73,12 @@ class Watch:
             The session cannot be followed; what was seen so far is kept.
         """
         follower = Follower(self.backend, self.run.slug(self.session.number), revive=self.revive)
-        path = self.run.log(self.session.number)
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.screen.begin(self.run, self.session)
         follower.start()
         if self.quota is not None and self.session.accelerator and self.limits.quota_poll_s:
             follower.ask_quota_every(self.limits.quota_poll_s, self.quota)
         try:
-            # The stream begins at the first line each time, and so does the file; an older one may hold lines that
-            # the platform has lost since, so it goes only when the new one has caught up. A log may hold what UTF-8
-            # has no bytes for (half a surrogate pair): it is written as an escape.
-            with path.with_name(path.name + ".part").open(
-                "w", encoding="utf-8", errors="backslashreplace", newline="\n"
-            ) as log:
+            with Copy(self.run, self.session.number) as log:
                 state = self._consume(follower, log)
         finally:
             follower.stop()
@@ -93,12 +88,13 @@ class Watch:
         if self._forced_by is not None and (self.session.here or self.progress.result is None):
             raise AlertStop(
                 f"{self._forced_by}\nThe session was ended, with {self.progress.at_risk:,} timesteps lost. Its "
-                f"checkpoints are kept: `kaglaunch fetch-checkpoints {self.run.run_id}` brings them. Its log: {path}"
+                f"checkpoints are kept: `kaglaunch fetch-checkpoints {self.run.run_id}` brings them. Its log: "
+                f"{self.run.log(self.session.number)}"
             )
         return state
 
-    def _consume(self, follower: Follower, log: TextIO) -> SessionState:
-        last_line = last_tick = self.clock()
+    def _consume(self, follower: Follower, log: Copy) -> SessionState:
+        last_line = last_tick = last_keep = self.clock()
         queued = True
         while True:
             try:
@@ -111,7 +107,7 @@ class Watch:
             match happening:
                 case LogLine():
                     last_line, queued = now, False
-                    log.write(f"{happening.time:.3f} {happening.stream} {happening.text}\n")
+                    log.write(happening)
                     self._on_line(happening)
                 case StateSeen():
                     self.screen.state(happening.state)
@@ -123,8 +119,7 @@ class Watch:
                     self.forced.deafen(now + happening.wait_s)
                     self.screen.note(f"{happening.reason} Trying again in {happening.wait_s:.0f} s.")
                 case Ended():
-                    log.close()  # Windows gives no other name to an open file
-                    self._keep_log()
+                    log.keep()
                     if self._forced_by is not None and isinstance(happening.error, NotFound):
                         # It was ended by deleting its kernel.
                         gone = SessionState(Status.CANCEL_ACKNOWLEDGED, "ended from here")
@@ -137,7 +132,9 @@ class Watch:
                     return happening.state
             if now - last_tick >= TICK_S:
                 last_tick = now
-                log.flush()
+                if now - last_keep >= KEEP_S:
+                    last_keep = now
+                    log.keep()
                 silent_s = 0.0 if queued else now - last_line
                 session_s = self.progress.last_time + silent_s
                 self.screen.tick(self.progress, session_s)
@@ -228,14 +225,6 @@ class Watch:
             known |= {"alert_rule": ended_for.rule, "alert_message": ended_for.message}
         if known:
             self.ledger.update_session(self.run.run_id, self.session.number, seen_at=self._heard_at, **known)
-
-    def _keep_log(self) -> None:
-        path = self.run.log(self.session.number)
-        part = path.with_name(path.name + ".part")
-        if not path.exists() or part.stat().st_size >= path.stat().st_size:
-            put_in_place(part, path)
-        else:
-            part.unlink()
 
 
 _SAID: Mapping[Ending, str] = {
