@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 import time
@@ -291,7 +292,9 @@ def prospect(progress: Progress, now_s: float, limit_s: float) -> str:
         return f"{progress.ending}: the kernel is stopping itself"
     if progress.result is not None or to_go_s is None:
         return "" if progress.result is not None else "to go ?"
-    said = f"to go {duration(to_go_s)}"
+    if not to_go_s and progress.at_risk:
+        return "all timesteps are done, the last publish is to come"
+    said = f"to go {duration(math.ceil(to_go_s))}"
     left_s = limit_s - now_s if limit_s else None
     quota_s = progress.quota_left_h * 3600 if progress.quota_left_h is not None else None
     if quota_s is not None and quota_s < min(to_go_s, left_s if left_s is not None else to_go_s):

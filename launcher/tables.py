@@ -56,6 +56,11 @@ def paragraphs(text: str, limit: int | None) -> str:
     return "\n".join(lines)
 
 
+def counted(number: int, thing: str) -> str:
+    """So many of a `thing`, whose plural ends with s."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """Seconds as people say them."""
     seconds = max(0, round(seconds))

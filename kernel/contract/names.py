@@ -76,6 +76,12 @@ def told_by_version(note: str) -> tuple[int, int] | None:
     return (int(found[1]), int(found[2])) if found else None
 
 
+def holds_checkpoint(note: str) -> bool:
+    """Whether the note is of a version with a checkpoint: the one that only proves the write tells timestep 0."""
+    told = told_by_version(note)
+    return told is not None and told[0] > 0
+
+
 def checkpoint_name(num_timesteps: int) -> str:
     """File name of the checkpoint at `num_timesteps`."""
     return f"checkpoint_t{num_timesteps}.zip"

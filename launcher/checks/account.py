@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kernel.contract.checks import Check, failed, passed, warned
 from launcher.errors import BackendError, CredentialsError
+from launcher.tables import counted
 from launcher.targets.base import Account, ActiveSession, Backend
 
 SESSIONS = {True: 2, False: 5}
@@ -49,5 +50,7 @@ def dataset(backend: Backend, name: str) -> Check:
             "dataset", f"{name} would be {owner}'s, and you are {backend.username}.", "Use the run's own account."
         )
     if versions:
-        return passed("dataset", f"{name} is yours and has {len(versions)} versions; the session adds to them.")
+        return passed(
+            "dataset", f"{name} is yours and has {counted(len(versions), 'version')}; the session adds to it."
+        )
     return passed("dataset", f"The name {name} is free; the session writes its first version as it starts.")

@@ -10,11 +10,10 @@ from kernel.contract import names
 from launcher.commands.say import say
 from launcher.errors import AmbiguousRun, BackendError, NotFound, Refused
 from launcher.runs.endings import Submission, ending
-from launcher.runs.kept_log import kept_lines
 from launcher.runs.ledger import Ledger
-from launcher.runs.progress import Progress
 from launcher.runs.records import Run, Session
 from launcher.runs.run import RunHandle
+from launcher.tables import counted
 from launcher.targets import target
 from launcher.waiting import waiting
 
@@ -45,11 +44,9 @@ def cancel(run_id: str, *, agreed: Callable[[str], bool] = lambda question: True
     handle = RunHandle.of(run_id)
     run, shown = handle.run, contextlib.ExitStack()
 
-    def asks(session: Session, log: Path | None) -> None:
+    def asks(session: Session) -> None:
         shown.close()  # nothing moves beside a question
-        if not agreed(
-            f"End session {session.number} of run {run.run_id} on {run.target}? {at_risk(run, session, log)}"
-        ):
+        if not agreed(f"End session {session.number} of run {run.run_id} on {run.target}? {at_risk(run, session)}"):
             raise NotAgreed(f"Nothing was ended: session {session.number} of run {run.run_id} goes on.")
         shown.enter_context(waiting(f"Ending session {session.number} of run {run.run_id}"))
 
@@ -66,21 +63,17 @@ def cancel(run_id: str, *, agreed: Callable[[str], bool] = lambda question: True
         say(f"Session {session.number} of run {run.run_id} is over already ({cancelled.found.value}).")
         return
     say(str(cancelled.done))
-    say("\n".join(["Kept:", *(f"  {line}" for line in kept(handle, session, cancelled.log))]))
+    say("\n".join(["Kept:", *(f"  {line}" for line in kept(handle, session))]))
     say(f"Go on with `kaglaunch resume {run.run_id}`.")
 
 
-def at_risk(run: Run, session: Session, log: Path | None) -> str:
+def at_risk(run: Run, session: Session) -> str:
     """What ending it now costs, as far as its log tells; a session on this machine writes a last checkpoint."""
     if session.here:
         return "It writes a last checkpoint first."
-    progress = Progress()
-    for line in kept_lines(log) if log is not None else ():
-        progress.observe(line)
-    done = max(progress.num_timesteps, session.seen_timesteps or 0)
-    safe = max(progress.published_timesteps or 0, session.published_timesteps or 0, session.resumed_timesteps or 0)
-    if not done:
+    if session.seen_timesteps is None:
         return "No timestep of it is known yet."
+    done, safe = session.seen_timesteps, max(session.published_timesteps or 0, session.resumed_timesteps or 0)
     return f"{done:,} of {run.config.total_timesteps:,} timesteps are done, {max(0, done - safe):,} not published yet."
 
 
@@ -104,22 +97,22 @@ def _alive(book: Ledger, run: Run) -> bool:
     return not state.status.final
 
 
-def kept(handle: RunHandle, session: Session, log: Path | None) -> list[str]:
-    """What a cancelled session leaves behind."""
+def kept(handle: RunHandle, session: Session) -> list[str]:
+    """What a cancelled session leaves behind, and what its end has cost."""
     lines, run = [], handle.run
-    here = [path.name for path in run.checkpoints.glob("checkpoint_t*.zip")]
+    here, log = list(run.checkpoints.glob("checkpoint_t*.zip")), run.log(session.number)
     if not session.here:
         try:
-            versions = handle.backend.dataset_versions(run.dataset)
-            newest = next((told[0] for version in versions if (told := names.told_by_version(version.notes))), None)
-            step = f", the newest at t{newest:,}" if newest else ""
-            lines.append(f"published  {len(versions)} versions of {run.dataset}{step}")
+            notes = [version.notes for version in handle.backend.dataset_versions(run.dataset)]
+            held = [names.told_by_version(note) for note in notes if names.holds_checkpoint(note)]
+            step = f", the newest at t{held[0][0]:,}" if held and held[0] else ""
+            lines.append(f"published  {counted(len(held), 'version')} of {run.dataset}{step}")
         except BackendError as error:
             lines.append(f"published  {run.dataset}, which cannot be listed now ({str(error).splitlines()[0]})")
     else:
         safe = session.published_timesteps or 0
         lines.append(f"safe here  up to t{safe:,}")
-    lines.append(f"here       {len(here)} checkpoints in {run.checkpoints}")
-    if log is not None:
+    lines.append(f"here       {counted(len(here), 'checkpoint')} in {run.checkpoints}")
+    if not session.here and log.exists() and log.stat().st_size:
         lines.append(f"log        {log}")
     return lines

@@ -18,7 +18,7 @@ from launcher.errors import BackendUnavailable, UsageError
 from launcher.local_kaggle.faults import KINDS
 from launcher.local_kaggle.service import ServiceError
 from launcher.local_kaggle.settings import Settings
-from launcher.tables import columns, duration
+from launcher.tables import columns, counted, duration
 from launcher.targets import target
 from launcher.waiting import waiting
 
@@ -108,11 +108,12 @@ def _lines(found: RunningLocalKaggle) -> list[str]:
     gpu = found.quota["gpu"]
     left_h = max(0.0, gpu.total_h - gpu.used_h - gpu.reserved_h)
     refresh = gpu.refresh_at[:16].replace("T", " ")
+    versions = sum(len(dataset.versions) for dataset in found.datasets)
     lines = [
         f"The embedded Kaggle runs at {found.url} (process {found.pid}).",
         f"  files      {found.state_dir}",
         f"  GPU quota  {left_h:.2f} h of {gpu.total_h:g} h left until {refresh} UTC",
-        f"  datasets   {len(found.datasets)}, {sum(len(dataset.versions) for dataset in found.datasets)} versions",
+        f"  datasets   {len(found.datasets)}, {counted(versions, 'version')}",
     ]
     if found.clock.offset_s:
         lines.append(f"  clock      {duration(found.clock.offset_s)} ahead")

@@ -36,11 +36,11 @@ def lines(found: Standing) -> list[str]:
     said = [f"Session {found.session} of run {found.run_id}: {found.status or 'not asked yet'}.{message}"]
     said += [f"  {line}" for line in reporting.age(found.as_of, found.seen_age_s, "")]
     done = "unknown" if found.done_timesteps is None else f"{found.done_timesteps:,}"
-    risk = "" if found.at_risk_timesteps is None else f", {found.at_risk_timesteps:,} at risk"
-    said.append(f"  timesteps  {done} of {found.total_timesteps:,} done, {found.safe_timesteps:,} safe{risk}")
+    cost = found.at_risk_timesteps if found.live else found.lost_timesteps
+    cost_said = f"{'unknown' if cost is None else f'{cost:,}'} {'at risk' if found.live else 'lost'}"
+    said.append(f"  timesteps  {done} of {found.total_timesteps:,} done, {found.safe_timesteps:,} safe, {cost_said}")
     if found.steps_per_s is not None:
-        to_go = "" if found.to_go_s is None else f", to go {duration(found.to_go_s)}"
-        said.append(f"  speed      {found.steps_per_s:,.1f} timesteps/s{to_go}")
+        said.append(f"  speed      {found.steps_per_s:,.1f} timesteps/s{_to_go(found)}")
     if found.published_age_s is not None:
         said.append(f"  published  the newest {duration(found.published_age_s)} ago")
     if found.quota_used_h is not None and found.quota_left_h is not None:
@@ -49,6 +49,14 @@ def lines(found: Standing) -> list[str]:
         said.append(f"  relay      {_told(found.run_id, found.relay)}")
     code = found.code_digest[:12] or "unknown here"
     return [*said, f"  digests    code {code}, configuration {found.config_digest[:12]} (sha256)"]
+
+
+def _to_go(found: Standing) -> str:
+    if found.to_go_s is not None:
+        return f", to go {duration(found.to_go_s)}"
+    if found.live and found.done_timesteps is not None and found.done_timesteps >= found.total_timesteps:
+        return ", all timesteps are done; the last publish is to come"
+    return ""
 
 
 def _told(run_id: str, relay: Relay) -> str:

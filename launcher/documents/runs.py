@@ -96,13 +96,17 @@ class Standing:
     safe_timesteps: int
     """Furthest timestep of the run that is published, or fetched and verified."""
     at_risk_timesteps: int | None
-    """Done and not safe while the session lives; null where that is not known."""
+    """Done and not safe while the session lives, 0 after its end; null where that is not known."""
+    lost_timesteps: int | None
+    """Done and not safe at its end; null while it lives, and where nobody followed it to its end."""
+    live: bool
+    """Whether it waits or runs, as last seen."""
     steps_per_s: float | None
     """Speed that its log told; null where it was not read."""
     to_go_s: int | None
-    """Time that the rest of the run takes [s]; null where it is not known."""
+    """Time that the rest of the run takes [s]; null where it is not known, as while the last publish is to come."""
     published_age_s: int | None
-    """Seconds since the newest dataset version was made; null where there is none or nobody told."""
+    """Seconds since the newest dataset version with a checkpoint was made; null where there is none or nobody told."""
     quota_used_h: float | None
     """GPU hours used this week; null for a CPU session, or where nobody told."""
     quota_left_h: float | None

@@ -7,7 +7,7 @@ import queue
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any, Self
 
 from kernel.contract.stopping import END_SECONDS
 from launcher.errors import BackendError, BackendUnavailable, NotFound
@@ -26,6 +26,8 @@ LOG_WAIT_S = 20.0
 """Longest time for reading a log from its first line to its newest."""
 LOG_QUIET_S = 1.0
 """A log that says nothing for this long has been read up to now."""
+LAST_LINES_S = 5.0
+"""Longest time for reading what a session said up to its end, once it has ended."""
 
 
 @dataclass(frozen=True)
@@ -82,35 +84,42 @@ def cancel_session(
     return Cancelled(DELETED, f"The kernel {slug} was deleted, which ends its session ({reason}).")
 
 
-def save_log(
-    backend: Compute, run: Run, session: Session, *, clock: Callable[[], float] = time.monotonic
-) -> tuple[Path | None, int | None]:
-    """Read the log up to now into the run's folder, unless a longer one is there: (file, session id that it tells).
+class LastWords:
+    """The log of a session that is to end, kept up to now before and to its last line after.
 
-    Nothing of a cancelled or deleted session's log is left on the target.
+    Nothing of a cancelled or deleted session's log is left on the target. Used as a context, in which it listens.
     """
-    path = run.log(session.number)
-    progress = Progress(session_id=session.session_id)
-    follower = Follower(backend, run.slug(session.number))
-    follower.start()
-    until = clock() + LOG_WAIT_S
-    try:
-        with Copy(run, session.number) as log:
-            while clock() < until:
-                try:
-                    happening = follower.happenings.get(timeout=LOG_QUIET_S if progress.log_lines else 0.2)
-                except queue.Empty:
-                    if progress.log_lines:
-                        break
-                    continue
-                if isinstance(happening, LogLine):
-                    progress.observe(happening)
-                    log.write(happening)
-                elif isinstance(happening, Ended):
-                    break
-    finally:
-        follower.stop()
-    return (path if path.stat().st_size else None), progress.session_id
+
+    def __init__(
+        self, backend: Compute, run: Run, session: Session, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.progress = Progress(total_timesteps=run.config.total_timesteps, session_id=session.session_id)
+        """What the log has told so far."""
+        self._follower, self._copy = Follower(backend, run.slug(session.number)), Copy(run, session.number)
+        self._clock, self._over = clock, False
+
+    def __enter__(self) -> Self:
+        self._follower.start()
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._follower.stop()
+        self._copy.__exit__(*raised)
+
+    def read(self, longest_s: float) -> None:
+        """Take in what was said since the last call, for at most so long, and keep it."""
+        until = self._clock() + longest_s
+        while not self._over and (left_s := until - self._clock()) > 0:
+            quiet_s = LOG_QUIET_S if self.progress.log_lines else longest_s
+            try:
+                happening = self._follower.happenings.get(timeout=min(left_s, quiet_s))
+            except queue.Empty:
+                break
+            if isinstance(happening, LogLine):
+                self.progress.observe(happening)
+                self._copy.write(happening)
+            self._over = isinstance(happening, Ended)
+        self._copy.keep()
 
 
 def _wait_until_final(

@@ -137,7 +137,9 @@ class Ledger:
         return number
 
     def update_session(self, run_id: str, number: int, **values: Any) -> None:
-        """Write what became known; timesteps only ever grow."""
+        """Write what became known, if anything did; timesteps only ever grow."""
+        if not values:
+            return
         _require_fields(Session, values)
         growing = ("seen_timesteps", "published_timesteps")
         clauses = [f"{name} = MAX(COALESCE({name}, 0), ?)" if name in growing else f"{name} = ?" for name in values]

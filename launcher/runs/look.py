@@ -38,7 +38,7 @@ class Look:
     progress: Mapping[int, Progress] = field(default_factory=dict)
     """Session -> what its log told, as far as it was read."""
     published: datetime | None = None
-    """When the newest dataset version was made."""
+    """When the newest dataset version with a checkpoint was made."""
     quota: Quota | None = None
     """GPU hours of the week; None where it was not asked or not told."""
     missing: frozenset[int] = frozenset()
@@ -179,7 +179,7 @@ class _Asked:
         missing = frozenset(n for n, question in self._states.items() if isinstance(question.error, NotFound))
         needed = [*self._states.values(), *([self._versions] if self._versions else [])]
         errors = (q.error for q in needed if q.error is not None and not isinstance(q.error, NotFound))
-        newest = versions[0].created if versions else None
+        newest = next((version.created for version in versions or [] if names.holds_checkpoint(version.notes)), None)
         return Look(progress, newest, self._quota.answer if self._quota else None, missing, next(errors, None))
 
 

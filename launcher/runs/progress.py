@@ -92,17 +92,22 @@ class Progress:
         return done / spent_s if spent_s >= MEASURED_AFTER_S else None
 
     def seconds_to_go(self, now_s: float) -> float | None:
-        """Time that the rest of the run takes [s]; None while nobody can know.
+        """Time that the rest of the timesteps takes [s], 0 where all are done; None while nobody can know.
 
         All time since training began counts, evaluations and waits for a publish too: what the trainer's own
-        `steps_per_s` leaves out is lost all the same.
+        `steps_per_s` leaves out is lost all the same. An estimate that time has overtaken tells nothing.
         """
         left = max(0, self.total_timesteps - self.num_timesteps)
+        if not left and self.total_timesteps:
+            return 0.0
+        to_go_s = None
         if self.whole_steps_per_s is not None and self.progress_time is not None:
-            return max(0.0, left / self.whole_steps_per_s - (now_s - self.progress_time)) if left else 0.0
-        if self.seconds_needed is not None:
-            return max(0.0, self.seconds_needed - (now_s - self.calibrated_time)) if left else 0.0
-        return left / self.steps_per_s if self.steps_per_s else None
+            to_go_s = left / self.whole_steps_per_s - (now_s - self.progress_time)
+        elif self.seconds_needed is not None:
+            to_go_s = self.seconds_needed - (now_s - self.calibrated_time)
+        elif self.steps_per_s:
+            to_go_s = left / self.steps_per_s
+        return to_go_s if to_go_s is not None and to_go_s > 0.0 else None
 
     def observe(self, line: LogLine) -> Event | None:
         """Take in one log line; returns the event that it holds, or None for the trainer's own output."""

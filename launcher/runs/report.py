@@ -68,7 +68,8 @@ def of_session(run: Run, session: Session, had: int = 0, *, gone: bool = False) 
     live = not (session.over or gone or session.result)
     finished = session.result == Ending.finished or (session.status == "COMPLETE" and (published or 0) >= total)
     known = [one for one in (session.seen_timesteps, published) if one is not None]
-    reached = max(known, default=began if session.status == "QUEUED" else None)
+    # Neither a session that waits nor one whose whole log tells no timestep has done any.
+    reached = max(known, default=began if session.status == "QUEUED" or session.log_complete else None)
     safe = max(began, published or 0, had, (reached or 0) if session.result == Ending.finished else 0)
     reached = None if reached is None else max(reached, safe)
     unsafe = None if reached is None else reached - safe
@@ -165,9 +166,8 @@ def as_table(run: Run, told: RunReport) -> str:
 def cost(row: SessionReport) -> str:
     """What is not safe of a session, by the right word: at risk while it lives, lost after its end."""
     timesteps = row.at_risk_timesteps if row.live else row.lost_timesteps
-    if timesteps is None:
-        return "unknown"
-    return f"{timesteps:,}\N{NO-BREAK SPACE}at\N{NO-BREAK SPACE}risk" if row.live else f"{timesteps:,}"
+    known = "unknown" if timesteps is None else f"{timesteps:,}"
+    return f"{known}\N{NO-BREAK SPACE}at\N{NO-BREAK SPACE}risk" if row.live else known
 
 
 def age(moment: str, seen_age_s: int, unanswered: str) -> list[str]:

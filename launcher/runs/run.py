@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 from kernel.contract.endings import Ending
@@ -86,8 +85,6 @@ class Cancellation:
     """Its final state where it was over already; None where the target does not have it."""
     done: Cancelled | None = None
     """How it was ended; None where nothing was left to end."""
-    log: Path | None = None
-    """What its log told before."""
 
 
 class RunHandle(BoundRun):
@@ -330,10 +327,11 @@ class RunHandle(BoundRun):
         submission.require_training(self.target)
         return relay.relay(self, flags, screen, begins)
 
-    def cancel(self, asks: Callable[[Session, Path | None], object] = lambda session, log: None) -> Cancellation:
+    def cancel(self, asks: Callable[[Session], object] = lambda session: None) -> Cancellation:
         """End the newest session for certain.
 
-        `asks` is called with it and its log before anything is ended; what it raises leaves the session alone.
+        `asks` is called with it, as its log tells it up to now, before anything is ended; what it raises leaves the
+        session alone.
 
         Raises
         ------
@@ -349,16 +347,23 @@ class RunHandle(BoundRun):
         if state.status.final:
             self.update(session.number, status=state.status.value, message=state.message)
             return Cancellation(session, state.status)
-        log, session_id = None, session.session_id
-        if not session.here and state.status is not Status.QUEUED:
-            log, session_id = cancellation.save_log(compute, self.run, session)
-        asks(session, log)
-        done = cancellation.cancel_session(compute, self.run, session, session_id)
+        if session.here or state.status is Status.QUEUED:
+            asks(session)
+            done = cancellation.cancel_session(compute, self.run, session, session.session_id)
+            known: dict[str, Any] = {}
+        else:
+            with cancellation.LastWords(compute, self.run, session) as log:
+                log.read(cancellation.LOG_WAIT_S)
+                self.update(session.number, **log.progress.known())
+                asks(self.session(session.number))
+                done = cancellation.cancel_session(compute, self.run, session, log.progress.session_id)
+                log.read(cancellation.LAST_LINES_S)
+            known = {"log_complete": True, **log.progress.known()}
         message = "deleted from here" if done.status == DELETED else "cancelled from here"
-        self.update(session.number, status=done.status, message=message)
+        self.update(session.number, status=done.status, message=message, **known)
         if session.here:
             continuation.settle_here(self)
-        return Cancellation(self.session(session.number), state.status, done, log)
+        return Cancellation(self.session(session.number), state.status, done)
 
     def _gone(self, session: Session) -> NotFound:
         """What a kernel that is not on the target means; a push that was never taken leaves no trace."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from launcher import locks
@@ -68,7 +69,10 @@ def _standing(run: Run, ledger: Ledger, found: Look) -> Standing:
     gone = session.number in found.missing
     slug = run.slug(session.number)
     progress = found.progress.get(session.number, Progress())
-    to_go_s = progress.seconds_to_go(progress.last_time) if told.sessions[-1].live else None
+    row = told.sessions[-1]
+    to_go_s = progress.seconds_to_go(progress.last_time) if row.live else None
+    if to_go_s == 0.0 and row.at_risk_timesteps != 0:
+        to_go_s = None  # the last publish is still to come, and nobody knows how long it takes
     age_s = None if found.published is None else max(0, round(time.time() - found.published.timestamp()))
     return Standing(
         run_id=run.run_id,
@@ -82,11 +86,13 @@ def _standing(run: Run, ledger: Ledger, found: Look) -> Standing:
         as_of=told.as_of,
         seen_age_s=told.seen_age_s,
         total_timesteps=told.total_timesteps,
-        done_timesteps=told.sessions[-1].done_timesteps,
+        done_timesteps=row.done_timesteps,
         safe_timesteps=told.safe_timesteps,
-        at_risk_timesteps=told.sessions[-1].at_risk_timesteps,
+        at_risk_timesteps=row.at_risk_timesteps,
+        lost_timesteps=row.lost_timesteps,
+        live=row.live,
         steps_per_s=progress.whole_steps_per_s or progress.steps_per_s,
-        to_go_s=None if to_go_s is None else round(to_go_s),
+        to_go_s=None if to_go_s is None else math.ceil(to_go_s),
         published_age_s=age_s,
         quota_used_h=found.quota.used_h if found.quota else None,
         quota_left_h=found.quota.left_h if found.quota else None,

@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 
 from kernel.contract.config import RunConfig
+from launcher import Kaglaunch
 from launcher.cli import main
+from launcher.commands import cancel
 from launcher.errors import BackendUnavailable, NotFound
 from launcher.local_kaggle.service import LocalKaggle
 from launcher.runs import cancellation
-from launcher.runs.cancellation import Cancelled, cancel_session, save_log
+from launcher.runs.cancellation import LOG_WAIT_S, Cancelled, LastWords, cancel_session
 from launcher.runs.endings import DELETED
+from launcher.runs.kept_log import kept_lines
 from launcher.runs.ledger import Ledger
 from launcher.runs.records import Run, Session, new_run
 from launcher.targets.base import Kernel, Status
@@ -64,8 +67,15 @@ def _running(backend: KaggleBackend, home: Path, script: str) -> tuple[Run, Sess
     return run, book.sessions(RUN_ID)[0]
 
 
+def _told_id(backend: KaggleBackend, run: Run, session: Session) -> int | None:
+    """The session's id, as its log tells it, which is kept."""
+    with LastWords(backend, run, session) as log:
+        log.read(LOG_WAIT_S)
+    return log.progress.session_id
+
+
 def _cancel(backend: KaggleBackend, run: Run, session: Session) -> Cancelled:
-    _, session_id = save_log(backend, run, session)
+    session_id = _told_id(backend, run, session)
     return cancel_session(backend, run, session, session_id, sleep=lambda seconds: None)
 
 
@@ -99,8 +109,7 @@ def test_a_longer_log_that_is_here_is_not_replaced_by_a_shorter_one(
     run, session = _running(backend, home, TELLS_NOTHING)
     run.log(1).parent.mkdir(parents=True)
     run.log(1).write_text("0.000 stdout what the target has lost since\n" * 9)
-    path, _ = save_log(backend, run, session)
-    assert path == run.log(1)
+    _told_id(backend, run, session)
     assert run.log(1).read_text().count("\n") == 9
     assert {found.name for found in run.folder.iterdir()} == {"session-1.log", "logs.lock"}
 
@@ -126,7 +135,7 @@ def test_a_cancel_ends_the_session_whatever_fails_on_the_way(
 ) -> None:
     monkeypatch.setattr(cancellation, "LOST_ANSWER_S", limit_s(0.2))
     run, session = _running(backend, home, TELLS)
-    _, session_id = save_log(backend, run, session)
+    session_id = _told_id(backend, run, session)
     kaggle.set_fault(fault, value)
     done = cancel_session(backend, run, session, session_id, sleep=lambda seconds: None)
     assert done.status == status
@@ -149,7 +158,7 @@ def test_a_cancel_that_the_target_only_acknowledges_for_ever_ends_in_a_deletion(
 ) -> None:
     kaggle.change_settings(cancel_s=3600.0)
     run, session = _running(backend, home, TELLS)
-    _, session_id = save_log(backend, run, session)
+    session_id = _told_id(backend, run, session)
     passed = [0.0]
     done = cancel_session(
         backend,
@@ -194,6 +203,58 @@ def test_the_command_says_what_was_kept_and_the_ledger_knows_the_end(
     assert Ledger().sessions(RUN_ID)[0].status == DELETED
     assert main(["cancel"]) == 0
     assert "nothing to cancel" in capsys.readouterr().out
+
+
+STEPS = """
+import json, os, sys, time
+def say(event, **fields):
+    print("@kaglaunch " + json.dumps({{"event": event, "schema": 1, "time": 0.1, **fields}}), flush=True)
+say("training", num_timesteps=0, total_timesteps=100)
+say("published", num_timesteps=40)
+say("progress", num_timesteps=70)
+while not os.path.exists({go!r}):
+    time.sleep(0.02)
+say("progress", num_timesteps=80)
+time.sleep(600)
+"""
+
+
+def test_what_a_cancel_cost_is_what_the_log_told_to_the_end_and_every_verb_says_it(
+    kaggle: LocalKaggle, backend: KaggleBackend, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    go = home / "go"
+    run, _ = _running(backend, home, STEPS.format(go=str(go)))
+    asked = []
+
+    def goes_on_while_it_is_asked(question: str) -> bool:
+        asked.append(question)
+        go.touch()
+        next(line for line in backend.log_lines(run.slug(1)) if '"num_timesteps": 80' in line.text)
+        return True
+
+    cancel.cancel(run.run_id, agreed=goes_on_while_it_is_asked)
+    assert "70 of 100 timesteps are done, 30 not published yet" in asked[0]
+    assert sum("num_timesteps" in line.text for line in kept_lines(run.log(1))) == 4
+    (row,) = Kaglaunch().report(run.run_id)["sessions"]
+    assert (row["done_timesteps"], row["safe_timesteps"], row["lost_timesteps"]) == (80, 40, 40)
+    status = Kaglaunch().status(run.run_id)
+    assert (status["live"], status["at_risk_timesteps"], status["lost_timesteps"]) == (False, 0, 40)
+    capsys.readouterr()
+    assert main(["status"]) == 0
+    assert "80 of 100 done, 40 safe, 40 lost\n" in capsys.readouterr().out
+
+
+def test_a_watch_that_came_too_late_for_the_log_does_not_know_what_the_end_cost(
+    kaggle: LocalKaggle, backend: KaggleBackend, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, _ = _running(backend, home, STEPS.format(go="never"))
+    Ledger().update_session(RUN_ID, 1, seen_timesteps=50, published_timesteps=40)
+    backend.cancel(kaggle.status()["sessions"][0]["session_id"])
+    until(lambda: backend.state(run.slug(1)).status.final)
+    assert main(["watch"]) == 6
+    said = capsys.readouterr().err
+    assert "50 of 100 timesteps, t40 of them published;" in said
+    assert Kaglaunch().report(RUN_ID)["sessions"][0]["lost_timesteps"] is None
 
 
 def test_a_queued_session_is_ended_at_once(

@@ -15,9 +15,10 @@ from kernel.contract.names import version_note
 from launcher.cli import main
 from launcher.documents.runs import RunReport
 from launcher.errors import BackendUnavailable
-from launcher.runs import report
+from launcher.runs import report, standings
 from launcher.runs.ledger import Ledger
-from launcher.runs.look import look, settled
+from launcher.runs.look import Look, look, settled
+from launcher.runs.progress import Progress
 from launcher.runs.records import Run, new_run
 from launcher.targets.base import Status
 from launcher.targets.credentials import Credentials
@@ -36,6 +37,18 @@ time.sleep(600)
 """
 
 
+ALL_DONE = """
+begin()
+say("training", num_timesteps=0, total_timesteps=100, device="cpu")
+say("calibration", num_timesteps=1, steps_per_s=50.0, seconds_needed=0.05)
+time.sleep(0.2)
+say("published", num_timesteps=40)
+say("progress", num_timesteps=100, total_timesteps=100, steps_per_s=50.0)
+time.sleep(600)
+"""
+LATE = ALL_DONE.replace("num_timesteps=100, total", "num_timesteps=60, total")
+
+
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy machine may take its time to answer."""
@@ -43,7 +56,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _publish(stage: Stage, run: Run, num_timesteps: int, session: int = 1) -> None:
-    """A dataset version whose note tells `num_timesteps`."""
+    """A second dataset version, whose note tells `num_timesteps`."""
     slug = run.dataset.split("/")[1]
     stage.publish(run, num_timesteps)
     file = {"token": stage.call.upload("x", b"x"), "name": "x"}
@@ -103,6 +116,57 @@ def test_what_a_living_session_has_not_published_is_at_risk_and_not_lost(
     stage.book.update_session(run.run_id, 1, status="CANCEL_ACKNOWLEDGED")
     found = row()
     assert (found["safe_timesteps"], found["at_risk_timesteps"], found["lost_timesteps"]) == (40, 0, None)
+
+
+@pytest.mark.parametrize(
+    ("script", "says"),
+    [
+        (ALL_DONE, "50.0 timesteps/s, all timesteps are done; the last publish is to come\n"),
+        (LATE, "50.0 timesteps/s\n"),
+    ],
+    ids=["all done, not published", "later than was calculated"],
+)
+def test_what_is_still_to_come_never_takes_no_time(
+    stage: Stage, capsys: pytest.CaptureFixture[str], script: str, says: str
+) -> None:
+    run = stage.begins(script)
+    until(lambda: (_told(capsys, "status", run.run_id)["done_timesteps"] or 0) >= 60)
+    assert _told(capsys, "status", run.run_id)["to_go_s"] is None
+    assert main(["status", run.run_id]) == 0
+    assert says in capsys.readouterr().out
+
+
+def test_less_than_a_second_to_go_is_a_second(tmp_path: Path) -> None:
+    book = Ledger(tmp_path / "ledger.sqlite")
+    run = _run(book, tmp_path)
+    progress = Progress(total_timesteps=100, num_timesteps=99, steps_per_s=10.0)
+    assert standings._standing(run, book, Look({1: progress})).to_go_s == 1
+
+
+def test_a_version_without_a_checkpoint_is_no_publish(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    run = stage.begins(AT_WORK)
+    _publish(stage, run, 0)
+    until(lambda: stage.backend().state(run.slug(1)).status is Status.RUNNING)
+    assert _told(capsys, "status", run.run_id)["published_age_s"] is None
+    assert main(["cancel", run.run_id, "--yes"]) == 0
+    assert f"published  0 versions of {run.dataset}\n" in capsys.readouterr().out
+    other = stage.begins(AT_WORK)
+    _publish(stage, other, 40)
+    until(lambda: stage.backend().state(other.slug(1)).status is Status.RUNNING)
+    assert _told(capsys, "status", other.run_id)["published_age_s"] >= 0
+    assert main(["cancel", other.run_id, "--yes"]) == 0
+    assert f"published  1 version of {other.dataset}, the newest at t40\n" in capsys.readouterr().out
+
+
+def test_what_is_not_known_of_a_session_that_lives_is_not_called_lost(tmp_path: Path) -> None:
+    book = Ledger(tmp_path / "ledger.sqlite")
+    run = _run(book, tmp_path)
+    book.update_session(run.run_id, 1, status="RUNNING")
+    told = report.report(run, book)
+    assert (told.sessions[0].at_risk_timesteps, told.sessions[0].lost_timesteps) == (None, None)
+    assert report.cost(told.sessions[0]).replace("\N{NO-BREAK SPACE}", " ") == "unknown at risk"
+    book.update_session(run.run_id, 1, status="ERROR")
+    assert report.cost(report.report(run, book).sessions[0]) == "unknown"
 
 
 def test_a_target_that_does_not_answer_costs_the_bound_and_leaves_figures_with_their_age(stage: Stage) -> None:

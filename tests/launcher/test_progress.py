@@ -135,7 +135,8 @@ CASES = (
         {"seconds_to_go": 116.0},
         10.0,
     ),
-    Case("what the kernel calculated long ago", [_training(0.0), _needs(6.0, 3.0)], {"seconds_to_go": 0.0}, 10.0),
+    Case("what the kernel calculated too short", [_training(0.0), _needs(6.0, 4.0)], {"seconds_to_go": None}, 10.0),
+    Case("what the kernel calculated just so", [_training(0.0), _needs(6.0, 4.1)], {"seconds_to_go": 0.1}, 10.0),
     Case(
         "all done needs nothing", [_training(0.0), _needs(6.0, 120.0), _step(7.0, 9_000)], {"seconds_to_go": 0.0}, 8.0
     ),
@@ -158,8 +159,10 @@ CASES = (
         70.0,
     ),
     Case("time goes on", [_training(10.0), _step(70.0, 3_000)], {"seconds_to_go": 90.0}, 100.0),
-    Case("it is late", [_training(10.0), _step(70.0, 3_000)], {"seconds_to_go": 0.0}, 1_000.0),
+    Case("it is late", [_training(10.0), _step(70.0, 3_000)], {"seconds_to_go": None}, 190.0),
     Case("after all timesteps", [_training(10.0), _step(70.0, 9_000)], {"seconds_to_go": 0.0}, 70.0),
+    Case("after all timesteps, at no known speed", [_training(10.0, 9_000)], {"seconds_to_go": 0.0}, 70.0),
+    Case("no total is known", [_step(1.0, 5, 100.0)], {"seconds_to_go": None}, 1.0),
     Case(
         "what was done before the session is no speed of it",
         [_training(10.0, 3_000), _step(70.0, 6_000)],
@@ -277,6 +280,17 @@ def test_the_picture_says_that_the_kernel_is_stopping_itself() -> None:
     assert "flood: the kernel is stopping itself" in screen.picture("run", "RUNNING", progress, 1.0, 900.0)
     progress.observe(LogLine(1.0, "stdout", events.PREFIX + json.dumps(_result(70, 70).plain())))
     assert "stopping" not in screen.picture("run", "COMPLETE", progress, 1.0, 900.0)
+
+
+def test_the_picture_says_that_the_last_publish_is_still_to_come() -> None:
+    progress = Progress(total_timesteps=100)
+    progress.observe(_line(1.0, event="training", num_timesteps=0, total_timesteps=100))
+    progress.observe(_line(2.0, event="progress", num_timesteps=99, steps_per_s=10.0))
+    assert screen.prospect(progress, 2.0, 900.0) == "to go 1 s, within this session"
+    progress.observe(_line(3.0, event="progress", num_timesteps=100, steps_per_s=10.0))
+    assert screen.prospect(progress, 3.0, 900.0) == "all timesteps are done, the last publish is to come"
+    progress.observe(_line(4.0, event="published", num_timesteps=100))
+    assert screen.prospect(progress, 4.0, 900.0) == "to go 0 s, within this session"
 
 
 @given(st.text(max_size=200))
