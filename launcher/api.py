@@ -22,7 +22,7 @@ from launcher import comparison, config
 from launcher.checks import quota
 from launcher.config import Keywords, RunSettings, SessionSettings
 from launcher.errors import ConfigError
-from launcher.runs import adoption, standings, submission
+from launcher.runs import adoption, alive, standings, submission
 from launcher.runs.ledger import Ledger
 from launcher.runs.proposal import Proposal, propose
 from launcher.runs.run import RunHandle
@@ -176,7 +176,15 @@ class Kaglaunch:
 
     @_typed
     def cancel(self, run: str | None = None) -> dict[str, Any]:
-        """End the newest session of a run for certain; returns the run's report."""
+        """End the newest session of a run for certain; returns the run's report.
+
+        Raises
+        ------
+        AmbiguousRun
+            Several runs of the present folder are alive, and none was named.
+        """
+        if run is None:
+            alive.require_only_one(Ledger())
         handle = RunHandle.of(run)
         handle.cancel()
         return _report(handle)

@@ -314,10 +314,9 @@ def cancel(
     Example: kaglaunch cancel run-a2b3c4
     """
     from launcher.commands import cancel as verb
-    from launcher.runs.ledger import Ledger
 
     if run is None:
-        verb.only_one_alive(Ledger())
+        verb.require_only_one_alive()
     name = _meant(run, json)
     with _reported(name, json):
         verb.cancel(name, agreed=lambda question: yes or _agreed(question, f"kaglaunch cancel {name} --yes"))

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from pathlib import Path
 
 from kernel.contract import names
 from launcher.commands.say import say
-from launcher.errors import AmbiguousRun, BackendError, NotFound, Refused
-from launcher.runs.endings import Submission, ending
+from launcher.errors import BackendError, Refused
+from launcher.runs import alive
 from launcher.runs.ledger import Ledger
 from launcher.runs.records import Run, Session
 from launcher.runs.run import RunHandle
 from launcher.tables import counted
-from launcher.targets import target
 from launcher.waiting import waiting
 
 
@@ -22,15 +20,10 @@ class NotAgreed(Refused):
     """Raised when the question whether to end a session was answered with no, or nobody could be asked."""
 
 
-def only_one_alive(book: Ledger, folder: Path | None = None) -> None:
-    """Raise AmbiguousRun where several runs of `folder`, or of the present one, have a session that is not over."""
-    here = book.run(folder=folder).pushed_from
-    maybe = [run for run in book.runs() if run.pushed_from == here and _maybe_alive(book, run)]
+def require_only_one_alive() -> None:
+    """Raise AmbiguousRun where several runs of the present folder are alive."""
     with waiting("Asking which runs of this folder are alive"):
-        alive = [run for run in maybe if _alive(book, run)] if len(maybe) > 1 else []
-    if len(alive) > 1:
-        listed = "\n".join(f"  kaglaunch cancel {run.run_id}" for run in alive)
-        raise AmbiguousRun(f"{len(alive)} runs of this folder are alive, and none was named. Type one of:\n{listed}")
+        alive.require_only_one(Ledger())
 
 
 def cancel(run_id: str, *, agreed: Callable[[str], bool] = lambda question: True) -> None:
@@ -75,26 +68,6 @@ def at_risk(run: Run, session: Session) -> str:
         return "No timestep of it is known yet."
     done, safe = session.seen_timesteps, max(session.published_timesteps or 0, session.resumed_timesteps or 0)
     return f"{done:,} of {run.config.total_timesteps:,} timesteps are done, {max(0, done - safe):,} not published yet."
-
-
-def _maybe_alive(book: Ledger, run: Run) -> bool:
-    """Whether the ledger knows of no end of its newest session."""
-    session = next(reversed(book.sessions(run.run_id)), None)
-    return session is not None and session.submission != Submission.absent and ending(session) is None
-
-
-def _alive(book: Ledger, run: Run) -> bool:
-    """Asked where it runs; one that cannot be asked may be alive."""
-    session = book.sessions(run.run_id)[-1]
-    try:
-        state = target.of_session(run, session).state(run.slug(session.number))
-    except NotFound:
-        return False
-    except BackendError:
-        return True
-    if state.status.final:
-        book.update_session(run.run_id, session.number, status=state.status.value, message=state.message)
-    return not state.status.final
 
 
 def kept(handle: RunHandle, session: Session) -> list[str]:

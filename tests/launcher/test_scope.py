@@ -15,7 +15,7 @@ import pytest
 from kernel.contract.config import RunConfig
 from launcher import Kaglaunch
 from launcher.cli import main
-from launcher.errors import UnknownRun
+from launcher.errors import AmbiguousRun, UnknownRun
 from launcher.runs.records import Run, new_run
 
 from .local_kaggle.callers import until
@@ -77,10 +77,12 @@ def test_a_bare_cancel_of_a_folder_with_two_alive_lists_them_and_ends_none(
     assert "2 runs of this folder are alive" in said
     assert all(f"  kaglaunch cancel {run.run_id}\n" in said for run in runs)
     assert "over-aaaaaa" not in said
+    with pytest.raises(AmbiguousRun, match="2 runs of this folder are alive"):
+        Kaglaunch().cancel()
     assert [stage.sessions(run) for run in runs] == [["RUNNING"], ["RUNNING"]]
     assert main(["cancel", "alive-0", "--yes"]) == 0
     assert [stage.sessions(run) for run in runs] == [["CANCEL_ACKNOWLEDGED"], ["RUNNING"]]
-    assert main(["cancel", "--yes"]) == 0
+    assert Kaglaunch().cancel()["run_id"] == "alive-1aaaaa"
     assert stage.sessions(runs[1]) == ["CANCEL_ACKNOWLEDGED"]
 
 
