@@ -323,9 +323,9 @@ class Flood(Event):
     """The trainer prints more than the log may take."""
 
     lines_per_s: float | None = None
-    """What it prints [1/s]."""
+    """What it prints, in its fastest second [1/s]."""
     limit: float | None = None
-    """What it may [1/s]."""
+    """What it may, on an average over ten seconds [1/s]."""
     reason: str = ""
     """Which rule it broke."""
     action: str = "stop"

@@ -21,6 +21,8 @@ from kernel.session.full_log import FullLog
 
 MAX_LINES_PER_S = 100.0
 WINDOW_SECONDS = 10.0
+MEASURED_SECONDS = 1.0
+"""The rate of a flood is that of its fastest second."""
 MIN_DEBUG_LINES_PER_S = 20.0
 DEBUG_SHARE = 0.5
 CHUNK = 1 << 18
@@ -51,28 +53,64 @@ _SECRET = re.compile(
 
 @dataclass
 class FloodWatch:
-    """Whether output is a flood: lines over a sustained window, or debug tags."""
+    """Whether output is a flood, by its lines over a sustained window or by its debug tags; and how fast it comes.
+
+    A limit is broken as soon as so many lines have come, however fast, so the rate of that instant tells of the limit
+    alone: it is measured for a second more.
+    """
 
     window: float = WINDOW_SECONDS
     max_lines_per_s: float = MAX_LINES_PER_S
     _counts: deque[tuple[float, int, int]] = field(default_factory=deque)
+    _lines: int = 0
+    _debug_lines: int = 0
+    _broken_at: float | None = None
+    """When the limit was broken that is broken still."""
 
-    def add(self, now: float, lines: int, debug_lines: int) -> None:
-        """So many lines came now."""
+    def add(self, now: float, lines: int, debug_lines: int) -> bool:
+        """So many lines came now; whether they break a limit that was not broken before."""
         self._counts.append((now, lines, debug_lines))
+        self._lines, self._debug_lines = self._lines + lines, self._debug_lines + debug_lines
         # What came exactly a window ago was printed before it.
-        while self._counts and now - self._counts[0][0] >= self.window:
-            self._counts.popleft()
+        while now - self._counts[0][0] >= self.window:
+            _, old, old_debug = self._counts.popleft()
+            self._lines, self._debug_lines = self._lines - old, self._debug_lines - old_debug
+        was_broken = self._broken_at is not None
+        if self._broken() is None:
+            self._broken_at = None
+        elif not was_broken:
+            self._broken_at = now
+        return self._broken_at is not None and not was_broken
+
+    def due_s(self, now: float) -> float | None:
+        """Seconds until the flood has been measured; None without one."""
+        return None if self._broken_at is None else max(0.0, self._broken_at + MEASURED_SECONDS - now)
 
     def verdict(self) -> Flood | None:
-        """Rate and reason of a flood, or None. The window counts in full, so a short burst is none."""
-        lines = sum(n for _, n, _ in self._counts) / self.window
-        debug = sum(n for _, _, n in self._counts) / self.window
+        """Rate and reason of the flood as it is by now, or None. The window counts in full: a short burst is none."""
+        broken = self._broken()
+        return Flood(lines_per_s=self._fastest(), limit=broken[1], reason=broken[0]) if broken else None
+
+    def _broken(self) -> tuple[str, float] | None:
+        """Rule and limit that the window's lines break."""
+        lines, debug = self._lines / self.window, self._debug_lines / self.window
         if lines > self.max_lines_per_s:
-            return Flood(lines_per_s=round(lines, 1), limit=self.max_lines_per_s, reason="too many lines")
+            return "too many lines", self.max_lines_per_s
         if debug >= MIN_DEBUG_LINES_PER_S and debug >= DEBUG_SHARE * lines:
-            return Flood(lines_per_s=round(lines, 1), limit=MIN_DEBUG_LINES_PER_S, reason="debug output is on")
+            return "debug output is on", MIN_DEBUG_LINES_PER_S
         return None
+
+    def _fastest(self) -> float:
+        """The most lines that came within a second of the window [1/s]."""
+        second: deque[tuple[float, int]] = deque()
+        inside = fastest = 0
+        for now, lines, _ in self._counts:
+            second.append((now, lines))
+            inside += lines
+            while now - second[0][0] >= MEASURED_SECONDS:
+                inside -= second.popleft()[1]
+            fastest = max(fastest, inside)
+        return fastest / MEASURED_SECONDS
 
 
 @dataclass
@@ -182,6 +220,7 @@ class LogGovernor:
         self._watch = FloodWatch()
         self._on_flood = on_flood
         self._flooded = False
+        self._sample = ""
         self._clock = clock
         self._rest = b""
         self._waiting: list[bytes] = []
@@ -231,17 +270,21 @@ class LogGovernor:
             self._arrived.notify()
 
     def _look(self) -> None:
-        while chunk := self._next():
+        while (chunk := self._next()) is not None:
             self.take(chunk)
         if self._rest:
             self._filter.line(self._rest, self._clock())
+        self._judge(self._clock(), ended=True)
         self._full_log.flush()
 
-    def _next(self) -> bytes:
-        """Everything that came since the last look; empty at the end."""
+    def _next(self) -> bytes | None:
+        """Everything that came since the last look; nothing where a flood has been measured, None at the end."""
         with self._arrived:
-            while not self._waiting and not self._ended:
-                self._arrived.wait()
+            while not self._waiting:
+                if self._ended:
+                    return None
+                if not self._arrived.wait(None if self._flooded else self._watch.due_s(self._clock())):
+                    return b""
             chunks, self._waiting, self._waiting_bytes = self._waiting, [], 0
         return b"".join(chunks)
 
@@ -255,15 +298,20 @@ class LogGovernor:
         # In a flood only what may matter is looked at line by line.
         sample = lines[::50] if len(lines) > MANY_LINES else lines
         debug = sum(1 for line in sample if _DEBUG_TAG.match(line))
-        self._watch.add(now, len(lines), debug * len(lines) // max(1, len(sample)))
+        if self._watch.add(now, len(lines), debug * len(lines) // max(1, len(sample))):
+            self._sample = sample_of(sample)
         if len(lines) > MANY_LINES and not self._filter.in_traceback and not is_important(chunk):
             self._filter.hidden += len(lines)
         else:
             for line in lines:
                 self._filter.line(line.rstrip(b"\r"), now)
-        verdict = self._watch.verdict()
-        if verdict and not self._flooded:
-            self._flooded = True
-            self._on_flood(dataclasses.replace(verdict, sample=sample_of(sample)))
-        elif not verdict:
+        self._judge(now)
+
+    def _judge(self, now: float, *, ended: bool = False) -> None:
+        """Tell a flood once, when it has been measured or nothing more comes, until it has passed."""
+        due_s = self._watch.due_s(now)
+        if due_s is None:
             self._flooded = False
+        elif not self._flooded and (ended or due_s == 0.0) and (verdict := self._watch.verdict()):
+            self._flooded = True
+            self._on_flood(dataclasses.replace(verdict, sample=self._sample))

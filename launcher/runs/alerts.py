@@ -31,6 +31,8 @@ from launcher.targets.base import LogLine
 
 DEBUG_TAG = "[DEBUG"
 BURST_S = 1.0
+AT_ONCE_S = 0.01
+"""The times of a log do not tell less apart."""
 SUSTAINED_S = 60.0
 """A healthy run may print a screenful at once; only what goes on for this long is a flood by its rate alone."""
 WARM_UP_S = 60.0
@@ -151,7 +153,8 @@ class Alerts:
             while window and window[0] <= line.time - seconds:
                 window.popleft()
             if len(window) > limit * seconds:
-                figure = f"{len(window):,} {what} within {seconds:.0f} s (limit {limit:,.0f} per s)"
+                # The rule is broken by so many lines, however fast they come: how fast they came is what is told.
+                figure = f"{len(window):,} {what} {_within(window[-1] - window[0])} (limit {limit:,.0f} per s)"
                 found += self._raise(Level.STOP, "flood", figure)
         return found
 
@@ -170,6 +173,10 @@ class Alerts:
             return []
         self._raised.add(rule)
         return [Alert(level, rule, message)]
+
+
+def _within(seconds: float) -> str:
+    return f"within {seconds:.3g} s" if seconds >= AT_ONCE_S else "at once"
 
 
 def flood_figure(event: events.Flood) -> str:

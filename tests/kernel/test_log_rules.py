@@ -15,7 +15,7 @@ from kernel.contract.events import Flood
 from kernel.session import log_governor
 from kernel.session.full_log import FullLog
 from kernel.session.log_governor import Budget, Filter, FloodWatch, LogGovernor, is_important
-from tests.limits import limit_s
+from tests.limits import limit_s, until
 
 
 def flood(lines_per_s: float, limit: float, reason: str) -> Flood:
@@ -51,17 +51,33 @@ def test_a_burst_counts_over_ten_seconds(lines: int, is_flood: bool) -> None:
     watch = FloodWatch()
     watch.add(0.0, lines, 0)
     watch.add(9.75, 0, 0)
-    assert watch.verdict() == (flood(100.1, 100.0, "too many lines") if is_flood else None)
+    assert watch.verdict() == (flood(1001.0, 100.0, "too many lines") if is_flood else None)
     watch.add(10.0, 0, 0)
     assert watch.verdict() is None
 
 
-def test_a_rate_is_told_to_a_tenth() -> None:
+def test_the_rate_of_a_flood_is_that_of_its_fastest_second() -> None:
     watch = FloodWatch(window=3.0)
-    watch.add(0.0, 400, 0)
-    assert watch.verdict() == flood(133.3, 100.0, "too many lines")
-    watch.add(3.0, 100, 70)
-    assert watch.verdict() == flood(33.3, 20.0, "debug output is on")
+    for now, lines in ((0.0, 200), (0.5, 150), (0.75, 50), (1.0, 30), (1.5, 10)):
+        watch.add(now, lines, 0)
+    assert watch.verdict() == flood(400.0, 100.0, "too many lines")
+    watch.add(3.0, 60, 0)  # what came three seconds ago is forgotten: it was printed before the window
+    assert watch.verdict() is None
+    watch.add(3.25, 100, 0)
+    assert watch.verdict() == flood(230.0, 100.0, "too many lines")
+    watch.add(3.5, 0, 300)
+    assert watch.verdict() == flood(160.0, 20.0, "debug output is on")
+
+
+def test_a_limit_is_broken_once_and_measured_for_a_second() -> None:
+    watch = FloodWatch()
+    assert watch.due_s(0.0) is None
+    assert [watch.add(now, 600, 0) for now in (0.0, 0.5, 0.75)] == [False, True, False]
+    assert [watch.due_s(now) for now in (0.5, 1.25, 1.5, 9.0)] == [1.0, 0.25, 0.0, 0.0]
+    assert not watch.add(10.5, 0, 0)
+    assert watch.due_s(10.5) is None
+    assert watch.add(10.5, 1001, 0)
+    assert watch.due_s(10.5) == 1.0
 
 
 def test_a_budget_fills_up_by_the_second_and_never_beyond_what_goes_at_once() -> None:
@@ -189,6 +205,14 @@ def governor(tmp_path: Path, shown: list[str]) -> Any:
     return made
 
 
+def a_second_later(governor: Any) -> list[Flood]:
+    """What is told once a flood has been measured."""
+    governor.now[0] += 1.0
+    governor.take(b"")
+    told: list[Flood] = governor.verdicts
+    return told
+
+
 def test_200_lines_at_once_are_looked_at_one_by_one_and_of_more_only_those_with_a_warning(
     governor: Any, shown: list[str]
 ) -> None:
@@ -230,8 +254,8 @@ def test_debug_lines_of_a_large_batch_are_estimated_from_each_fiftieth(
 ) -> None:
     lines = [b"[DEBUG] x" if k % each == 0 else b"cell" for k in range(300)]
     governor.take(b"\n".join(lines) + b"\n")
-    told = [replace(told, sample="") for told in governor.verdicts]
-    assert told == [flood(30.0, 20.0, "debug output is on")] * is_flood
+    told = [replace(told, sample="") for told in a_second_later(governor)]
+    assert told == [flood(300.0, 20.0, "debug output is on")] * is_flood
 
 
 @pytest.mark.parametrize(("lines", "verdicts"), [(200, 1), (201, 0)])
@@ -240,29 +264,56 @@ def test_each_of_200_lines_is_looked_at_for_a_debug_tag_and_of_more_each_fiftiet
 ) -> None:
     for _ in range(2):
         governor.take(b"\n".join([b"cell", b"[DEBUG] x"] * (lines // 2) + [b"cell"] * (lines % 2) + [b""]))
-    assert len(governor.verdicts) == verdicts
+    assert len(a_second_later(governor)) == verdicts
 
 
 @pytest.mark.parametrize(("lines", "verdicts"), [(199, 0), (200, 1)])
 def test_debug_lines_that_come_one_by_one_are_counted(lines: int, verdicts: int, governor: Any) -> None:
     for _ in range(lines):
         governor.take(b"[DEBUG] x\n")
-    assert len(governor.verdicts) == verdicts
+    assert len(a_second_later(governor)) == verdicts
 
 
 @pytest.mark.parametrize("tag", [b"DEBUG:", b"[DEBUG] x", b"  [DEBUG", b"<DEBUG_BC_GPU>", b"not at the start DEBUG"])
 def test_a_debug_tag_stands_at_the_start_of_a_line(tag: bytes, governor: Any) -> None:
     governor.take((tag + b"\n") * 200)
-    assert len(governor.verdicts) == (not tag.startswith(b"not"))
+    assert len(a_second_later(governor)) == (not tag.startswith(b"not"))
 
 
 def test_a_flood_is_told_once_until_it_has_passed(governor: Any) -> None:
     told = []
-    for second, lines in ((0, 1001), (1, 50), (2, 50), (10, 50), (11, 900), (12, 200), (13, 5)):
+    for second, lines in ((0, 1001), (1, 50), (2, 50), (10, 50), (11, 900), (12, 200), (13, 5), (14, 5)):
         governor.now[0] = float(second)
         governor.take(b"x\n" * lines)
         told.append(len(governor.verdicts))
-    assert told == [1, 1, 1, 1, 1, 2, 2]
+    assert told == [0, 1, 1, 1, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("lines_per_s", [130, 1500, 5000, 40_000])
+def test_a_flood_is_told_with_its_own_rate_and_not_with_that_of_the_limit(lines_per_s: int, governor: Any) -> None:
+    for look in range(1000):
+        governor.now[0] = look / 100
+        governor.take(b"step done\n" * (lines_per_s // 100) + b"more\n" * (lines_per_s % 100 > look % 100))
+    (told,) = governor.verdicts
+    assert told.lines_per_s == pytest.approx(lines_per_s, rel=0.02)
+    assert (told.limit, told.sample) == (100.0, "step done")
+
+
+def test_the_sample_is_of_what_broke_the_limit(governor: Any) -> None:
+    governor.take(b"cell 5\n" * 1001)
+    governor.take(b"what came after it\n")
+    assert [told.sample for told in a_second_later(governor)] == ["cell 5"]
+
+
+def test_a_flood_that_is_followed_by_silence_is_told_all_the_same(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    verdicts: list[Flood] = []
+    governor = LogGovernor(read, FullLog(tmp_path), lambda line: None, verdicts.append)
+    os.write(write, b"x\n" * 1500)
+    until(lambda: verdicts)
+    os.close(write)
+    governor.join(limit_s(30.0))
+    assert verdicts == [replace(flood(1500.0, 100.0, "too many lines"), sample="x")]
 
 
 Held = Callable[[], LogGovernor]

@@ -60,14 +60,26 @@ CASES = (
     Case(
         "one debug line more than the limit in a second",
         _every(0.01, 4, "[DEBUG] x"),
-        ("STOP flood: 4 [DEBUG lines within 1 s (limit 3 per s)",),
+        ("STOP flood: 4 [DEBUG lines within 0.03 s (limit 3 per s)",),
         {"max_debug_lines_per_s": 3},
+    ),
+    Case(
+        "debug lines as far apart as the times of a log tell",
+        _every(0.01, 2, "[DEBUG] x"),
+        ("STOP flood: 2 [DEBUG lines within 0.01 s (limit 1 per s)",),
+        {"max_debug_lines_per_s": 1},
+    ),
+    Case(
+        "debug lines nearer to each other than that",
+        _every(0.0099, 2, "[DEBUG] x"),
+        ("STOP flood: 2 [DEBUG lines at once (limit 1 per s)",),
+        {"max_debug_lines_per_s": 1},
     ),
     Case("debug lines a second apart", _every(1.0, 40, "[DEBUG] x"), (), {"max_debug_lines_per_s": 1}),
     Case(
         "debug lines just within a second",
         _every(0.999, 2, "[DEBUG] x"),
-        ("STOP flood: 2 [DEBUG lines within 1 s (limit 1 per s)",),
+        ("STOP flood: 2 [DEBUG lines within 0.999 s (limit 1 per s)",),
         {"max_debug_lines_per_s": 1},
     ),
     Case("ordinary lines are no debug output", _every(0.01, 4), (), {"max_debug_lines_per_s": 3}),
@@ -75,26 +87,26 @@ CASES = (
     Case(
         "one line more than the burst limit",
         _every(0.0001, 6),
-        ("STOP flood: 6 lines within 1 s (limit 5 per s)",),
+        ("STOP flood: 6 lines at once (limit 5 per s)",),
         {"max_burst_lines_per_s": 5},
     ),
     Case(
         "lines of one entry count each",
         [(0.0, "a\nb\nc\nd\ne\nf")],
-        ("STOP flood: 6 lines within 1 s (limit 5 per s)",),
+        ("STOP flood: 6 lines at once (limit 5 per s)",),
         {"max_burst_lines_per_s": 5},
     ),
     Case("as many lines as the limit for a minute", _every(0.5, 240), (), {"max_lines_per_s": 2}),
     Case(
         "more lines than the limit for a minute",
         _every(0.49, 130),
-        ("STOP flood: 121 lines within 60 s (limit 2 per s)",),
+        ("STOP flood: 121 lines within 58.8 s (limit 2 per s)",),
         {"max_lines_per_s": 2},
     ),
     Case(
         "a flood that goes on is told once",
         _every(0.0001, 40),
-        ("STOP flood: 6 lines within 1 s (limit 5 per s)",),
+        ("STOP flood: 6 lines at once (limit 5 per s)",),
         {"max_burst_lines_per_s": 5},
     ),
     # the kernel's word on a flood
@@ -132,7 +144,7 @@ CASES = (
     Case(
         "the kernel's word after the launcher's own rule",
         [*_every(0.0001, 6), (5.0, FLOOD)],
-        ("STOP flood: 6 lines within 1 s (limit 5 per s)",),
+        ("STOP flood: 6 lines at once (limit 5 per s)",),
         {"max_burst_lines_per_s": 5},
     ),
     Case(

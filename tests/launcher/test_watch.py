@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,14 @@ UNHEALTHY = 'say("health", action="stop", rule="one_action", message="Action 0 i
 DEADLINE = 'say("deadline", seconds_left=100.0, margin_seconds=120.0)\n'
 
 
+FLOOD_SEEN = "flood: 21 [DEBUG lines so fast (limit 20 per s)"
+
+
+def seen_flood(said: str) -> str:
+    """`said`, with the same words however fast the lines came."""
+    return re.sub(r"within [\d.e-]+ s|at once", "so fast", said)
+
+
 def _watch(stage: Stage, run: Run, folder: Path, grace_s: float) -> tuple[SessionState | None, str, str, list[str]]:
     """Its state, how it ended in words, what the screen showed, and the notices that were sent."""
     heard = folder / f"{run.run_id}.heard"
@@ -62,7 +71,7 @@ def _watch(stage: Stage, run: Run, folder: Path, grace_s: float) -> tuple[Sessio
     ("script", "status", "code", "alert"),
     [
         (TRAINS + STOPS, "flood", 4, "flood: 120.4 lines/s (limit 20 per s; [DEBUG] step 3001)"),
-        (TRAINS + FLOODS + STOPS, "flood", 4, "flood: 21 [DEBUG lines within 1 s (limit 20 per s)"),
+        (TRAINS + FLOODS + STOPS, "flood", 4, FLOOD_SEEN),
         (TRAINS + STOPS + FLOODS, "flood", 4, "flood: 120.4 lines/s (limit 20 per s; [DEBUG] step 3001)"),
         (TRAINS + UNHEALTHY, "unhealthy", 4, "unhealthy (one_action): Action 0 in 200 steps."),
         (TRAINS + DEADLINE, "deadline", 6, ""),
@@ -79,9 +88,11 @@ def test_a_kernel_that_stops_itself_is_waited_for_and_loses_nothing(
     assert said.startswith(f"{code}: ")
     assert "70 of 100 timesteps, t70 of them published, 0 lost" in said
     assert f"The kernel is stopping itself ({status}): last checkpoint, publish." in shown
-    assert notices == ([f"STOP {alert}"] if alert else []), "one alert, whoever saw it first"
+    assert [seen_flood(notice) for notice in notices] == ([f"STOP {alert}"] if alert else []), (
+        "one alert, whoever saw it first"
+    )
     (session,) = stage.book.sessions(run.run_id)
-    assert (session.alert, session.result, session.published_timesteps) == (alert, status, 70)
+    assert (seen_flood(session.alert), session.result, session.published_timesteps) == (alert, status, 70)
     (row,) = report.report(run, stage.book).sessions
     assert (row.ended, row.lost_timesteps) == (status, 0)
 
@@ -99,12 +110,12 @@ def test_a_throttled_flood_ends_nothing(stage: Stage, tmp_path: Path, script: st
 def test_a_flood_that_its_kernel_is_silent_about_is_ended_and_the_cost_is_said(stage: Stage, tmp_path: Path) -> None:
     run = stage.begins(TRAINS + FLOODS + "time.sleep(600)\n")
     _, said, shown, notices = _watch(stage, run, tmp_path, grace_s=GRACE_S)
-    assert said.startswith("4: STOP flood: 21 [DEBUG lines within 1 s (limit 20 per s)\n")
+    assert said.startswith("4: STOP flood: 21 [DEBUG lines ")
     assert "with 30 timesteps lost" in said
     assert "That costs 30 timesteps, those since the last published checkpoint (t40)" in shown
-    assert notices == ["STOP flood: 21 [DEBUG lines within 1 s (limit 20 per s)"]
+    assert [seen_flood(notice) for notice in notices] == [f"STOP {FLOOD_SEEN}"]
     (session,) = stage.book.sessions(run.run_id)
-    assert (session.alert_rule, session.alert_message) == ("flood", "21 [DEBUG lines within 1 s (limit 20 per s)")
+    assert seen_flood(session.alert) == FLOOD_SEEN
     (row,) = report.report(run, stage.book).sessions
     assert (row.ended, row.lost_timesteps) == ("stopped by an alert (flood)", 30)
     assert stage.sessions(run) == ["CANCEL_ACKNOWLEDGED"]
