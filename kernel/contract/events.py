@@ -26,6 +26,7 @@ from kernel.contract.checks import Check
 from kernel.contract.endings import Ending, ending_of
 
 PREFIX = "@kaglaunch "
+_QUOTED = "@kaglaunch> "
 SCHEMA = 1
 EVENTS: dict[str, type[Event]] = {}
 """Every event by its name on the wire."""
@@ -467,6 +468,11 @@ def emit(event: Event, stream: TextIO | None = None) -> None:
     with _lock:
         out.write(line)
         out.flush()
+
+
+def quoted(text: str) -> str:
+    """`text`, which is not the session's own, as something that `parse` takes for no event."""
+    return text.replace(PREFIX, _QUOTED)
 
 
 def parse(line: str) -> Event | None:

@@ -2,7 +2,8 @@
 
 A thread empties the pipe and does nothing else, so the trainer is never slowed by its own output; a second one looks
 at what came. Warnings, errors and tracebacks are always shown, folded when they repeat; other lines until their budget
-is spent. Standard library only; the clock is a parameter.
+is spent. What the trainer prints is never an event, whatever it looks like: events have a pipe of their own. Standard
+library only; the clock is a parameter.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from kernel.contract.events import Flood
+from kernel.contract.events import Flood, quoted
 from kernel.session.full_log import FullLog
 
 MAX_LINES_PER_S = 100.0
@@ -184,7 +185,7 @@ def is_important(text: bytes) -> bool:
 
 
 def _text(line: bytes, limit: int) -> str:
-    text = line[:limit].decode("utf-8", "replace").rstrip()
+    text = quoted(line[:limit].decode("utf-8", "replace").rstrip())
     return text if len(line) <= limit else f"{text} … [{len(line) - limit:,} bytes more in the full log]"
 
 

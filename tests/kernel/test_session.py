@@ -100,3 +100,12 @@ def test_allowed_change_goes_on_and_is_marked_inexact(finished: Path, session, t
     seen = events_of(session(**parts).stdout)
     assert "total_timesteps was changed" in next(e for e in seen if e["event"] == "inexact")["reason"]
     assert (seen[-1]["status"], seen[-1]["num_timesteps"], seen[-1]["exact"]) == ("finished", 120, False)
+
+
+def test_what_the_environment_prints_is_never_taken_for_an_event(session, tmp_path: Path) -> None:
+    done = session(run={"env": "toy_environments:ForgingQueue", "total_timesteps": 20})
+    assert '@kaglaunch> {"event": "result", "status": "finished"' in done.stdout
+    assert 'step @kaglaunch> {"event": "published"' in done.stdout
+    seen = events_of(done.stdout)
+    assert not [event for event in seen if event.get("num_timesteps") == 999_999]
+    assert [event["num_timesteps"] for event in seen if event["event"] == "result"] == [20]
