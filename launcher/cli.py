@@ -3,7 +3,6 @@
 # Annotations are not postponed here: typer would have to compile each of them again at every start.
 
 import contextlib
-import io
 import logging
 import sys
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import Abort, Exit, TyperException
 
-from launcher import __version__, completion
+from launcher import __version__, completion, streams
 from launcher.errors import Interrupted, LauncherError, Refused, UsageError
 from launcher.light_start import LightGroup
 from launcher.options import (
@@ -41,6 +40,7 @@ from launcher.options import (
     session_flags,
     target_of,
 )
+from launcher.streams import ReaderGone
 
 # Rich help would cost more to import than everything else that `--help` needs.
 _PLAIN = {
@@ -549,7 +549,6 @@ def version() -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the only place where an error becomes an exit code."""
     arguments = sys.argv[1:] if argv is None else argv
-    _accept_every_character()
     verbose = "--verbose" in arguments or "-v" in arguments
     try:
         result = app(args=arguments, prog_name="kaglaunch", standalone_mode=False)
@@ -567,8 +566,7 @@ def main(argv: list[str] | None = None) -> int:
         if code == 130:
             sys.stderr.write("\nInterrupted. What was pushed goes on; follow it with `kaglaunch watch`.\n")
         return code
-    except BrokenPipeError:
-        sys.stderr.close()
+    except ReaderGone:
         return 0
     except OSError as error:
         return _failed(f"{error}.\nNothing half-written is left behind; free what is named and try again.", 1, verbose)
@@ -578,13 +576,6 @@ def main(argv: list[str] | None = None) -> int:
             1,
             verbose,
         )
-
-
-def _accept_every_character() -> None:
-    """Let a terminal that lacks a character show its escape, where Python would end with an error."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def _failed(message: str, code: int, verbose: bool) -> int:
@@ -657,4 +648,7 @@ def _reported(run: str, as_json: bool, *, is_new: bool = False) -> Iterator[None
 
 def run() -> None:
     """Entry point of the console script."""
-    sys.exit(main())
+    streams.prepare()
+    code = main()
+    streams.finish()
+    sys.exit(code)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 import typer
 
 from kernel.contract import events
+from launcher import streams
 from launcher.documents import printed
 from launcher.documents.watching import LoggedLine
 from launcher.errors import Interrupted, LauncherError
@@ -43,6 +44,7 @@ def logs(
     Interrupted
         Ctrl-C ended the following.
     """
+    streams.end_with_reader()
     handle = RunHandle.of(run_id)
     chosen = kept_log.chosen(handle, session)
     waiting: collections.deque[LogLine] | None = collections.deque(maxlen=tail) if tail is not None else None

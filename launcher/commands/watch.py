@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from launcher import screen
+from launcher import screen, streams
 from launcher.commands.say import say
 from launcher.config import WatchSettings
 from launcher.errors import LauncherError
@@ -15,6 +15,7 @@ from launcher.waiting import waiting
 
 def watch(run_id: str | None, *, json_lines: bool) -> None:
     """Follow the newest session of `run_id`, or of the newest run; in a relay, session after session."""
+    streams.end_with_reader()
     handle = RunHandle.of(run_id)
     if not handle.newest.here:
         with waiting(f"Asking {handle.target.place} for run {handle.run_id}"):
