@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ _STABLE_BASELINES3 = "kernel.training.sb3.learner:StableBaselines3Learner"
 LEARNERS = {"PPO": _STABLE_BASELINES3, "A2C": _STABLE_BASELINES3, "DQN": _STABLE_BASELINES3}
 """Who learns an algorithm: `module:class` of a `kernel.training.learner.Learner`. Another one plugs in by its entry."""
 ALGORITHMS = tuple(LEARNERS)
+_ROLLOUTS = {"PPO": ("n_steps", 2048), "A2C": ("n_steps", 5), "DQN": ("train_freq", 4)}
+"""What has an algorithm's number of steps between two updates, and its value where none is given."""
 POLICIES = ("MlpPolicy", "CnnPolicy", "MultiInputPolicy")
 
 T = TypeVar("T")
@@ -90,6 +93,21 @@ class RunConfig:
         _require_one_of(self, "algorithm", ALGORITHMS)
         _require_one_of(self, "policy", POLICIES)
         _require_not_negative(self, "seed", "eval_freq")
+
+    @property
+    def whole_timesteps(self) -> int:
+        """`total_timesteps` up to a whole number of rollouts, where that is known beforehand: none is left half done.
+
+        The trainer's own word counts before it.
+        """
+        name, usual = _ROLLOUTS.get(self.algorithm, ("", 1))
+        steps = self.hyperparameters.get(name, usual)
+        if isinstance(steps, (list, tuple)):  # train_freq as [count, unit]; an episode has no length to know
+            steps = steps[0] if len(steps) == 2 and steps[1] == "step" else None
+        if not isinstance(steps, int) or steps < 1:
+            return self.total_timesteps
+        rollout = steps * self.n_envs
+        return math.ceil(self.total_timesteps / rollout) * rollout
 
     @property
     def digest(self) -> str:

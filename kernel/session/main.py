@@ -52,7 +52,7 @@ def _announce(configuration: Configuration) -> None:
             session_id=names.session_id(),
             run_id=run.run_id,
             session=session.session,
-            total_timesteps=run.total_timesteps,
+            total_timesteps=run.whole_timesteps,
             dataset=session.dataset,
             device=session.device,
             max_seconds=session.max_seconds,

@@ -106,7 +106,7 @@ class Supervisor:
         checkpoints = self.folder / CHECKPOINTS
         checkpoints.mkdir(parents=True, exist_ok=True)
         checkpoint.sweep(checkpoints)
-        self.total_timesteps = self.configuration.run.total_timesteps
+        self.total_timesteps = self.configuration.run.whole_timesteps
         status, message = Ending.crashed, ""
         try:
             self._import_checkpoints(checkpoints)

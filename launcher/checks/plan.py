@@ -48,6 +48,8 @@ class Plan:
     accelerator: str | None
     waits: int = 0
     """Publishes that the training waits for; how long they take is not known beforehand."""
+    requested: int | None = None
+    """Timesteps that were asked for, where whole rollouts make more of them."""
 
     @property
     def training_h(self) -> float:
@@ -120,7 +122,10 @@ class Plan:
             parts += f", {self.evaluations:,} evaluations {_hours(self.evaluation_h)}"
         sessions = f"{self.sessions} session{'s' * (self.sessions != 1)}" if self.sessions else "no session"
         quota = f", {_hours(self.gpu_hours)} of GPU quota" if self.accelerator else ""
-        work = f"{self.timesteps:,} timesteps take {_hours(self.hours)} ({parts})"
+        timesteps = f"{self.timesteps:,} timesteps"
+        if self.requested is not None:
+            timesteps = f"{self.requested:,} timesteps, {self.timesteps:,} with whole rollouts,"
+        work = f"{timesteps} take {_hours(self.hours)} ({parts})"
         return f"{work}: {sessions} of {self.max_hours:g} h{quota}"
 
     def plain(self) -> dict[str, Any]:
@@ -133,9 +138,11 @@ def make(
     run: RunConfig, speed: Speed, max_hours: float, accelerator: str | None, max_timesteps_at_risk: int = 0
 ) -> Plan:
     """The plan of a whole run."""
-    evaluations = math.ceil(run.total_timesteps / run.eval_freq) if run.eval_freq else 0
-    waits = run.total_timesteps // max_timesteps_at_risk if max_timesteps_at_risk else 0
-    return Plan(run.total_timesteps, evaluations, speed, max_hours, accelerator, waits)
+    total = run.whole_timesteps
+    evaluations = math.ceil(total / run.eval_freq) if run.eval_freq else 0
+    waits = total // max_timesteps_at_risk if max_timesteps_at_risk else 0
+    requested = run.total_timesteps if run.total_timesteps != total else None
+    return Plan(total, evaluations, speed, max_hours, accelerator, waits, requested)
 
 
 def judge(plan: Plan | None, quota: Quota | None = None, *, relay: bool = False) -> Check:

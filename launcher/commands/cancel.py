@@ -8,7 +8,7 @@ from collections.abc import Callable
 from kernel.contract import names
 from launcher.commands.say import say
 from launcher.errors import BackendError, Refused
-from launcher.runs import alive
+from launcher.runs import alive, records
 from launcher.runs.ledger import Ledger
 from launcher.runs.records import Run, Session
 from launcher.runs.run import RunHandle
@@ -67,7 +67,8 @@ def at_risk(run: Run, session: Session) -> str:
     if session.seen_timesteps is None:
         return "No timestep of it is known yet."
     done, safe = session.seen_timesteps, max(session.published_timesteps or 0, session.resumed_timesteps or 0)
-    return f"{done:,} of {run.config.total_timesteps:,} timesteps are done, {max(0, done - safe):,} not published yet."
+    total = records.total_timesteps(run, [session])
+    return f"{done:,} of {total:,} timesteps are done, {max(0, done - safe):,} not published yet."
 
 
 def kept(handle: RunHandle, session: Session) -> list[str]:

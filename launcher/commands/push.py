@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 
+from kernel.contract.config import RunConfig
 from launcher import config, downloads, transfers
 from launcher.checks import preflight
 from launcher.checks.preflight import Report
@@ -78,13 +79,19 @@ def say_started(handle: RunHandle, pushed: Pushed) -> None:
     """What was started, and what to type next."""
     run, kernel, run_config = handle.run, pushed.prepared.kernel, pushed.prepared.configuration.run
     say(
-        f"Pushed session {pushed.number} of run {run.run_id}: {run_config.total_timesteps:,} timesteps, a checkpoint "
+        f"Pushed session {pushed.number} of run {run.run_id}: {asked_for(run_config)}, a checkpoint "
         f"every {run_config.checkpoint_freq:,}, {kernel.accelerator or 'CPU'}, at most {kernel.timeout_s / 3600:g} h "
         f"({len(kernel.script):,} bytes)."
     )
     say(f"  page        {pushed.address}")
     say(f"  checkpoints dataset {run.dataset}, and {run.checkpoints} once fetched")
     say(f"Next: kaglaunch watch {run.run_id}")
+
+
+def asked_for(run: RunConfig) -> str:
+    """The timesteps of a run as they were asked for, and what they come to."""
+    asked, whole = run.total_timesteps, run.whole_timesteps
+    return f"{asked:,} timesteps" + (f", {whole:,} with whole rollouts" if whole != asked else "")
 
 
 def describe(proposal: Proposal, report: Report) -> str:

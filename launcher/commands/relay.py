@@ -27,7 +27,7 @@ def relay_to_the_end(handle: RunHandle, flags: Mapping[str, Any]) -> None:
     def begins(wish: Relay) -> None:
         limit = f"{wish.max_hours:g} h a session on {'the CPU' if wish.device == 'cpu' else wish.accelerator}"
         say(
-            f"Relay of run {handle.run_id}: sessions follow each other until {handle.run.config.total_timesteps:,} "
+            f"Relay of run {handle.run_id}: sessions follow each other until {handle.total_timesteps:,} "
             f"timesteps are done, {limit}. It goes on after an interruption: `kaglaunch relay {handle.run_id}`."
         )
 

@@ -175,6 +175,7 @@ def _add_session(
         "status": state.status.value if state else DELETED,
         "message": state.message if state else "its kernel is not on the target any more",
         "session_id": progress.session_id,
+        "total_timesteps": progress.told_total,
         "resumed_timesteps": progress.resumed_timesteps,
         "seen_timesteps": progress.num_timesteps or None,
         "published_timesteps": published,

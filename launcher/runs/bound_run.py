@@ -6,6 +6,7 @@ import logging
 from functools import cached_property
 from typing import Any
 
+from launcher.runs import records
 from launcher.runs.ledger import Ledger
 from launcher.runs.records import Run, Session
 from launcher.targets import target as targets
@@ -79,6 +80,11 @@ class BoundRun:
     def sessions(self) -> list[Session]:
         """All sessions, first to last, as the ledger has them now."""
         return self.ledger.sessions(self.run_id)
+
+    @property
+    def total_timesteps(self) -> int:
+        """Timesteps that the run really trains, as far as a session told."""
+        return records.total_timesteps(self.run, self.sessions)
 
     @property
     def newest(self) -> Session:

@@ -68,6 +68,10 @@ def _m006_notes_and_tags(db: sqlite3.Connection) -> None:
     db.execute("ALTER TABLE runs ADD COLUMN tags TEXT NOT NULL DEFAULT '[]'")
 
 
+def _m007_told_total(db: sqlite3.Connection) -> None:
+    db.execute("ALTER TABLE sessions ADD COLUMN total_timesteps INTEGER")
+
+
 _MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _m001_initial,
     _m002_places_digests_relays,
@@ -75,6 +79,7 @@ _MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _m004_typed_alerts,
     _m005_when_seen,
     _m006_notes_and_tags,
+    _m007_told_total,
 )
 
 

@@ -23,6 +23,8 @@ class Progress:
     """State of one session as its events tell it; times are seconds since the session began."""
 
     total_timesteps: int = 0
+    told_total: int | None = None
+    """Timesteps that the trainer says it does, whole rollouts."""
     num_timesteps: int = 0
     resumed_timesteps: int | None = None
     steps_per_s: float | None = None
@@ -62,6 +64,7 @@ class Progress:
             "seen_timesteps": self.num_timesteps or None,
             "published_timesteps": self.published_timesteps,
             "trains_on": self.device,
+            "total_timesteps": self.told_total,
         }
         return {name: value for name, value in values.items() if value is not None}
 
@@ -154,12 +157,12 @@ class Progress:
         return event
 
     def _count(self, event: Event, when: float) -> None:
-        """Whatever event tells a timestep or the total moves them."""
+        """Whatever event tells a timestep moves it; the total is the trainer's own word."""
         timesteps, total = getattr(event, "num_timesteps", None), getattr(event, "total_timesteps", None)
         if timesteps is not None and timesteps > self.num_timesteps:
             self.num_timesteps, self.progress_time = timesteps, when
-        if total:
-            self.total_timesteps = total
+        if total and isinstance(event, (events.Training, events.Progress)):
+            self.total_timesteps = self.told_total = total
 
 
 def _append(series: collections.deque[float], value: float | str | None) -> None:

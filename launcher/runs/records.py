@@ -152,6 +152,8 @@ class Session:
     """When its state and its published timesteps were last seen [s since the epoch]; 0 before that."""
     log_complete: bool
     """Whether its log was followed to its end: only then is known what its end has cost."""
+    total_timesteps: int | None
+    """What its log told that it trains, whole rollouts; None before that."""
 
     @property
     def over(self) -> bool:
@@ -194,6 +196,12 @@ def require_tags(tags: Sequence[str]) -> None:
                 f"A tag must be one word of letters, digits and . _ : / + = @ -, at most 40 of them; got {tag!r}.\n"
                 "Several are given one by one; a note takes any text."
             )
+
+
+def total_timesteps(run: Run, sessions: Sequence[Session]) -> int:
+    """Timesteps that `run` really trains, as a session of it told; what was asked for before one has."""
+    told = [session.total_timesteps for session in sessions if session.total_timesteps]
+    return told[-1] if told else run.config.total_timesteps
 
 
 def new_run(

@@ -241,7 +241,7 @@ class Relaying:
                     raise self._given_up(why)
 
     def _facts(self) -> Facts:
-        total = self.bound.run.config.total_timesteps
+        total = self.bound.total_timesteps
         try:
             last, start = self._standing()
         except SessionRuns:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from kernel.contract import names
 from kernel.contract.endings import Ending
 from launcher.documents.runs import RunReport, SessionReport
+from launcher.runs import records
 from launcher.runs.endings import Submission, ending
 from launcher.runs.ledger import Ledger
 from launcher.runs.look import Look, settled
@@ -35,7 +36,7 @@ def report(run: Run, ledger: Ledger, look: Look | None = None, *, now: Callable[
         of_session(run, session, had, gone=session.number in missing)
         for session, had in zip(sessions, later, strict=False)
     )
-    total = run.config.total_timesteps
+    total = records.total_timesteps(run, sessions)
     safe = max((row.safe_timesteps for row in rows), default=0)
     told_at = as_of(sessions, look, now())
     return RunReport(
@@ -63,7 +64,7 @@ def as_of(sessions: Sequence[Session], look: Look | None, now: float) -> float:
 
 def of_session(run: Run, session: Session, had: int = 0, *, gone: bool = False) -> SessionReport:
     """One session; `had` is a checkpoint of it, or of an earlier one, that was had after its end."""
-    total = run.config.total_timesteps
+    total = records.total_timesteps(run, [session])
     began, published = session.resumed_timesteps or 0, session.published_timesteps
     live = not (session.over or gone or session.result)
     finished = session.result == Ending.finished or (session.status == "COMPLETE" and (published or 0) >= total)

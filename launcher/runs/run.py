@@ -259,7 +259,7 @@ class RunHandle(BoundRun):
         submission.require_training(self.target)
         last = continuation.settled(self)
         settings = continuation.next_settings(flags, last)
-        return Next(last, continuation.starting_point(self), settings, self.run.config.total_timesteps)
+        return Next(last, continuation.starting_point(self), settings, self.total_timesteps)
 
     def push(self, following: Next) -> Pushed:
         """Push that session, its checkpoint handed over where only this machine has it.
@@ -284,7 +284,7 @@ class RunHandle(BoundRun):
         """
         here.require_training(self.run)
         last, start = here.where_it_stands(self)
-        return Next(last, start, continuation.next_settings(flags, last), self.run.config.total_timesteps)
+        return Next(last, start, continuation.next_settings(flags, last), self.total_timesteps)
 
     def start_here(self, following: Next, max_hours: float | None = None) -> int:
         """Start that session in a process of this machine that outlives this one; its process id.

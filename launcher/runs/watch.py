@@ -13,7 +13,7 @@ from kernel.contract import events
 from kernel.contract.endings import STOPPED_BY_ALERT, Ending
 from launcher.config import WatchSettings
 from launcher.errors import AlertStop, BackendError, KernelFailed, LauncherError, NotFound, SessionCut
-from launcher.runs import report
+from launcher.runs import records, report
 from launcher.runs.alerts import Alert, Alerts, Level
 from launcher.runs.cancellation import cancel_session
 from launcher.runs.endings import ending
@@ -50,7 +50,7 @@ class Watch:
     """Asks the target for its quota, where the session spends any."""
 
     def __post_init__(self) -> None:
-        self.progress = Progress(total_timesteps=self.run.config.total_timesteps)
+        self.progress = Progress(total_timesteps=records.total_timesteps(self.run, [self.session]))
         self.alerts = Alerts(self.limits)
         self.notifier = Notifier(self.limits)
         self.forced = ForcedEnd(self.limits.grace_s, self.session.max_seconds)
@@ -252,7 +252,7 @@ def outcome(run: Run, session: Session, state: SessionState) -> str:
         It ended otherwise, as `Ending.about` has it; the message says what to type next.
     """
     row = report.of_session(run, dataclasses.replace(session, status=state.status.value))
-    seen = f"{session.seen_timesteps or 0:,} of {run.config.total_timesteps:,} timesteps"
+    seen = f"{session.seen_timesteps or 0:,} of {records.total_timesteps(run, [session]):,} timesteps"
     if session.seen_timesteps is None and not session.log_complete:
         seen = "an unknown number of timesteps"
     ended = ending(session, state) or Ending.silent

@@ -193,6 +193,36 @@ def test_learning_rate_is_never_negative_and_the_total_a_whole_number_of_rollout
     assert rates == sorted(rates, reverse=True)
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "hyperparameters", "n_envs"),
+    [
+        ("PPO", {}, 1),
+        ("PPO", {"n_steps": 24, "batch_size": 8}, 3),
+        ("A2C", {}, 2),
+        ("A2C", {"n_steps": 7}, 1),
+        ("DQN", {}, 1),
+        ("DQN", {"train_freq": 3}, 2),
+        ("DQN", {"train_freq": [6, "step"]}, 1),
+        ("DQN", {"train_freq": [1, "episode"]}, 1),
+    ],
+)
+@pytest.mark.parametrize("total", [1, 96, 97, 2049])
+def test_what_a_configuration_comes_to_is_what_is_trained(
+    algorithm: str, hyperparameters: dict[str, Any], n_envs: int, total: int
+) -> None:
+    run = RunConfig(
+        "whole-rollouts",
+        total,
+        8,
+        algorithm=algorithm,
+        hyperparameters=hyperparameters,
+        env="CartPole-v1",
+        n_envs=n_envs,
+    )
+    model = algorithms.make_model(run, environments.make_environments(run, "cpu"), "cpu")
+    assert run.whole_timesteps == algorithms.rounded_total(run, model)
+
+
 def test_checkpoint_inside_the_last_rollout_that_ends_after_the_total_resumes(tmp_path: Path, monkeypatch: Any) -> None:
     run = {**RUNS["dqn"], "total_timesteps": 50, "checkpoint_freq": 1}
     run["hyperparameters"] = {**SMALL_DQN, "train_freq": [1, "episode"]}

@@ -15,10 +15,13 @@ from kernel.contract.checks import Verdict
 from kernel.contract.config import RunConfig
 from launcher.checks import plan
 from launcher.checks.plan import Speed
+from launcher.commands.push import asked_for
 from launcher.targets.base import Quota
 
 GPU = "NvidiaTeslaT4"
 
+STEPWISE = {"n_steps": 1}
+"""Any number of timesteps is whole rollouts."""
 INCIDENT_TIMESTEPS = 24_000 + 10_000 + 10_000
 INCIDENT_DECISIONS = 98_000
 """Training and evaluation together, as the session's log shows."""
@@ -28,7 +31,7 @@ INCIDENT_HOURS = (14, 16)
 
 def _incident(hours: float) -> plan.Plan:
     """The incident's plan, its evaluations every 1,000 steps, at the speed that makes all decisions take `hours`."""
-    run = RunConfig("incident", INCIDENT_TIMESTEPS, 1_000, eval_freq=1_000, eval_episodes=5)
+    run = RunConfig("incident", INCIDENT_TIMESTEPS, 1_000, eval_freq=1_000, eval_episodes=5, hyperparameters=STEPWISE)
     decisions_per_s = INCIDENT_DECISIONS / (hours * 3600)
     evaluation_s = (INCIDENT_DECISIONS - INCIDENT_TIMESTEPS) / 44 / decisions_per_s
     return plan.make(run, Speed(decisions_per_s, evaluation_s, startup_s=0.0), 12.0, GPU)
@@ -55,7 +58,7 @@ def test_without_its_evaluations_the_incident_looked_as_if_it_fitted() -> None:
 
 
 def test_what_fits_is_what_the_message_says() -> None:
-    run = RunConfig("long-run", 1_000_000, 1_000, eval_freq=10_000)
+    run = RunConfig("long-run", 1_000_000, 1_000, eval_freq=10_000, hyperparameters=STEPWISE)
     made = plan.make(run, Speed(50.0, evaluation_s=30.0), 2.0, None)
     check = plan.judge(made)
     fit = int(re.findall(r"--timesteps (\d+)", check.fix)[0])
@@ -68,7 +71,7 @@ def test_what_fits_is_what_the_message_says() -> None:
 
 
 def test_a_relay_may_take_more_sessions_than_one() -> None:
-    made = plan.make(RunConfig("long-run", 5_000_000, 1_000), Speed(50.0), 11.5, GPU)
+    made = plan.make(RunConfig("long-run", 5_000_000, 1_000, hyperparameters=STEPWISE), Speed(50.0), 11.5, GPU)
     assert plan.judge(made).verdict is Verdict.FAIL
     assert plan.judge(made, relay=True).verdict is Verdict.PASS
     never = dataclasses.replace(made, max_hours=0.001)
@@ -90,7 +93,7 @@ def test_without_a_measured_speed_nothing_is_promised() -> None:
 def test_a_plan_never_promises_more_than_its_speed_can_do(
     timesteps: int, steps_per_s: float, evaluation_s: float, eval_freq: int, max_hours: float, startup_s: float
 ) -> None:
-    run = RunConfig("any-run", timesteps, 10, eval_freq=eval_freq)
+    run = RunConfig("any-run", timesteps, 10, eval_freq=eval_freq, hyperparameters=STEPWISE)
     made = plan.make(run, Speed(steps_per_s, evaluation_s, startup_s=startup_s), max_hours, GPU)
     if made.sessions is None:
         assert made.usable_h == 0
@@ -108,9 +111,14 @@ def test_a_plan_never_promises_more_than_its_speed_can_do(
 
 
 def test_the_plan_says_that_waits_for_publishes_are_not_in_it() -> None:
-    made = plan.make(RunConfig("short-run", 100, 10), Speed(50.0), 0.25, None, 20)
+    made = plan.make(RunConfig("short-run", 100, 10, hyperparameters=STEPWISE), Speed(50.0), 0.25, None, 20)
     assert "no time for the 5 publishes that it waits for" in plan.judge(made).evidence
-    assert "waits" not in plan.judge(plan.make(RunConfig("short-run", 100, 10), Speed(50.0), 0.25, None)).evidence
+    assert (
+        "waits"
+        not in plan.judge(
+            plan.make(RunConfig("short-run", 100, 10, hyperparameters=STEPWISE), Speed(50.0), 0.25, None)
+        ).evidence
+    )
 
 
 def seconds_of_work(
@@ -316,9 +324,28 @@ def test_hours_are_said_in_the_unit_that_suits(seconds: float, said: str) -> Non
 def test_evaluations_and_waits_are_counted(
     timesteps: int, eval_freq: int, at_risk: int, evaluations: int, waits: int
 ) -> None:
-    made = plan.make(RunConfig("any-run", timesteps, 10, eval_freq=eval_freq), Speed(1.0), 1.0, GPU, at_risk)
+    stepwise = RunConfig("any-run", timesteps, 10, eval_freq=eval_freq, hyperparameters=STEPWISE)
+    made = plan.make(stepwise, Speed(1.0), 1.0, GPU, at_risk)
     assert (made.evaluations, made.waits) == (evaluations, waits)
-    assert plan.make(RunConfig("any-run", timesteps, 10), Speed(1.0), 1.0, GPU).waits == 0
+    assert plan.make(RunConfig("any-run", timesteps, 10, hyperparameters=STEPWISE), Speed(1.0), 1.0, GPU).waits == 0
     assert plan.Plan(timesteps, 0, Speed(1.0), 1.0, GPU).waits == 0
     assert made.speed.evaluation_over
     assert (made.speed.evaluation_s, made.speed.startup_s, made.accelerator) == (0.0, 60.0, GPU)
+
+
+@pytest.mark.parametrize(
+    ("timesteps", "hyperparameters", "whole", "said"),
+    [
+        (1000, {}, 2048, "1,000 timesteps, 2,048 with whole rollouts, take"),
+        (2048, {}, 2048, "2,048 timesteps take"),
+        (1000, {"n_steps": 300}, 1200, "1,000 timesteps, 1,200 with whole rollouts, take"),
+    ],
+)
+def test_a_plan_is_of_whole_rollouts_and_says_so(
+    timesteps: int, hyperparameters: dict[str, int], whole: int, said: str
+) -> None:
+    run = RunConfig("any-run", timesteps, 10, hyperparameters=hyperparameters)
+    made = plan.make(run, Speed(1000.0), 1.0, None)
+    assert made.timesteps == whole
+    assert made.sentence().startswith(said)
+    assert asked_for(run) in said

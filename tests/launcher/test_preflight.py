@@ -214,7 +214,7 @@ def test_a_plan_that_does_not_fit_is_refused_with_what_would(
     tried += [GOOD]
     assert main(["push", "--timesteps", "2000000", "--max-hours", "2", "--env", "CartPole-v1"]) == 3
     seen = capsys.readouterr().out
-    assert "2,000,000 timesteps take 5.6 h" in seen
+    assert "2,000,000 timesteps, 2,000,896 with whole rollouts, take 5.6 h" in seen
     assert "--max-hours 6" in seen
     assert "--timesteps 700000" in seen
     assert "--relay" in seen
@@ -420,7 +420,7 @@ def test_a_dry_run_tells_all_of_it_as_json_and_sends_nothing(
     assert said["kernel"]["session_timeout_s"] == 10_800
     assert said["kernel"]["is_private"] is True
     assert said["kernel"]["title"] == said["kernel"]["id"].split("/")[1]
-    assert said["preflight"]["plan"]["hours"] == pytest.approx(5000 / 100 / 3600)
+    assert said["preflight"]["plan"]["hours"] == pytest.approx(6144 / 100 / 3600), "three whole rollouts"
     assert len(said["script_sha256"]) == 64
     assert _nothing_spent(kaggle, capsys)
     assert not (home / "runs").exists()

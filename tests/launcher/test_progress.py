@@ -228,6 +228,7 @@ def test_the_ledger_keeps_what_was_told_and_nothing_else() -> None:
         "seen_timesteps": 50,
         "published_timesteps": 0,
         "trains_on": "cuda",
+        "total_timesteps": 9000,
     }
 
 

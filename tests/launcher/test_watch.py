@@ -12,8 +12,9 @@ import pytest
 from launcher import screen
 from launcher.config import WatchSettings
 from launcher.errors import AlertStop, KernelFailed, LauncherError, SessionCut
-from launcher.runs import report
+from launcher.runs import records, report, standings
 from launcher.runs.records import Run, Session
+from launcher.runs.run import RunHandle
 from launcher.runs.watch import Watch, outcome
 from launcher.targets.base import SessionState, Status
 from tests.limits import limit_s, until
@@ -185,3 +186,25 @@ def test_json_tells_the_alert_and_the_wait(stage: Stage) -> None:
     (alert,) = [one for one in told if one["event"] == "alert"]
     assert (alert["level"], alert["rule"]) == ("STOP", "flood")
     assert any(one["event"] == "note" and "stopping itself" in one["message"] for one in told)
+
+
+def test_the_total_is_what_the_kernel_says_everywhere_once_it_has(stage: Stage) -> None:
+    script = """
+begin()
+say("training", num_timesteps=0, total_timesteps=128, requested_timesteps=100)
+say("published", num_timesteps=112)
+say("result", status="deadline", num_timesteps=112, total_timesteps=128, published_timesteps=112)
+"""
+    run = stage.begins(script)
+    (session,) = stage.book.sessions(run.run_id)
+    assert records.total_timesteps(run, [session]) == 100
+    state = Watch(
+        run, session, stage.backend(), stage.book, screen.PlainScreen(io.StringIO()), WatchSettings()
+    ).to_the_end()
+    with pytest.raises(SessionCut, match="after 112 of 128 timesteps"):
+        outcome(run, stage.book.sessions(run.run_id)[0], state)
+    told = report.report(run, stage.book)
+    assert (told.total_timesteps, told.safe_timesteps, told.finished) == (128, 112, False)
+    assert RunHandle(run, stage.book).total_timesteps == 128
+    (row,) = [one for one in standings.listing() if one.run_id == run.run_id]
+    assert (row.total_timesteps, standings.asked(run.run_id)[0].total_timesteps) == (128, 128)
