@@ -46,7 +46,7 @@ def lines(found: Standing) -> list[str]:
     if found.quota_used_h is not None and found.quota_left_h is not None:
         said.append(f"  GPU quota  {found.quota_used_h:.2f} h used this week, {found.quota_left_h:.2f} h left")
     if found.relay is not None:
-        said.append(f"  relay      {_told(found.run_id, found.relay)}")
+        said.append(f"  relay      {_told(found, found.relay)}")
     code = found.code_digest[:12] or "unknown here"
     return [*said, f"  digests    code {code}, configuration {found.config_digest[:12]} (sha256)"]
 
@@ -59,9 +59,11 @@ def _to_go(found: Standing) -> str:
     return ""
 
 
-def _told(run_id: str, relay: Relay) -> str:
+def _told(found: Standing, relay: Relay) -> str:
     if relay.state != "on":
         return f"{relay.state}: {relay.note}"
     if relay.process is not None:
         return f"at work (process {relay.process}): {relay.note or 'begins'}"
-    return f"interrupted ({relay.note or 'at its beginning'}); `kaglaunch relay {run_id}` goes on"
+    if found.safe_timesteps >= found.total_timesteps:
+        return "over: all timesteps are done and safe"
+    return f"interrupted ({relay.note or 'at its beginning'}); `kaglaunch relay {found.run_id}` goes on"
