@@ -59,7 +59,10 @@ def as_of(sessions: Sequence[Session], look: Look | None, now: float) -> float:
     """The moment for which everything holds that the ledger has of `sessions` [s since the epoch]."""
     if look is not None and look.error is None:
         return now
-    return min((max(one.seen_at, one.pushed) for one in sessions if not settled(one, now)), default=now)
+    seen = [(one.over, max(one.seen_at, one.pushed)) for one in sessions if not settled(one, now)]
+    # What is over changes no more; what it published last is seen with the others.
+    living = [when for over, when in seen if not over]
+    return min(living) if living else max((when for _, when in seen), default=now)
 
 
 def of_session(run: Run, session: Session, had: int = 0, *, gone: bool = False) -> SessionReport:

@@ -239,6 +239,18 @@ def test_what_cannot_change_any_more_is_not_asked(tmp_path: Path, home: Path) ->
     assert (told.sessions[0].lost_timesteps, told.seen_age_s) == (0, 0)
 
 
+def test_figures_are_as_old_as_what_was_last_seen_of_what_may_still_change(tmp_path: Path) -> None:
+    book = Ledger(tmp_path / "ledger.sqlite")
+    run = _run(book, tmp_path)
+    now = time.time()
+    book.update_session(run.run_id, 1, status="CANCEL_ACKNOWLEDGED", seen_at=now + 100.0)
+    _begin(book, run, after=1)
+    book.update_session(run.run_id, 2, status="RUNNING", seen_at=now + 900.0)
+    assert report.as_of(book.sessions(run.run_id), None, now + 1000.0) == now + 900.0
+    book.update_session(run.run_id, 2, status="CANCEL_ACKNOWLEDGED")
+    assert report.as_of(book.sessions(run.run_id), None, now + 1000.0) == now + 900.0
+
+
 def test_a_killed_session_is_asked_about_until_its_versions_are_settled(tmp_path: Path) -> None:
     book = Ledger(tmp_path / "ledger.sqlite")
     run = _run(book, tmp_path)
