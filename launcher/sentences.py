@@ -7,6 +7,7 @@ from typing import Any
 
 from kernel.contract import events
 from kernel.contract.checks import Verdict
+from kernel.contract.config import unlimited
 from kernel.contract.events import Event
 from launcher.tables import duration
 
@@ -21,7 +22,7 @@ def sentence(event: Event) -> str:
             return (
                 f"Session {event.session or '?'} of run {event.run_id or '?'} begins: "
                 f"{_number(event.total_timesteps)} timesteps, device {event.device or '?'}, "
-                f"at most {_seconds(event.max_seconds)}."
+                f"{_limit(event.max_seconds)}."
             )
         case events.WriteProved():
             return "The dataset takes versions: checkpoints have a way out."
@@ -135,6 +136,10 @@ def _size(value: int | None) -> str:
 def _why(said: str) -> str:
     said = said.strip().rstrip(".")
     return f": {said}." if said else "."
+
+
+def _limit(seconds: float) -> str:
+    return "no limit of time" if unlimited(seconds) else f"at most {_seconds(seconds)}"
 
 
 def _words(kind: str) -> str:

@@ -29,6 +29,8 @@ DEVICES = ("auto", "cpu", "cuda")
 FLOOD_ACTIONS = ("stop", "throttle")
 HEALTH_ACTIONS = ("warn", "stop")
 _STABLE_BASELINES3 = "kernel.training.sb3.learner:StableBaselines3Learner"
+NO_LIMIT_SECONDS = 10 * 365 * 86_400.0
+"""Session limit of a session that has none."""
 LEARNERS = {"PPO": _STABLE_BASELINES3, "A2C": _STABLE_BASELINES3, "DQN": _STABLE_BASELINES3}
 """Who learns an algorithm: `module:class` of a `kernel.training.learner.Learner`. Another one plugs in by its entry."""
 ALGORITHMS = tuple(LEARNERS)
@@ -201,6 +203,11 @@ class Configuration:
         if not isinstance(parts, dict) or set(parts) != {"run", "session"}:
             raise ConfigurationError('A configuration is one JSON object with exactly the keys "run" and "session".')
         return cls(from_mapping(RunConfig, parts["run"]), from_mapping(SessionConfig, parts["session"]))
+
+
+def unlimited(seconds: float) -> bool:
+    """Whether `seconds`, of a session's limit or what is left of it, say that it has none."""
+    return seconds > NO_LIMIT_SECONDS / 2
 
 
 def canonical_json(value: Any) -> str:

@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from kernel.contract.config import Configuration, SessionConfig
+from kernel.contract.config import NO_LIMIT_SECONDS, Configuration, SessionConfig
 from launcher import system, training_extra
 from launcher.config import Settings, WatchSettings
 from launcher.errors import BackendUnavailable, CredentialsError, Interrupted
@@ -25,7 +25,6 @@ from launcher.runs.watch import Watch
 from launcher.targets.base import Kernel, SessionState, Status
 from launcher.targets.here import HereBackend, HereBusy
 
-NO_LIMIT_S = 10 * 365 * 86_400.0
 KEEP_ALL = 1_000_000_000
 FIRST_CTRL_C = "Ctrl-C: writing a last checkpoint, then ending. Once more ends it now."
 SECOND_CTRL_C = "Ctrl-C again: ending now."
@@ -57,7 +56,7 @@ def session_config(settings: Settings, number: int, max_hours: float | None) -> 
     """No dataset and nothing to wait for: this disk outlives the session, so every checkpoint on it is safe."""
     return dataclasses.replace(
         settings.session_config(number, ""),
-        max_seconds=max_hours * 3600 if max_hours else NO_LIMIT_S,
+        max_seconds=max_hours * 3600 if max_hours else NO_LIMIT_SECONDS,
         max_timesteps_at_risk=0,
         publish_interval_seconds=0.0,
         keep_checkpoints=KEEP_ALL,
