@@ -11,6 +11,7 @@ from typing import TextIO
 
 from kernel.contract import events
 from kernel.contract.checks import Verdict
+from kernel.contract.config import unlimited
 from kernel.contract.events import Event
 from launcher.documents import printed
 from launcher.documents.watching import AlertRaised, LogTold, NoteSaid, StateTold, WatchBegan
@@ -54,16 +55,19 @@ class PlainScreen:
         self._out = out or sys.stdout
         self._every_s, self._clock, self._shown = every_s, clock, -1e9
         self._said = -1e9
+        self._here = False
+        self._state = Status.QUEUED.value
         self._queued_at: float | None = None
 
     def begin(self, run: Run, session: Session) -> None:
-        self._queued_at = self._clock()
+        self._queued_at, self._here = self._clock(), session.here
         where = "this machine." if session.here else f"{run.target}. Ctrl-C leaves it running."
         self._say(f"Watching session {session.number} of run {run.run_id} on {where}")
 
     def state(self, state: SessionState) -> None:
         if state.status is not Status.QUEUED:
             self._queued_at = None
+        self._state = state.status.value
         self._say(f"[{state.status.value}]{' ' + state.message if state.message else ''}")
 
     def line(self, line: LogLine, event: Event | None, progress: Progress) -> None:
@@ -79,7 +83,7 @@ class PlainScreen:
             and self._clock() - self._shown >= self._every_s
         ):
             self._shown = self._clock()
-            self._say(f"{line.time:8.1f} s  {summary(progress)}")
+            self._say(f"{line.time:8.1f} s  {summary(progress, here=self._here)}")
 
     def alert(self, alert: Alert) -> None:
         self._say(printable(str(alert)))
@@ -87,8 +91,11 @@ class PlainScreen:
     def note(self, text: str) -> None:
         self._say(text)
 
-    def tick(self, progress: Progress, now_s: float) -> None:
-        if self._queued_at is not None:
+    def tick(self, progress: Progress, now_s: float, unanswered: str = "") -> None:
+        if unanswered:
+            if self._clock() - self._said >= 2 * self._every_s:
+                self._say(f"[{self._state}] {unanswered}")
+        elif self._queued_at is not None:
             if self._clock() - self._said >= 6 * self._every_s:
                 self._say(f"[QUEUED] for {duration(self._clock() - self._queued_at)} so far")
         elif now := doing(progress, now_s):
@@ -96,7 +103,7 @@ class PlainScreen:
                 self._say(f"{now_s:8.1f} s  {now}")
         elif progress.num_timesteps and self._clock() - self._shown >= 6 * self._every_s:
             self._shown = self._clock()
-            self._say(f"{now_s:8.1f} s  {summary(progress)}")
+            self._say(f"{now_s:8.1f} s  {summary(progress, here=self._here)}")
 
     def end(self) -> None:
         pass
@@ -129,7 +136,7 @@ class JsonScreen:
     def note(self, text: str) -> None:
         self._say(NoteSaid(message=text))
 
-    def tick(self, progress: Progress, now_s: float) -> None:
+    def tick(self, progress: Progress, now_s: float, unanswered: str = "") -> None:
         pass
 
     def end(self) -> None:
@@ -152,14 +159,15 @@ class LiveScreen:
         self._title = ""
         self._state = "QUEUED"
         self._queued_at: float | None = None
-        self._alerts: list[str] = []
+        self._alerts: list[tuple[float, str]] = []
         self._session: Session | None = None
         self._clock, self._drawn = clock, -1e9
         self._newest: tuple[Progress, float] | None = None
 
     def begin(self, run: Run, session: Session) -> None:
         self._session, self._queued_at = session, self._clock()
-        self._title = f"{run.run_id} · session {session.number} · {run.target}"
+        where = "this machine" if session.here else run.target
+        self._title = f"{run.run_id} · session {session.number} · {where}"
         self._live.start()
 
     def state(self, state: SessionState) -> None:
@@ -179,19 +187,22 @@ class LiveScreen:
 
     def alert(self, alert: Alert) -> None:
         said, style = printable(str(alert)), "bold red" if alert.level is Level.STOP else "yellow"
-        self._alerts = [*self._alerts, said][-3:]
+        self._alerts = [*self._alerts, (self._clock(), said)][-3:]
         self._console.print(said, style=style, markup=False)
 
     def note(self, text: str) -> None:
         self._console.print(text, markup=False)
 
-    def tick(self, progress: Progress, now_s: float) -> None:
+    def tick(self, progress: Progress, now_s: float, unanswered: str = "") -> None:
         from rich.text import Text
 
         self._drawn, self._newest = self._clock(), (progress, now_s)
         limit_s = self._session.max_seconds if self._session else 0.0
         waited = "" if self._queued_at is None else f" for {duration(self._clock() - self._queued_at)}"
-        self._live.update(Text(picture(self._title, self._state + waited, progress, now_s, limit_s, self._alerts)))
+        state = f"{self._state}{waited}{f' · {unanswered}' if unanswered else ''}"
+        alerts = [f"{said} ({duration(self._clock() - when)} ago)" for when, said in self._alerts]
+        here = self._session is not None and self._session.here
+        self._live.update(Text(picture(self._title, state, progress, now_s, limit_s, alerts, here=here)))
 
     def end(self) -> None:
         if self._newest is not None:
@@ -225,14 +236,14 @@ def _trial(gate: events.Gate) -> str:
     return "\n            ".join(printable(" ".join(line.split())) for line in lines)
 
 
-def summary(progress: Progress) -> str:
-    """Where training and checkpoints stand, on one line."""
+def summary(progress: Progress, *, here: bool = False) -> str:
+    """Where training and checkpoints stand, on one line; `here` what is written is safe, and nothing published."""
     speed = f", {told_speed(progress)}" if progress.steps_per_s else ""
     saved = "none" if progress.checkpoint_timesteps is None else f"t{progress.checkpoint_timesteps:,}"
     published = "none" if progress.published_timesteps is None else f"t{progress.published_timesteps:,}"
     return (
         f"{progress.num_timesteps:,} of {progress.total_timesteps:,} timesteps{speed}; checkpoint {saved}, "
-        f"published {published}, at risk {progress.at_risk:,}"
+        f"{'' if here else f'published {published}, '}at risk {progress.at_risk:,}"
     )
 
 
@@ -249,9 +260,17 @@ def printable(text: str) -> str:
 
 
 def picture(
-    title: str, state: str, progress: Progress, now_s: float, limit_s: float, alerts: Sequence[str] = ()
+    title: str,
+    state: str,
+    progress: Progress,
+    now_s: float,
+    limit_s: float,
+    alerts: Sequence[str] = (),
+    *,
+    here: bool = False,
 ) -> str:
-    """The whole picture of a session, as text: `now_s` since it began, of its limit `limit_s` [s]."""
+    """The whole picture of a session, as text: `now_s` since it began, of its limit `limit_s` [s] where it has one."""
+    limit_s = 0.0 if unlimited(limit_s) else limit_s
     now = doing(progress, now_s)
     total = max(progress.total_timesteps, 1)
     share = min(1.0, progress.num_timesteps / total)
@@ -260,11 +279,11 @@ def picture(
     rows += [f"  now    {now}"] if now else []
     timesteps = f"{progress.num_timesteps:,} of {progress.total_timesteps:,} timesteps"
     rows.append(f"  {'█' * done}{'░' * (30 - done)} {share:4.0%}  {timesteps}")
-    session = f"session {duration(now_s)} of {duration(limit_s)}"
+    session = f"session {duration(now_s)}{f' of {duration(limit_s)}' if limit_s else ''}"
     rows.append(f"  speed {told_speed(progress)}   {session}   {prospect(progress, now_s, limit_s)}")
     rows.append(
         f"  checkpoint {_aged(progress.checkpoint_timesteps, progress.checkpoint_time, now_s)}   "
-        f"published {_aged(progress.published_timesteps, progress.published_time, now_s)}   "
+        f"{'' if here else f'published {_aged(progress.published_timesteps, progress.published_time, now_s)}   '}"
         f"at risk {progress.at_risk:,} timesteps, {duration(progress.at_risk_s(now_s))}"
     )
     if progress.rewards:

@@ -32,8 +32,11 @@ class Screen(Protocol):
     def note(self, text: str) -> None:
         """What the watch itself has to say."""
 
-    def tick(self, progress: Progress, now_s: float) -> None:
-        """About once a second: where the session stands, `now_s` after it began."""
+    def tick(self, progress: Progress, now_s: float, unanswered: str = "") -> None:
+        """About once a second: where the session stands, `now_s` after it began.
+
+        `unanswered` says how old that is, where the target does not answer.
+        """
 
     def end(self) -> None:
         """The watching is over."""
@@ -57,7 +60,7 @@ class LoggedScreen:
     def note(self, text: str) -> None:
         logger.info("%s", text)
 
-    def tick(self, progress: Progress, now_s: float) -> None:
+    def tick(self, progress: Progress, now_s: float, unanswered: str = "") -> None:
         pass
 
     def end(self) -> None:

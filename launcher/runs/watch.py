@@ -25,9 +25,12 @@ from launcher.runs.notifier import Notice, Notifier
 from launcher.runs.progress import Progress
 from launcher.runs.records import Run, Session
 from launcher.runs.viewer import Screen
+from launcher.tables import duration
 from launcher.targets.base import Compute, LogLine, Quota, SessionState, Status
 
 TICK_S = 1.0
+NO_ANSWER_S = 5.0
+"""An answer may take so long without a word of it."""
 RETRY_S = 15.0
 """Between two tries to end a session."""
 KEEP_S = 60.0
@@ -72,7 +75,7 @@ class Watch:
         LauncherError
             The session cannot be followed; what was seen so far is kept.
         """
-        follower = Follower(self.backend, self.run.slug(self.session.number), revive=self.revive)
+        follower = Follower(self.backend, self.run.slug(self.session.number), revive=self.revive, clock=self.clock)
         self.screen.begin(self.run, self.session)
         follower.start()
         if self.quota is not None and self.session.accelerator and self.limits.quota_poll_s:
@@ -102,8 +105,8 @@ class Watch:
             except queue.Empty:
                 happening = None
             now = self.clock()
-            if isinstance(happening, (LogLine, StateSeen)):
-                self._heard_at = time.time()
+            if follower.answered_at is not None:
+                self._heard_at = time.time() - max(0.0, now - follower.answered_at)
             match happening:
                 case LogLine():
                     last_line, queued = now, False
@@ -111,6 +114,7 @@ class Watch:
                     self._on_line(happening)
                 case StateSeen():
                     self.screen.state(happening.state)
+                    self._on_state(happening.state)
                     queued, last_line = happening.state.status is Status.QUEUED, now
                 case QuotaSeen():
                     # The hours that this session has reserved are hours that it may still use.
@@ -123,12 +127,12 @@ class Watch:
                     if self._forced_by is not None and isinstance(happening.error, NotFound):
                         # It was ended by deleting its kernel.
                         gone = SessionState(Status.CANCEL_ACKNOWLEDGED, "ended from here")
-                        self._on_end(gone)
+                        self._on_end(gone, happening.complete)
                         return gone
                     if happening.error is not None:
                         raise happening.error
                     assert happening.state is not None
-                    self._on_end(happening.state)
+                    self._on_end(happening.state, happening.complete)
                     return happening.state
             if now - last_tick >= TICK_S:
                 last_tick = now
@@ -137,7 +141,7 @@ class Watch:
                     log.keep()
                 silent_s = 0.0 if queued else now - last_line
                 session_s = self.progress.last_time + silent_s
-                self.screen.tick(self.progress, session_s)
+                self.screen.tick(self.progress, session_s, unanswered(follower, now))
                 self._raise(
                     self.alerts.on_time(
                         silent_s=silent_s,
@@ -208,9 +212,15 @@ class Watch:
             f"({'none' if published is None else f't{published:,}'})."
         )
 
-    def _on_end(self, state: SessionState) -> None:
+    def _on_state(self, state: SessionState) -> None:
+        """Whoever asks the ledger meanwhile hears it; an end waits for what the log still has to say."""
+        if not state.status.final:
+            values = {"status": state.status.value, "message": state.message, "seen_at": self._heard_at}
+            self.ledger.update_session(self.run.run_id, self.session.number, **values)
+
+    def _on_end(self, state: SessionState, complete: bool) -> None:
         values: dict[str, Any] = {"status": state.status.value, "message": state.message}
-        if self.progress.log_lines:  # a log that is gone tells nothing of what was done
+        if complete:
             values["log_complete"] = True
         if self.progress.result is not None:
             values["result"] = self.progress.result.status
@@ -223,8 +233,18 @@ class Watch:
         known = self.progress.known()
         if ended_for is not None:
             known |= {"alert_rule": ended_for.rule, "alert_message": ended_for.message}
-        if known:
+        if known or self._heard_at:
             self.ledger.update_session(self.run.run_id, self.session.number, seen_at=self._heard_at, **known)
+
+
+def unanswered(follower: Follower, now: float) -> str:
+    """How long the target has not answered, and how old what is known is; empty while it does."""
+    since = follower.asking_since
+    if since is None or now - since < NO_ANSWER_S:
+        return ""
+    last = follower.answered_at
+    ago = f", the last one {duration(now - last)} ago" if last is not None else ""
+    return f"no answer for {duration(now - since)}{ago}"
 
 
 _SAID: Mapping[Ending, str] = {
@@ -259,7 +279,8 @@ def outcome(run: Run, session: Session, state: SessionState) -> str:
     if ended is Ending.finished:
         return f"Run {run.run_id} is finished: {seen}."
     lost = "" if row.lost_timesteps is None else f", {row.lost_timesteps:,} lost"
-    said = _SAID[ended].format(safe=f"{seen}, t{row.published_timesteps:,} of them published{lost}")
+    kept = "safe here" if session.here else "published"
+    said = _SAID[ended].format(safe=f"{seen}, t{row.published_timesteps:,} of them {kept}{lost}")
     if state.message and not ended.about.by_kernel:
         said += f" Kaggle says: {state.message}"
     alert = [session.alert] if session.alert else []

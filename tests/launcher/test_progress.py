@@ -16,14 +16,16 @@ from hypothesis import strategies as st
 
 from kernel.contract import events
 from kernel.contract.checks import Check, Verdict
-from kernel.contract.config import RunConfig
+from kernel.contract.config import NO_LIMIT_SECONDS, RunConfig
 from kernel.contract.endings import Ending
 from kernel.contract.events import Event
 from launcher import screen
 from launcher.runs import report
+from launcher.runs.alerts import Alert, Level
 from launcher.runs.ledger import Ledger
 from launcher.runs.progress import Progress
 from launcher.runs.records import new_run
+from launcher.sentences import sentence
 from launcher.targets.base import LogLine, SessionState, Status
 
 
@@ -338,6 +340,43 @@ def test_what_a_session_does_before_it_trains_is_shown_with_its_age() -> None:
     assert "of a newer kernel: 4 s" in screen.picture("run", "RUNNING", progress, 25.0, 900.0)
     progress.observe(_line(26.0, event="progress", num_timesteps=51))
     assert "now" not in screen.picture("run", "RUNNING", progress, 27.0, 900.0)
+
+
+def test_of_a_session_on_this_machine_nothing_is_published_and_no_limit_is_told() -> None:
+    progress = Progress(total_timesteps=100)
+    lines = [
+        _line(1.0, event="training", num_timesteps=0, total_timesteps=100),
+        _line(
+            2.0, event="calibration", num_timesteps=20, steps_per_s=5.0, seconds_needed=16.0, seconds_left=315359874.9
+        ),
+        _line(3.0, event="checkpoint", num_timesteps=40),
+    ]
+    described = [screen.describe(event) for line in lines if (event := progress.observe(line)) is not None]
+    assert "seconds needed 16" in described[1]
+    assert "left" not in described[1]
+    for told in (
+        screen.picture("run", "RUNNING", progress, 4.0, NO_LIMIT_SECONDS, here=True),
+        screen.summary(progress, here=True),
+    ):
+        assert "publish" not in told
+        assert "checkpoint t40" in told
+    assert "session 4 s   to go" in screen.picture("run", "RUNNING", progress, 4.0, NO_LIMIT_SECONDS, here=True)
+    assert "published" in screen.picture("run", "RUNNING", progress, 4.0, 900.0)
+    began = {"event": "session", "session": 1, "run_id": "a-run", "total_timesteps": 100, "device": "cpu"}
+    assert sentence({**began, "max_seconds": NO_LIMIT_SECONDS}).endswith("device cpu, no limit of time.")
+    assert sentence({**began, "max_seconds": 900.0}).endswith("device cpu, at most 15 min 00 s.")
+
+
+def test_an_alert_in_the_picture_says_how_old_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, drawn = [100.0], []
+    shown = screen.LiveScreen(clock=lambda: now[0])
+    monkeypatch.setattr(shown._live, "update", lambda text: drawn.append(str(text)))
+    shown.alert(Alert(Level.WARN, "silent", "no log line for 700 s"))
+    now[0] = 165.0
+    shown.tick(Progress(), 800.0)
+    assert "WARN silent: no log line for 700 s (1 min 05 s ago)" in drawn[-1]
+    shown.tick(Progress(), 801.0, "no answer for 46 s")
+    assert " · no answer for 46 s" in drawn[-1].splitlines()[0]
 
 
 def test_lines_tell_each_phase_and_every_ten_seconds_that_it_goes_on() -> None:
