@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import math
 import os
 import re
 import secrets
@@ -31,6 +32,7 @@ from kernel.contract.frozen import frozen
 from kernel.contract.names import TRAFFIC
 from launcher import suggestions
 from launcher.errors import ConfigError
+from launcher.reasons import reason
 
 FILE = "kaglaunch.toml"
 PREFIX = "KAGLAUNCH_"
@@ -421,6 +423,12 @@ def new_run_id(prefix: str) -> str:
 
 
 def _validate(settings: Settings) -> None:
+    accelerator, max_hours = settings.session.accelerator, settings.session.max_hours
+    # Before the kernel's own look at it, which knows it in seconds.
+    if math.isfinite(max_hours) and not 0 < max_hours <= MAX_HOURS:
+        raise ConfigurationError(
+            f"max_hours must be more than 0 and at most {MAX_HOURS}; got {max_hours:g}.", "max_hours"
+        )
     try:
         canonical_json(
             [settings.session_config(1, "").__dict__, dataclasses.asdict(settings.run_config("check-values"))]
@@ -432,7 +440,6 @@ def _validate(settings: Settings) -> None:
             f"The configuration holds a value that JSON has no form for: {error}.\n"
             "Write numbers, strings, true, false, lists and tables; no dates, no nan, no inf."
         ) from error
-    accelerator, max_hours = settings.session.accelerator, settings.session.max_hours
     if accelerator not in ACCELERATORS:
         retired = ", which is retired" if accelerator in RETIRED_ACCELERATORS else ""
         raise ConfigurationError(
@@ -449,28 +456,42 @@ def _validate(settings: Settings) -> None:
             among=CHANGEABLE,
         )
     hyperparameters.require(settings.run.algorithm, settings.run.hyperparameters)
-    if not 0 < max_hours <= MAX_HOURS:
-        raise ConfigurationError(
-            f"max_hours must be more than 0 and at most {MAX_HOURS}; got {max_hours:g}.", "max_hours"
-        )
 
 
 def _from_file(path: Path) -> Mapping[str, Mapping[str, Any]]:
     try:
-        with path.open("rb") as file:
-            values = tomllib.load(file)
+        values = tomllib.loads(path.read_text("utf-8-sig"))  # editors of Windows put a mark before the text
     except FileNotFoundError:
         return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} cannot be read, as it is not TOML: {reason(error)}.") from error
+    except (UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"{path} cannot be read: {reason(error, named=False)}.") from error
     for name, section in values.items():
-        if name not in _SECTIONS or not isinstance(section, dict):
+        if not isinstance(section, dict):
+            raise ConfigError(f"In {path}: {_outside(name, section)}")
+        if name not in _SECTIONS:
             meant = suggestions.did_you_mean(name, _SECTIONS)
             raise ConfigError(f"{path}: unknown section [{name}].{meant} The valid ones: {', '.join(_SECTIONS)}.")
         known = [field.name for field in dataclasses.fields(_SECTIONS[name])]
         if unknown := sorted(set(section) - set(known)):
             raise ConfigError(f"In {path}, section [{name}]: {_unknown_key(unknown[0], known)}")
     return values
+
+
+def _outside(name: str, value: Any) -> str:
+    """What to write for a key that stands in no section."""
+    if name in _SECTIONS:
+        return (
+            f"{name} = {json.dumps(value, default=str)} gives the section [{name}] a value of its own.\n"
+            f"Write [{name}] on a line of its own, and its keys below it."
+        )
+    found = [section for section, cls in _SECTIONS.items() if name in {field.name for field in dataclasses.fields(cls)}]
+    if found:
+        return f"{name} stands in no section.\nIt belongs below a line [{found[0]}]."
+    everything = [field.name for cls in _SECTIONS.values() for field in dataclasses.fields(cls)]
+    meant = suggestions.did_you_mean(name, everything)
+    return f"{name} stands in no section, and none has such a key.{meant} Sections: {', '.join(_SECTIONS)}."
 
 
 def _unknown_key(key: str, known: Sequence[str]) -> str:

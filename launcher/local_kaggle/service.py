@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from kernel.contract.files import write_aside
+from launcher.reasons import reason
 
 USERNAME = "local"
 CALL_TIMEOUT_S = 60.0
@@ -198,7 +199,7 @@ class LocalKaggle:
             self.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise ServiceError(
-                f"The embedded Kaggle keeps its state in {self.state_dir}, which cannot be made: {error}.\n"
+                f"The embedded Kaggle keeps its state in {self.state_dir}, which cannot be made: {reason(error)}.\n"
                 "Set XDG_STATE_HOME to a folder that can."
             ) from error
         with (self.state_dir / "start.lock").open("ab") as lock:
@@ -247,11 +248,19 @@ class LocalKaggle:
             )
         if status == EXIT_ALREADY_RUNNING:
             return (
-                f"Another embedded Kaggle holds the state folder {self.state_dir} but does not answer.\n"
-                f"Its log is {self.state_dir / 'server.log'}; end that process, then `kaglaunch local start`."
+                f"Another embedded Kaggle{self._written_down()} holds the state folder {self.state_dir} but does not "
+                f"answer.\nIts log is {self.state_dir / 'server.log'}; end that process, then `kaglaunch local start`."
             )
         tail = (self.state_dir / "server.err").read_text("utf-8", errors="replace").strip()[-2000:]
         return f"The embedded Kaggle ended with status {status} while starting.\n{tail}"
+
+    def _written_down(self) -> str:
+        """The process that wrote down where it serves, in words; empty without any."""
+        try:
+            pid = int(json.loads((self.state_dir / "server.json").read_text("utf-8"))["pid"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
+        return f" (process {pid})" if _is_alive(pid) else ""
 
     def _has_survivors(self) -> bool:
         """Whether sessions run on although no server does."""

@@ -22,6 +22,7 @@ from launcher import suggestions
 from launcher.config import FILE, RunSettings
 from launcher.errors import BundleError, ConfigError
 from launcher.packing import secrets
+from launcher.reasons import reason
 
 if TYPE_CHECKING:
     import pathspec
@@ -182,7 +183,7 @@ def _rules_in(folder: Path) -> list[tuple[Path, pathspec.GitIgnoreSpec]]:
         except FileNotFoundError:
             continue
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{folder / name} cannot be read: {error}.") from error
+            raise ConfigError(f"{folder / name} cannot be read: {reason(error, named=False)}.") from error
         try:
             found.append((folder, pathspec.GitIgnoreSpec.from_lines(lines)))
         except ValueError as error:
@@ -233,7 +234,9 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error.strerror}.\nName it in .kaglaunchignore.") from error
+        raise BundleError(
+            f"{path} cannot be read: {reason(error, named=False)}.\nName it in .kaglaunchignore."
+        ) from error
 
 
 def _modules(names: Iterable[str]) -> set[str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from launcher.errors import CredentialsError
+from launcher.reasons import reason
 
 WAYS_ONLINE = """Three ways to give credentials:
   1. create a token on kaggle.com (Settings, API tokens) and save it as ~/.kaggle/access_token
@@ -79,4 +80,4 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise CredentialsError(f"{path} cannot be read: {error}.") from error
+        raise CredentialsError(f"{path} cannot be read: {reason(error, named=False)}.") from error

@@ -30,7 +30,18 @@ from .terminal import at_a_terminal
 RUN_ID = "quick-abcdef"
 # Without the extra nothing of gymnasium is known, and nothing is refused or offered for it.
 knows_gymnasium = pytest.mark.trains
-INSIDES = ("Traceback", "<class", "Value error", "pydantic", "validation error", "Enum", "NoneType")
+INSIDES = (
+    "Traceback",
+    "<class",
+    "Value error",
+    "pydantic",
+    "validation error",
+    "Enum",
+    "NoneType",
+    "codec",
+    "Errno",
+    "ConnectionPool",
+)
 
 
 @pytest.fixture
@@ -54,6 +65,8 @@ TYPED = [
     ("push --device T4", "NvidiaTeslaT4 is a value of accelerator"),
     ("push --accelerator cpu", "cpu is a value of device: did you mean that?"),
     ("push --max-hours 12.5", "--max-hours must be more than 0 and at most 12; got 12.5."),
+    ("push --max-hours -1", "--max-hours must be more than 0 and at most 12; got -1."),
+    ("resume --here --max-hours -0.5", "--max-hours must be more than 0 and at most 12; got -0.5."),
     ("push --max-hours nan", "--max-hours must be a finite number"),
     ("push --max-hours long", "--max-hours must be a number; got 'long'."),
     ("push --env CartPole", "--env must be an id that gymnasium registers, or MODULE:FACTORY; got 'CartPole'."),
@@ -127,6 +140,20 @@ CONFIGURED = [
     ({"KAGLAUNCH_RUN_TIMESTEP": "5"}, "", "Did you mean KAGLAUNCH_RUN_TIMESTEPS?"),
     ({"KAGLAUNCH_RUN_INCLUDE": "signals"}, "", "KAGLAUNCH_RUN_INCLUDE must be a list; got 'signals'."),
     ({"KAGLAUNCH_SESSION_DEVICE": "gpu"}, "", "KAGLAUNCH_SESSION_DEVICE must be one of auto, cpu, cuda; got 'gpu'."),
+    (
+        {"KAGLAUNCH_SESSION_MAX_HOURS": "-1"},
+        "",
+        "KAGLAUNCH_SESSION_MAX_HOURS must be more than 0 and at most 12; got -1",
+    ),
+    ({}, "run = 5\n", "In {folder}/kaglaunch.toml: run = 5 gives the section [run] a value of its own."),
+    (
+        {},
+        "timesteps = 5\n",
+        "timesteps stands in no section.\nIt belongs below a line [run].",
+    ),
+    ({}, "device = 'cpu'\n", "It belongs below a line [session]."),
+    ({}, "timestep = 5\n", "none has such a key. Did you mean timesteps?"),
+    ({}, "\ufeff[run]\ntimesteps = -5\n", "[run] timesteps in {folder}/kaglaunch.toml must be more than 0; got -5."),
     ({}, "[run]\ntimesteps = -5\n", "[run] timesteps in {folder}/kaglaunch.toml must be more than 0; got -5."),
     ({}, "[run]\ntimesteps = true\n", "[run] timesteps in {folder}/kaglaunch.toml must be a whole number; got True."),
     ({}, "[run]\nalgorithm = 'ppo'\n", "Did you mean PPO?"),
@@ -160,6 +187,7 @@ CONFIGURED = [
     ),
     ({}, "[watch]\nsilence_s = -1\n", "[watch] silence_s in {folder}/kaglaunch.toml must not be negative; got -1."),
     ({}, "[run\n", "kaglaunch.toml cannot be read"),
+    ({}, "[run]\nenv = '\udcff'\n", "kaglaunch.toml cannot be read: it is not text in UTF-8 (byte 14 is none)."),
 ]
 
 
@@ -174,7 +202,8 @@ def test_a_bad_value_is_named_by_its_variable_or_by_key_section_and_file(
 ) -> None:
     for name, value in environ.items():
         monkeypatch.setenv(name, value.replace("{{", "{").replace("}}", "}"))
-    (home / "kaglaunch.toml").write_text(toml.replace("{{", "{").replace("}}", "}"))
+    written = toml.replace("{{", "{").replace("}}", "}")
+    (home / "kaglaunch.toml").write_bytes(written.encode("utf-8", "surrogateescape"))
     assert main(["push", "--dry-run"]) == 2
     said = capsys.readouterr().err
     assert says.format(folder=home) in said
