@@ -7,6 +7,7 @@ a parameter is a Setting it may differ by episode, so that a whole grid of param
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -318,6 +319,13 @@ CONTROLLERS: dict[str, Callable[..., Controller]] = {
 """Controllers by name; each takes the keyword arguments of its class."""
 
 
+def _parameters(name: str) -> list[str]:
+    """What controller `name` can be given: numbers, each with a value of its own without."""
+    factory = CONTROLLERS[name]
+    taken = {**inspect.signature(type(factory()).__init__).parameters, **inspect.signature(factory).parameters}
+    return [key for key, one in taken.items() if key != "name" and one.default is not one.empty]
+
+
 def by_name(text: str) -> Controller:
     """A controller from `name` or `name:key=number,...`.
 
@@ -340,7 +348,11 @@ def by_name(text: str) -> Controller:
     try:
         controller = CONTROLLERS[name](**parameters)
     except TypeError as error:
-        raise ParameterError(f"controller {name!r}: {error}.") from error
+        known = _parameters(name)
+        if unknown := [key for key in parameters if key not in known]:
+            taken = f"it takes {', '.join(known)}" if known else "it takes none"
+            raise ParameterError(f"controller {name!r} has no parameter {unknown[0]!r}; {taken}.") from error
+        raise ParameterError(f"controller {name!r} does not take {given}: {error}.") from error
     if parameters:
         controller.name = text
     return controller
