@@ -14,6 +14,8 @@ from typing import Any, TextIO
 
 AFTER_S = 0.5
 """What is done sooner needs no word."""
+FIRST_S = 2.0
+"""A first line comes by then where there is no terminal: nobody wonders longer."""
 EVERY_S = 10.0
 """Between two lines where there is no terminal."""
 TICK_S = 0.2
@@ -29,6 +31,7 @@ class Waiting:
         self._lock = threading.Lock()
         self._what = what
         self._began = self._said = clock()
+        self._heard_of = False
         self._spinner: Any = None
         self._live: Any = None
         self._over = False
@@ -50,7 +53,7 @@ class Waiting:
             if self._out.isatty():
                 if self._spinner is not None or now - self._began >= AFTER_S:
                     self._spin(now)
-            elif now - self._said >= self._every_s:
+            elif now - self._said >= (self._every_s if self._heard_of else min(FIRST_S, self._every_s)):
                 self._say(f"{self._what}: {now - self._began:.0f} s…")
 
     def end(self) -> None:
@@ -82,7 +85,7 @@ class Waiting:
         self._spinner.update(text=text)
 
     def _say(self, text: str) -> None:
-        self._said = self._clock()
+        self._said, self._heard_of = self._clock(), True
         self._out.write(text + "\n")
         self._out.flush()
 

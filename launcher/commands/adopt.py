@@ -27,7 +27,8 @@ def adopt(run_id: str, forced: TargetName | None) -> None:
     book = Ledger()
     with waiting(f"Asking {chosen.place} for run {run_id}"):
         backend = chosen.connect(patience_s=target.PERSON_S)
-    run = adoption.adopt(run_id, backend, book, chosen.name.value, Path.cwd(), say)
-    say(f"Run {run_id} is known here now; what is fetched of it goes to {run.checkpoints}.")
+        run = adoption.adopt(run_id, backend, book, chosen.name.value, Path.cwd(), say)
+    say(f"Run {run.run_id} is known here now; what is fetched of it goes to {run.checkpoints}.")
     typer.echo(report.as_table(run, report.report(run, book)))
-    say(f"Next: kaglaunch watch {run_id}, kaglaunch fetch-checkpoints {run_id}, or kaglaunch resume {run_id}")
+    watch, fetch, resume = (f"kaglaunch {verb} {run.run_id}" for verb in ("watch", "fetch-checkpoints", "resume"))
+    say(f"Next: {watch}, {fetch}, or {resume}")

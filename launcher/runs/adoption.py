@@ -10,7 +10,7 @@ import itertools
 import json
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from kernel.contract import events, names
 from kernel.contract.config import ConfigurationError, RunConfig, SessionConfig, from_mapping
 from kernel.contract.files import write_aside
-from launcher.errors import BackendError, BackendUnavailable, UnknownRun
+from launcher.errors import AmbiguousRun, BackendError, BackendUnavailable, UnknownRun
 from launcher.packing import bundle
 from launcher.packing.bundle import Bundle, Unreadable
 from launcher.packing.project import Project
@@ -66,23 +66,36 @@ def unknown_runs(backend: Backend, ledger: Ledger) -> list[Found]:
     return [f for f in remote_runs(backend) if f.run_id not in known or set(f.sessions) - known[f.run_id]]
 
 
+def _meant(name: str, runs: Sequence[Found]) -> Found | None:
+    if exact := next((one for one in runs if one.run_id == name), None):
+        return exact
+    begun = [one for one in runs if name and one.run_id.startswith(name)]
+    if len(begun) > 1:
+        listed = "\n".join(f"  kaglaunch adopt {one.run_id}" for one in begun)
+        raise AmbiguousRun(f"{len(begun)} runs of the target begin with {name!r}. Type one of:\n{listed}")
+    return begun[0] if begun else None
+
+
 def adopt(
     run_id: str, backend: Backend, ledger: Ledger, target: str, folder: Path, say: Callable[[str], object]
 ) -> Run:
-    """Write run `run_id` and its sessions, as the target has them, into the ledger.
+    """Write run `run_id`, or the only one that begins so, and its sessions, as the target has them, into the ledger.
 
     Raises
     ------
+    AmbiguousRun
+        Several begin so.
     UnknownRun
         The target has nothing that is of this run and can be read; the message says what was looked at.
     """
-    found = next((one for one in remote_runs(backend) if one.run_id == run_id), None)
+    found = _meant(run_id, remote_runs(backend))
     if found is None:
         raise UnknownRun(
             f"The target has no kernel {names.kernel_slug(run_id, 1)} and no dataset {names.dataset_slug(run_id)} of "
             f"{backend.username}.\n"
             "`kaglaunch runs --remote` lists what it has."
         )
+    run_id = found.run_id
     pushed = {number: kernel for number in found.sessions if (kernel := _pushed(backend, run_id, number, say))}
     published = _published(backend, f"{backend.username}/{names.dataset_slug(run_id)}") if found.dataset else {}
     config = next((kernel.run for kernel in reversed(pushed.values())), None) or _config(run_id, published)

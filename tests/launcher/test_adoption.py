@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from kernel.contract.names import dataset_slug
 from launcher.config import Settings
-from launcher.errors import UnknownRun
+from launcher.errors import AmbiguousRun, UnknownRun
 from launcher.local_kaggle.service import LocalKaggle
 from launcher.packing import bundle
 from launcher.packing.bundle import Unreadable
@@ -63,6 +64,18 @@ def _push_elsewhere(backend: Backend, folder: Path) -> tuple[Run, Ledger]:
     prepared = submission.prepare(bound, 1, settings, resumes=False, project=PROJECT)
     submission.start(bound, prepared, settings, after=0)
     return run, book
+
+
+def test_a_run_is_adopted_by_how_its_name_begins_where_one_alone_does(
+    kaggle: LocalKaggle, backend: Backend, here: Ledger, tmp_path: Path
+) -> None:
+    _push_elsewhere(backend, tmp_path)
+    run = adoption.adopt(RUN_ID[:4], backend, here, "local", tmp_path, print)
+    assert (run.run_id, here.run(RUN_ID).run_id) == (RUN_ID, RUN_ID)
+    Caller(kaggle).dataset(dataset_slug(f"{RUN_ID}x"), **{"run__json": b"{}"})
+    with pytest.raises(AmbiguousRun, match=f"kaglaunch adopt {RUN_ID}"):
+        adoption.adopt(RUN_ID[:4], backend, here, "local", tmp_path, print)
+    assert adoption.adopt(RUN_ID, backend, here, "local", tmp_path, print).run_id == RUN_ID
 
 
 def _publish(kaggle: LocalKaggle, num_timesteps: int) -> None:

@@ -1,4 +1,4 @@
-"""Nothing is silent for long: a spinner on a terminal, a line every ten seconds elsewhere, never on standard output."""
+"""Nothing is silent for long: a spinner on a terminal, a line now and then elsewhere, never on standard output."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from launcher.targets.credentials import Credentials
 from launcher.targets.target import Target, TargetName
 from launcher.transfers import OnBytes, PlainTransfers
 from launcher.waiting import Waiting, waiting
+from tests.limits import until
 
 
 class Terminal(io.StringIO):
@@ -29,22 +30,23 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_where_there_is_no_terminal_a_line_comes_every_ten_seconds() -> None:
+def test_where_there_is_no_terminal_a_line_comes_after_two_seconds_and_every_ten() -> None:
     now, out = [100.0], io.StringIO()
     shown = Waiting("Asking kaggle.com for its quota", out, lambda: now[0])
-    for now[0] in (100.0, 109.9, 110.0, 115.0, 120.0):
+    for now[0] in (100.0, 101.9, 102.0, 111.9, 112.0, 115.0, 122.0):
         shown.tick()
     shown("Asking again")
-    now[0] = 131.0
+    now[0] = 132.0
     shown.tick()
     shown.end()
     now[0] = 150.0
     shown.tick()
     assert out.getvalue().splitlines() == [
-        "Asking kaggle.com for its quota: 10 s…",
-        "Asking kaggle.com for its quota: 20 s…",
+        "Asking kaggle.com for its quota: 2 s…",
+        "Asking kaggle.com for its quota: 12 s…",
+        "Asking kaggle.com for its quota: 22 s…",
         "Asking again…",
-        "Asking again: 11 s…",
+        "Asking again: 10 s…",
     ]
 
 
@@ -137,3 +139,23 @@ def test_what_is_waited_for_never_writes_beside_a_file_that_comes(
     handle.say("over")
     waits = ["looking begins", "looking ends"]
     assert seen == [*waits, "one comes", *waits, "file begins", "file ends", *waits, "over"]
+
+
+@pytest.mark.parametrize("typed", ["quota", "adopt run-a2b3c4", "runs --remote", "push --quick --waive speed"])
+def test_nobody_waits_for_longer_than_two_seconds_without_a_word(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], typed: str
+) -> None:
+    (home / ".kaggle").mkdir()
+    (home / ".kaggle" / "access_token").write_text("KGAT_nobody", "utf-8")
+    heard: list[str] = []
+
+    def connect(self: Target, **_: object) -> None:
+        def said() -> bool:
+            heard.append(capsys.readouterr().err)
+            return " 2 s…" in "".join(heard)
+
+        until(said, seconds=3.0)
+        raise BackendUnavailable("The network is down.")
+
+    monkeypatch.setattr(Target, "connect", connect)
+    assert main(typed.split()) == 1
