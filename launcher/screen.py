@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -20,13 +19,12 @@ from launcher.runs.progress import Progress
 from launcher.runs.records import Run, Session
 from launcher.runs.viewer import Screen
 from launcher.sentences import sentence
-from launcher.tables import duration
+from launcher.tables import duration, printable
 from launcher.targets.base import LogLine, SessionState, Status
 
 SPARKS = "▁▂▃▄▅▆▇█"
 DRAW_S = 0.1
 """Shortest time between two pictures that log lines ask for."""
-_CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 SAID_EVENTS = (
     events.Session,
     events.Phase,
@@ -252,11 +250,6 @@ def doing(progress: Progress, now_s: float) -> str:
     if progress.phase is None:
         return ""
     return f"{describe(progress.phase)}: {duration(now_s - progress.phase_time)}"
-
-
-def printable(text: str) -> str:
-    """`text` without what would move a terminal's cursor or change its colours."""
-    return _CONTROL.sub("", text.rsplit("\r", 1)[-1])
 
 
 def picture(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import textwrap
@@ -9,7 +10,12 @@ from collections.abc import Sequence
 from itertools import zip_longest
 from typing import TextIO
 
+_CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 _TIED = "\N{NO-BREAK SPACE}"
+LONGEST_WORD = 48
+"""A longer one in a table is broken; names of runs and kernels are not."""
+BROKEN = 16
+"""Least width of a column with such a word."""
 NARROW = 80
 """Columns of a terminal that is not asked, or that nobody looks at."""
 
@@ -23,14 +29,14 @@ def width(stream: TextIO | None = None) -> int | None:
 def columns(header: Sequence[str], body: Sequence[Sequence[str]], limit: int | None = None) -> list[str]:
     """Rows of text in aligned columns under `header`; wider than `limit`, cells go on in lines below.
 
-    Cells break between words alone, and not at a no-break space: a table of long words may stay wider. Without `limit`
-    the terminal decides.
+    Cells break between words, and not at a no-break space; a word that is longer than any name is broken itself.
+    Without `limit` the terminal decides.
     """
-    rows = [[str(cell) for cell in row] for row in (header, *body)]
+    rows = [[printable(str(cell)) for cell in row] for row in (header, *body)]
     widths = _fitting(rows, limit if limit is not None else width())
     lines: list[str] = []
     for at, row in enumerate(rows):
-        cells = [wrapped(cell, wide) for cell, wide in zip(row, widths, strict=True)]
+        cells = [wrapped(cell, wide, break_words=True) for cell, wide in zip(row, widths, strict=True)]
         for line in zip_longest(*cells, fillvalue=""):
             parts = "  ".join(part.ljust(wide) for part, wide in zip(line, widths, strict=True))
             lines.append(parts.rstrip().replace(_TIED, " "))
@@ -39,12 +45,22 @@ def columns(header: Sequence[str], body: Sequence[Sequence[str]], limit: int | N
     return lines
 
 
-def wrapped(text: str, limit: int | None, indent: str = "") -> list[str]:
-    """`text` in lines of at most `limit` columns, broken between words; later ones begin with `indent`."""
+def wrapped(text: str, limit: int | None, indent: str = "", *, break_words: bool = False) -> list[str]:
+    """`text` in lines of at most `limit` columns, broken between words; later ones begin with `indent`.
+
+    A word that is longer stays whole, but for `break_words`.
+    """
     if limit is None or len(text) <= limit:
         return [text]
-    lines = textwrap.wrap(text, max(1, limit), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    lines = textwrap.wrap(
+        text, max(1, limit), subsequent_indent=indent, break_long_words=break_words, break_on_hyphens=False
+    )
     return lines or [""]
+
+
+def printable(text: str) -> str:
+    """`text` without what would move a terminal's cursor, change its colours or ring its bell."""
+    return _CONTROL.sub("", text.rsplit("\r", 1)[-1])
 
 
 def paragraphs(text: str, limit: int | None) -> str:
@@ -79,9 +95,8 @@ def clock(seconds: float) -> str:
 def _fitting(rows: Sequence[Sequence[str]], limit: int | None) -> list[int]:
     """Widths of the columns: the widest cells', the widest column narrowed until the table fits or words forbid it."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    least = [
-        max((len(word) for cell in column for word in cell.split(" ")), default=0) for column in zip(*rows, strict=True)
-    ]
+    longest = [max(len(word) for cell in column for word in cell.split(" ")) for column in zip(*rows, strict=True)]
+    least = [wide if wide <= LONGEST_WORD else BROKEN for wide in longest]
     while limit is not None and sum(widths) + 2 * (len(widths) - 1) > limit:
         narrowable = [(wide, at) for at, wide in enumerate(widths) if wide > least[at]]
         if not narrowable:

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from kernel.contract import typed
-from launcher import suggestions
+from launcher import suggestions, tables
 from launcher.commands.say import say
 from launcher.documents import printed
 from launcher.documents.local_kaggle import RunningLocalKaggle, StoppedLocalKaggle
@@ -46,11 +46,11 @@ def status(*, as_json: bool) -> None:
     """
     told = target.local_kaggle().status()
     if not told["running"]:
-        stopped = "The embedded Kaggle does not run; the next push starts it."
+        stopped = "The embedded Kaggle does not run; whatever needs it starts it, and `kaglaunch local start` does."
         typer.echo(printed.text(StoppedLocalKaggle()) if as_json else stopped)
         return
     found = running(told)
-    typer.echo(printed.text(found) if as_json else "\n".join(_lines(found)))
+    typer.echo(printed.text(found) if as_json else shown(found))
 
 
 def running(told: Mapping[str, Any]) -> RunningLocalKaggle:
@@ -103,6 +103,11 @@ def _value(text: str) -> Any:
         return text
 
 
+def shown(found: RunningLocalKaggle) -> str:
+    """What `status` tells a person, no wider than any terminal is."""
+    return tables.paragraphs("\n".join(_lines(found)), tables.NARROW)
+
+
 def _lines(found: RunningLocalKaggle) -> list[str]:
     """Where it runs, its sessions and what is left of its week; settings that were changed, and faults."""
     gpu = found.quota["gpu"]
@@ -137,4 +142,4 @@ def _lines(found: RunningLocalKaggle) -> list[str]:
     ]
     older = len(found.sessions) - SHOWN
     more = [f"{older} older ones are in `--json`."] if older > 0 else []
-    return [*lines, *columns(["session", "machine", "state", "ran", "failure"], body), *more]
+    return [*lines, *columns(["session", "machine", "state", "ran", "failure"], body, tables.NARROW), *more]

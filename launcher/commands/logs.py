@@ -17,9 +17,8 @@ from launcher.runs import kept_log
 from launcher.runs.follower import Ended, Follower
 from launcher.runs.records import Session
 from launcher.runs.run import RunHandle
-from launcher.screen import printable
 from launcher.sentences import sentence
-from launcher.tables import clock, width, wrapped
+from launcher.tables import clock, printable, width, wrapped
 from launcher.targets.base import LogLine, Status
 
 QUIET_S = 2.0

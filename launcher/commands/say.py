@@ -10,5 +10,6 @@ from launcher import tables
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Write `text` to standard output, or with `err` to standard error."""
+    """Write `text` to standard output, or with `err` to standard error, without what would move a cursor."""
+    text = "\n".join(map(tables.printable, text.split("\n")))
     typer.echo(tables.paragraphs(text, tables.width(sys.stderr if err else sys.stdout)), err=err)
