@@ -3,16 +3,17 @@
 # Annotations are not postponed here: typer would have to compile each of them again at every start.
 
 import contextlib
+import errno
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.exceptions import Abort, Exit, TyperException
 
-from launcher import __version__, completion, streams
+from launcher import __version__, completion, streams, suggestions
 from launcher.errors import Interrupted, LauncherError, Refused, UsageError
 from launcher.light_start import LightGroup
 from launcher.options import (
@@ -40,6 +41,7 @@ from launcher.options import (
     session_flags,
     target_of,
 )
+from launcher.reasons import reason
 from launcher.streams import ReaderGone
 
 # Rich help would cost more to import than everything else that `--help` needs.
@@ -537,7 +539,14 @@ def show_help(
 
     Example: kaglaunch help push
     """
-    raise typer.Exit(main([*(verb or []), "--help"]))
+    words = verb or []
+    known = _known_words(words)
+    if len(known) < len(words) and known and not _verbs_below(known):
+        raise UsageError(
+            f"`{' '.join(known)}` has no verb {words[len(known)]!r} below it.\n"
+            f"`kaglaunch help {' '.join(known)}` says what it does."
+        )
+    raise typer.Exit(main([*words, "--help"]))
 
 
 @app.command(rich_help_panel=MACHINE)
@@ -559,7 +568,7 @@ def main(argv: list[str] | None = None) -> int:
     except LauncherError as error:
         return _failed(str(error), error.exit_code, verbose)
     except TyperException as error:
-        return _misused(error)
+        return _misused(error, arguments)
     except (Exit, Abort, KeyboardInterrupt) as error:
         # typer turns Ctrl-C into an exit code of its own.
         code = error.exit_code if isinstance(error, Exit) else 130
@@ -569,7 +578,7 @@ def main(argv: list[str] | None = None) -> int:
     except ReaderGone:
         return 0
     except OSError as error:
-        return _failed(f"{error}.\nNothing half-written is left behind; free what is named and try again.", 1, verbose)
+        return _failed(_hindered(error), 1, verbose)
     except Exception as error:  # noqa: BLE001 - the process ends here
         return _failed(
             f"Unexpected {type(error).__name__}: {error}\nThis is a defect; `kaglaunch --verbose …` shows where.",
@@ -589,14 +598,54 @@ def _failed(message: str, code: int, verbose: bool) -> int:
     return code
 
 
-def _misused(error: TyperException) -> int:
+def _misused(error: TyperException, arguments: Sequence[str]) -> int:
     """Say what could not be parsed; a command that is given nothing shows its help."""
     context, message = getattr(error, "ctx", None), error.format_message()
     if context is not None and message == context.get_help():
         sys.stderr.write(f"{message}\n")
         return error.exit_code
-    hint = f"`{context.command_path if context is not None else 'kaglaunch'} --help` says what is valid."
+    words = _known_words(arguments)
+    if hasattr(error, "possibilities") and (option := str(getattr(error, "option_name", ""))):
+        options = [name for one in _command(words).params for name in one.opts if name.startswith("--")]
+        message = f"No such option: {option}.{suggestions.did_you_mean(option, options)}"
+    hint = f"`{' '.join(['kaglaunch', *words])} --help` says what is valid."
     return _failed(f"{message.rstrip('.?')}{'?' if message.endswith('?') else '.'}\n{hint}", error.exit_code, False)
+
+
+def _hindered(error: OSError) -> str:
+    """What the system does not let us do, and what to do about it."""
+    try:
+        Path.cwd()
+    except OSError:
+        return "The folder that you are in is not there any more.\nGo to one that is, with `cd`, and type it again."
+    way = "Free it" if error.errno in _FULL else "See to it"
+    return f"{reason(error)}.\nNothing half-written is left behind. {way}, and type it again."
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def _command(words: Sequence[str]) -> Any:
+    """The command that `words` name, group by group."""
+    command: Any = typer.main.get_command(app)
+    for word in words:
+        command = command.commands[word]
+    return command
+
+
+def _verbs_below(words: Sequence[str]) -> list[str]:
+    return list(getattr(_command(words), "commands", {}))
+
+
+def _known_words(arguments: Sequence[str]) -> list[str]:
+    """The verbs that `arguments` begin with, options before them left out."""
+    found: list[str] = []
+    for word in arguments:
+        if word in _verbs_below(found):
+            found.append(word)
+        elif not word.startswith("-"):
+            break
+    return found
 
 
 def _meant(run: str | None, aside: bool) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 from launcher import paths, suggestions
 from launcher.errors import AmbiguousRun, LauncherError, UnknownRun
+from launcher.reasons import reason
 from launcher.runs.migrations import BUSY_S, migrate
 from launcher.runs.records import Relay, Run, Session
 
@@ -29,7 +30,13 @@ class Ledger:
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path or paths.state_dir() / "ledger.sqlite"
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LauncherError(
+                f"What is known of runs lies in {self._path.parent}, which cannot be made: {reason(error)}.\n"
+                "Set XDG_STATE_HOME to a folder that can."
+            ) from error
         with self._connected() as db:
             migrate(db)
 

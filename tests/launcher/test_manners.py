@@ -18,6 +18,7 @@ from kernel.contract import events
 from kernel.contract.config import RunConfig
 from launcher import Kaglaunch, catalogue, screen, tables
 from launcher.cli import app, main
+from launcher.commands import local
 from launcher.errors import LauncherError
 from launcher.runs.ledger import Ledger
 from launcher.runs.records import new_run
@@ -87,6 +88,11 @@ TYPED = [
     ("push --tag a,b", "A tag must be one word of letters, digits and . _ : / + = @ -, at most 40 of them; got 'a,b'."),
     ("note --tag=", "A tag must be one word of letters, digits and . _ : / + = @ -, at most 40 of them; got ''."),
     ("push --no-such-flag", "--no-such-flag"),
+    ("push --timestep 5", "No such option: --timestep. Did you mean --timesteps?"),
+    ("push --env", "`kaglaunch push --help` says what is valid."),
+    ("local start --port", "`kaglaunch local start --help` says what is valid."),
+    ("help push local", "`push` has no verb 'local' below it."),
+    ("evaluate webster:foo=1", "has no parameter 'foo'; it takes n_periods, max_cycle_s, offset_s."),
     ("preflight --timesteps 0", "--timesteps must be more than 0; got 0."),
     ("resume --device quantum", "--device must be one of auto, cpu, cuda; got 'quantum'."),
     ("resume --allow-changed cod", "--allow-changed names 'cod'; what may have changed is one of code,"),
@@ -132,6 +138,52 @@ def test_a_typing_error_is_usage_and_names_what_was_typed(
     assert says in seen.err
     assert "error: " in seen.err
     assert not [inside for inside in INSIDES if inside in seen.err + seen.out]
+
+
+def test_a_folder_that_is_gone_and_a_state_that_cannot_be_kept_are_said_with_what_to_do(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "gone").mkdir()
+    monkeypatch.chdir(home / "gone")
+    (home / "gone").rmdir()
+    for typed in (["report"], ["push", "--quick"]):
+        assert main(typed) == 1
+        assert "The folder that you are in is not there any more.\nGo to one that is" in capsys.readouterr().err
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("XDG_STATE_HOME", os.devnull)
+    assert main(["runs"]) == 1
+    said = capsys.readouterr().err
+    assert f"lies in {os.devnull}/kaglaunch, which cannot be made" in said
+    assert "Set XDG_STATE_HOME" in said
+    assert not [inside for inside in INSIDES if inside in said]
+
+
+def test_a_note_moves_no_cursor_and_makes_no_table_wide(known: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["note", RUN_ID, "--text", "a \x1b[31mred\x07 " + "x" * 5_000]) == 0
+    assert main(["runs"]) == 0
+    said = capsys.readouterr().out
+    assert "a red x" in said
+    assert not re.search(r"[\x1b\x07]", said)
+    assert max(map(len, tables.columns(["note"], [["x" * 5_000]], 80))) <= 80
+    (listed,) = [line for line in said.splitlines() if line.startswith(RUN_ID)]
+    assert len(listed) <= 80
+
+
+def test_the_status_of_the_embedded_kaggle_fits_eighty_columns() -> None:
+    session = {
+        "kernel": f"local/{'r' * 40}-s1", "version": 1, "session_id": 1, "machine": "gpu", "limit_s": 900.0,
+        "state": "CANCEL_ACKNOWLEDGED", "running_s": 5.0, "failure_message": "Its machine ran out of memory, and died.",
+    }  # fmt: skip
+    gpu = {"total_h": 30.0, "used_h": 0.0, "reserved_h": 0.0, "refresh_at": "2026-12-05T00:00:00"}
+    told = {
+        "running": True, "url": "http://127.0.0.1:38615", "pid": 1, "username": "local", "quota": {"gpu": gpu},
+        "state_dir": "/home/somebody/.local/state/kaglaunch/local-kaggle", "datasets": [],
+        "clock": {"now": "2026-12-05T00:00:00", "offset_s": 0.0},
+        "settings": {"queue_s": 99.0, "heartbeat_s": 9.0, "ready_s": 7.0, "commit_s": 8.0, "answer_s": 9.0},
+        "faults": {name: [] for name in ("session_limit_s", "http_error", "stream_silence", "dataset_denied")},
+        "sessions": [session],
+    }  # fmt: skip
+    assert max(map(len, local.shown(local.running(told)).splitlines())) <= 80
 
 
 CONFIGURED = [
