@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import collections
 import queue
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import typer
 
 from kernel.contract import events
 from launcher import streams
+from launcher.commands.say import say
 from launcher.documents import printed
 from launcher.documents.watching import LoggedLine
 from launcher.errors import Interrupted, LauncherError
@@ -47,8 +48,9 @@ def logs(
     handle = RunHandle.of(run_id)
     chosen = kept_log.chosen(handle, session)
     waiting: collections.deque[LogLine] | None = collections.deque(maxlen=tail) if tail is not None else None
+    part: list[str] = []
     try:
-        for line in _told(handle, chosen, follow):
+        for line in _told(handle, chosen, follow, part.append):
             if line is None:
                 _say_all(waiting or (), raw, as_json)
                 waiting = None
@@ -57,6 +59,11 @@ def logs(
             else:
                 _say(line, raw, as_json)
         _say_all(waiting or (), raw, as_json)
+        for why in part:
+            say(
+                f"That is what was seen here of the log of session {chosen.number}, maybe not all of it: {why}.",
+                err=True,
+            )
     except KeyboardInterrupt as error:
         raise Interrupted(f"Stopped following; session {chosen.number} of run {handle.run_id} is as it was.") from error
 
@@ -70,22 +77,23 @@ def readable(line: LogLine) -> str:
     return "\n".join(wrapped(when + said, width(), " " * len(when)))
 
 
-def _told(handle: RunHandle, session: Session, follow: bool) -> Iterator[LogLine | None]:
+def _told(handle: RunHandle, session: Session, follow: bool, part: Callable[[str], object]) -> Iterator[LogLine | None]:
     """Its lines, and None each time that all there is has been read: what was kept here, or the session itself."""
     path, slug = handle.run.log(session.number), handle.run.slug(session.number)
     if not follow and kept_log.is_kept(handle.run, session):
-        yield from kept_log.kept_lines(path)
+        yield from kept_log.lines(handle, session, part)
         return
     try:
         place = handle.compute(session)
         state = place.state(slug)
-    except LauncherError:
+    except LauncherError as error:
         if follow or not path.exists():
             raise
+        part(str(error).split("\n", 1)[0].rstrip("."))
         yield from kept_log.kept_lines(path)
         return
     if state.status.final:
-        yield from kept_log.lines(handle, session)
+        yield from kept_log.lines(handle, session, part)
     elif state.status is Status.QUEUED and not follow:
         typer.echo(f"Session {session.number} has not begun yet: it is queued.", err=True)
     else:

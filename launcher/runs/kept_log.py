@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -86,8 +86,10 @@ def chosen(bound: BoundRun, number: int | None) -> Session:
     return sessions[number]
 
 
-def lines(bound: BoundRun, session: Session) -> Iterator[LogLine]:
+def lines(bound: BoundRun, session: Session, part: Callable[[str], object] = lambda why: None) -> Iterator[LogLine]:
     """Its lines as they were kept here, where that is all of them; else as its target has them, and what it has lost.
+
+    `part` is told why, where more may have been in it than there is to be had.
 
     Raises
     ------
@@ -96,7 +98,10 @@ def lines(bound: BoundRun, session: Session) -> Iterator[LogLine]:
     """
     path = bound.run.log(session.number)
     given = 0
-    if not is_kept(bound.run, session):
+    if is_kept(bound.run, session):
+        if not (session.log_complete or _tells_its_end(path)):
+            part("the target has it no more")
+    else:
         try:
             for line in bound.compute(session).log_lines(bound.run.slug(session.number)):
                 given += 1 + line.text.count("\n")
@@ -104,7 +109,7 @@ def lines(bound: BoundRun, session: Session) -> Iterator[LogLine]:
         except LauncherError as error:
             if not path.exists():
                 raise
-            logger.info("The target does not give the log of %s: %s", bound.run.slug(session.number), error)
+            part(str(error).split("\n", 1)[0].rstrip("."))
     if path.exists():
         yield from itertools.islice(kept_lines(path), given, None)
 
@@ -115,7 +120,11 @@ def is_kept(run: Run, session: Session) -> bool:
     if not path.exists():
         return False
     gone = session.status in (Status.CANCEL_ACKNOWLEDGED.value, DELETED)
-    return gone or any(isinstance(events.parse(line.text), events.Result) for line in kept_lines(path))
+    return gone or _tells_its_end(path)
+
+
+def _tells_its_end(path: Path) -> bool:
+    return any(isinstance(events.parse(line.text), events.Result) for line in kept_lines(path))
 
 
 def kept_lines(path: Path) -> Iterator[LogLine]:

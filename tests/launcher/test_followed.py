@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import signal
 import threading
@@ -12,11 +13,13 @@ from contextlib import contextmanager
 import pytest
 
 from launcher import screen
+from launcher.cli import main
 from launcher.commands import status
 from launcher.config import WatchSettings
 from launcher.documents.runs import Relay
 from launcher.errors import LauncherError, SessionCut
 from launcher.runs import look, report, standings
+from launcher.runs.kept_log import Copy
 from launcher.runs.records import Run
 from launcher.runs.watch import Watch, outcome
 from tests.limits import limit_s, until
@@ -72,13 +75,53 @@ def test_nothing_is_said_to_be_lost_of_a_killed_session_that_nobody_followed(sta
     assert "lost" not in str(caught.value).splitlines()[0]
 
 
-def test_what_is_lost_of_a_killed_session_is_known_where_it_was_followed_to_that_moment(stage: Stage) -> None:
+def test_what_is_lost_of_a_killed_session_is_known_where_it_was_followed_to_that_moment(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
     run, out = stage.begins(LASTS), io.StringIO()
     with _watched(stage, run, out):
         until(lambda: stage.book.sessions(run.run_id)[0].seen_timesteps == 70)
         _kill(stage, run)
     (row,) = report.report(run, stage.book).sessions
     assert row.lost_timesteps == 30
+    assert main(["logs", run.run_id]) == 0
+    assert "maybe not all" not in capsys.readouterr().err, "all of it was seen"
+
+
+def test_a_late_watch_leaves_what_was_seen_and_logs_says_that_it_is_a_part(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = stage.begins(LASTS)
+    first = until(
+        lambda: len(found := list(itertools.islice(stage.backend().log_lines(run.slug(1)), 2))) == 2 and found
+    )
+    with Copy(run, 1) as copy:  # a watch that was killed
+        for line in first:
+            copy.write(line)
+    _kill(stage, run)
+    until(lambda: stage.sessions(run) == ["CANCEL_ACKNOWLEDGED"])
+    seen = run.log(1).read_bytes()
+    with _watched(stage, run, io.StringIO()):
+        pass
+    assert run.log(1).read_bytes() == seen
+    assert main(["logs", run.run_id, "--raw"]) == 0
+    told = capsys.readouterr()
+    assert told.out.encode() == seen
+    assert "maybe not all of it: the target has it no more." in told.err
+    (session,) = stage.book.sessions(run.run_id)
+    assert not session.log_complete
+
+
+def test_a_cancel_that_is_declined_freezes_no_log(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    run = stage.begins(TRAINS + "time.sleep(8)\nprint('later', flush=True)\ntime.sleep(600)\n")
+    until(lambda: stage.sessions(run) == ["RUNNING"])
+    assert main(["cancel", run.run_id]) == 3, "nobody can be asked"
+    assert "later" not in run.log(1).read_text("utf-8")
+    until(lambda: any(line.text == "later" for line in itertools.islice(stage.backend().log_lines(run.slug(1)), 5)))
+    capsys.readouterr()
+    assert main(["logs", run.run_id]) == 0
+    assert "later" in capsys.readouterr().out
+    _kill(stage, run)
 
 
 def test_the_ledger_knows_what_a_watch_sees_and_when(stage: Stage) -> None:
