@@ -18,6 +18,7 @@ from launcher.commands import status
 from launcher.config import WatchSettings
 from launcher.documents.runs import Relay
 from launcher.errors import LauncherError, SessionCut
+from launcher.local_kaggle.service import ServiceError
 from launcher.runs import look, report, standings
 from launcher.runs.kept_log import Copy
 from launcher.runs.records import Run
@@ -165,6 +166,17 @@ def test_a_target_that_does_not_answer_is_told_with_the_age_of_its_last_answer(s
         else:
             until(lambda: "[RUNNING]" in out.getvalue(), seconds=90.0)
             _kill(stage, run)
+
+
+@pytest.mark.slow
+def test_an_embedded_kaggle_that_does_not_answer_is_named_by_its_process(stage: Stage) -> None:
+    server = stage.kaggle.status()["pid"]
+    os.kill(server, signal.SIGSTOP)
+    try:
+        with pytest.raises(ServiceError, match=rf"Another embedded Kaggle \(process {server}\) holds the state folder"):
+            stage.kaggle.ensure_running(timeout_s=limit_s(20))
+    finally:
+        os.kill(server, signal.SIGCONT)
 
 
 def test_a_relay_of_a_run_that_is_done_is_over_and_goes_on_no_more(stage: Stage) -> None:
