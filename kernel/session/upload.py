@@ -12,6 +12,7 @@ import dataclasses
 import json
 import os
 import queue
+import re
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from kernel import signals
 from kernel.contract.names import INDEX, told_by_version
@@ -186,12 +188,21 @@ def _request(method: Any, owner: str, slug: str) -> Any:
     return request
 
 
+def _said(error: Exception) -> str:
+    """`error` in words; of a connection that failed where to and why, without the client's insides."""
+    request = getattr(error, "request", None)
+    if request is None or getattr(error, "response", None) is not None:
+        return f"{type(error).__name__}: {error}"
+    found = re.search(r"\[Errno -?\d+\] ([^'\")]+)", str(error))
+    return f"no answer from {urlsplit(request.url).hostname} ({found[1] if found else type(error).__name__})"
+
+
 def _failure(error: Exception) -> dict[str, Any]:
     response = getattr(error, "response", None)
     status = getattr(response, "status_code", None)
     header = (getattr(response, "headers", None) or {}).get("Retry-After", "")
     return {
-        "error": f"{type(error).__name__}: {error}"[:500],
+        "error": _said(error)[:500],
         "status": int(status) if status is not None else None,
         "retry_after": float(header) if header.isdigit() else None,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import tempfile
 import threading
 from collections.abc import Callable
@@ -10,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from kernel.checkpoints.retention import publishing_given_up
 from kernel.session.publisher import Publisher, _wrong_files
-from kernel.session.upload import Remote, UploadFailed
+from kernel.session.upload import Remote, UploadFailed, _failure
 
 from .test_publisher import Bench
 
@@ -475,3 +477,13 @@ def test_what_a_publish_tells(bench: Any) -> None:
     figures = [told[name] for name in ("num_timesteps", "files", "seconds", "version")]
     assert figures == [10, 4, 1.235, 1]
     assert json.loads((b.folder / "published.json").read_text()) == {"num_timesteps": 10, "given_up": False}
+
+
+def test_a_connection_that_failed_is_told_by_where_to_and_why() -> None:
+    with socket.socket() as listens_not:
+        listens_not.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{listens_not.getsockname()[1]}/api"
+        with pytest.raises(requests.ConnectionError) as caught:
+            requests.get(address, timeout=5.0)
+    assert _failure(caught.value)["error"] == "no answer from 127.0.0.1 (Connection refused)"
+    assert _failure(ValueError("no such thing"))["error"] == "ValueError: no such thing"
