@@ -37,6 +37,7 @@ from launcher.options import (
     Target,
     Timesteps,
     Waive,
+    Yes,
     run_flags,
     session_flags,
     target_of,
@@ -308,7 +309,7 @@ def report(run: RunArgument = None, json: Json = False) -> None:
 @app.command(rich_help_panel=TRAIN)
 def cancel(
     run: RunArgument = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; a script needs it.")] = False,
+    yes: Yes = False,
     json: ReportJson = False,
 ) -> None:
     """End the newest session of a run for certain, after a question; what is published is kept.
@@ -507,11 +508,14 @@ def local_status(json: Json = False) -> None:
 
 
 @local_app.command("stop")
-def local_stop() -> None:
-    """Stop it; sessions that still run are killed."""
+def local_stop(yes: Yes = False) -> None:
+    """Stop it; sessions that are alive in it are killed, after a question that names them.
+
+    Example: kaglaunch local stop --yes
+    """
     from launcher.commands import local
 
-    local.stop()
+    local.stop(agreed=lambda question: yes or _agreed(question, "kaglaunch local stop --yes", "Stop it?"))
 
 
 @local_app.command("fault")
@@ -658,7 +662,7 @@ def _meant(run: str | None, aside: bool) -> str:
     return name
 
 
-def _agreed(question: str, without_asking: str) -> bool:
+def _agreed(question: str, without_asking: str, prompt: str = "End it?") -> bool:
     """Whether the person at the terminal says yes.
 
     Raises
@@ -666,15 +670,15 @@ def _agreed(question: str, without_asking: str) -> bool:
     Refused
         Nobody can be asked.
     """
-    if not sys.stdin.isatty():
+    from launcher.commands.say import can_ask, say
+
+    if not can_ask():
         raise Refused(
-            f"{question}\nNobody can be asked: standard input is no terminal. Nothing was done.\n"
+            f"{question}\nNobody can be asked: standard input or standard error is no terminal. Nothing was done.\n"
             f"`{without_asking}` does it without asking."
         )
-    from launcher.commands.say import say
-
     say(question, err=True)
-    return typer.confirm("End it?", err=True)
+    return typer.confirm(prompt, err=True)
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@
     │   ├── PreflightFailed          3   a check failed that was not waived
     │   ├── SessionRuns              3   the newest session of the run is not over
     │   ├── RelayRuns                3   a relay of the run is at work
-    │   ├── NotAgreed                3   nobody said yes to ending the session
+    │   ├── NotAgreed                3   nobody said yes to ending what is alive
     │   ├── PushRefused              3   the target did not take the kernel
     │   ├── QuotaError               3   not enough accelerator hours
     │   │   └── NoFreeSession        3   as many sessions run as may run at once
@@ -107,6 +107,10 @@ class Refused(LauncherError):
     """Refused before anything was spent."""
 
     exit_code = 3
+
+
+class NotAgreed(Refused):
+    """Raised when the question whether to end what is alive was answered with no."""
 
 
 class PushRefused(Refused):

@@ -42,6 +42,7 @@ Accelerator = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; a script needs it.")]
 ReportJson = Annotated[
     bool, typer.Option("--json", help="The run's report as JSON on standard output; all else goes to standard error.")
 ]

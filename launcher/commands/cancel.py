@@ -7,17 +7,13 @@ from collections.abc import Callable
 
 from kernel.contract import names
 from launcher.commands.say import say
-from launcher.errors import BackendError, Refused
+from launcher.errors import BackendError, NotAgreed
 from launcher.runs import alive, records
 from launcher.runs.ledger import Ledger
 from launcher.runs.records import Run, Session
 from launcher.runs.run import RunHandle
 from launcher.tables import counted
 from launcher.waiting import waiting
-
-
-class NotAgreed(Refused):
-    """Raised when the question whether to end a session was answered with no, or nobody could be asked."""
 
 
 def require_only_one_alive() -> None:

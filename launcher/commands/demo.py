@@ -40,7 +40,7 @@ def demo() -> None:
         try:
             _steps(Path(folder), environ)
         finally:
-            _run(["local", "stop"], folder, environ, quiet=True)
+            _run(["local", "stop", "--yes"], folder, environ, quiet=True)
 
 
 def _steps(folder: Path, environ: dict[str, str]) -> None:

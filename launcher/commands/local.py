@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import typer
 
 from kernel.contract import typed
 from launcher import suggestions, tables
-from launcher.commands.say import say
+from launcher.commands.say import can_ask, say
 from launcher.documents import printed
 from launcher.documents.local_kaggle import RunningLocalKaggle, StoppedLocalKaggle
-from launcher.errors import BackendUnavailable, UsageError
+from launcher.errors import BackendUnavailable, NotAgreed, UsageError
 from launcher.local_kaggle.faults import KINDS
-from launcher.local_kaggle.service import ServiceError
+from launcher.local_kaggle.service import LocalKaggle, ServiceError
 from launcher.local_kaggle.settings import Settings
+from launcher.local_kaggle.states import ACTIVE_SESSION
+from launcher.runs import alive
+from launcher.runs.alive import Owned
+from launcher.runs.ledger import Ledger
 from launcher.tables import columns, counted, duration
 from launcher.targets import target
 from launcher.waiting import waiting
@@ -70,10 +74,54 @@ def running(told: Mapping[str, Any]) -> RunningLocalKaggle:
         ) from error
 
 
-def stop() -> None:
-    """Stop it, its sessions with it."""
-    stopped = target.local_kaggle().stop()
+def stop(*, agreed: Callable[[str], bool]) -> None:
+    """Stop it, the sessions that are alive in it with it, where `agreed` says yes to the question that names them.
+
+    Without a terminal nobody is asked about sessions of the present folder's own runs.
+
+    Raises
+    ------
+    NotAgreed
+        It said no: everything goes on.
+    BackendUnavailable
+        It does not answer.
+    """
+    service = target.local_kaggle()
+    try:
+        with waiting("Asking what runs in the embedded Kaggle"):
+            living = alive.owned(Ledger(), _alive(service))
+        lines = [f"  {_whose(one)}" for one in living]
+        if living and (can_ask() or not all(one.here for one in living)):
+            few = (
+                f"{counted(len(living), 'session')} in the embedded Kaggle {'is' if len(living) == 1 else 'are'} alive"
+            )
+            if not agreed("\n".join([f"{few}, and stopping it kills what runs in it:", *lines])):
+                raise NotAgreed("Nothing was stopped.")
+        stopped = service.stop()
+    except ServiceError as error:
+        raise BackendUnavailable(str(error)) from error
     say("The embedded Kaggle was stopped." if stopped else "The embedded Kaggle did not run.")
+    if living:
+        say("\n".join(["Killed with it:", *lines]))
+
+
+def _alive(service: LocalKaggle) -> list[str]:
+    """Slugs of the kernels whose sessions wait or run; those that outlived their server are asked of a new one."""
+    if service.find() is None and service.has_survivors():
+        service.ensure_running()
+    sessions = service.status().get("sessions", ())
+    return [str(one["kernel"]).partition("/")[2] for one in sessions if one["state"] in ACTIVE_SESSION]
+
+
+def _whose(one: Owned) -> str:
+    """A session that is alive, in words: run, folder and what is at risk, as far as anybody here knows."""
+    if one.run is None or one.told is None:
+        return f"{one.slug}, of no run that is known here"
+    told = f"session {one.told.session} of run {one.run.run_id} of {one.run.pushed_from}: "
+    if one.told.done_timesteps is None or one.told.at_risk_timesteps is None:
+        return f"{told}no timestep of it is known yet"
+    total = one.run.config.total_timesteps
+    return f"{told}{one.told.done_timesteps:,} of {total:,} timesteps done, {one.told.at_risk_timesteps:,} at risk"
 
 
 def fault(assignment: str | None, *, clear: bool) -> None:

@@ -10,6 +10,10 @@ from launcher.runs.run import RunHandle
 
 def note(run_id: str, *, text: str | None, tags: Sequence[str], untag: Sequence[str]) -> None:
     """Change note and tags of a run where something is given, and show them."""
-    run = RunHandle.of(run_id).describe(note=text, tags=tags, untag=untag)
+    handle = RunHandle.of(run_id)
+    before = handle.run.note
+    run = handle.describe(note=text, tags=tags, untag=untag)
     say(f"note  {run.note or 'none'}")
+    if before and before != run.note:
+        say(f"      in place of: {before}")
     say(f"tags  {', '.join(run.tags) or 'none'}")

@@ -93,17 +93,26 @@ class LocalKaggle:
         """
         running = self.find()
         if running is None:
-            if not self._has_survivors():
+            if not self.has_survivors():
                 return False
             running = self.ensure_running()
         self._call(running, "stop")
         deadline = time.monotonic() + STOP_TIMEOUT_S
-        while _is_alive(running.pid):
+        while self._serves(running.pid):
             if time.monotonic() > deadline:
                 os.kill(running.pid, signal.SIGKILL)
                 deadline = time.monotonic() + STOP_TIMEOUT_S
             time.sleep(POLL_S)
         return True
+
+    def has_survivors(self) -> bool:
+        """Whether sessions run on although no server does."""
+        for started in self.state_dir.glob("sessions/*/started.json"):
+            if not (started.parent / "exit.json").exists():
+                with contextlib.suppress(ValueError, KeyError, OSError):
+                    if _is_alive(int(json.loads(started.read_text("utf-8"))["runner_pid"])):
+                        return True
+        return False
 
     def status(self) -> dict[str, Any]:
         """Sessions, quota, datasets, clock, faults, settings, url, pid; `running` False and `state_dir` if stopped."""
@@ -163,6 +172,19 @@ class LocalKaggle:
                 "Start it with `kaglaunch local start`."
             )
         return running
+
+    def _serves(self, pid: int) -> bool:
+        """Whether the server `pid` is there. One that has ended stays a process until whoever started it reaps it."""
+        import fcntl
+
+        if not _is_alive(pid):
+            return False
+        with (self.state_dir / "server.lock").open("ab") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
 
     def _call(self, endpoint: Endpoint, method: str, request: dict[str, Any] | None = None) -> dict[str, Any]:
         http_request = urllib.request.Request(
@@ -261,15 +283,6 @@ class LocalKaggle:
         except (OSError, ValueError, KeyError, TypeError):
             return ""
         return f" (process {pid})" if _is_alive(pid) else ""
-
-    def _has_survivors(self) -> bool:
-        """Whether sessions run on although no server does."""
-        for started in self.state_dir.glob("sessions/*/started.json"):
-            if not (started.parent / "exit.json").exists():
-                with contextlib.suppress(ValueError, KeyError, OSError):
-                    if _is_alive(int(json.loads(started.read_text("utf-8"))["runner_pid"])):
-                        return True
-        return False
 
 
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))

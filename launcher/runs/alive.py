@@ -1,15 +1,50 @@
-"""Which runs have a session that is not over, as their targets say."""
+"""Whose sessions are not over, as their targets say."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from kernel.contract import names
+from launcher.documents.runs import SessionReport
 from launcher.errors import AmbiguousRun, BackendError, NotFound
+from launcher.runs import report
 from launcher.runs.endings import Submission, ending
 from launcher.runs.ledger import Ledger
+from launcher.runs.look import look
 from launcher.runs.records import Run
 from launcher.targets import target
+
+
+@dataclass(frozen=True)
+class Owned:
+    """A session that is alive, and whose it is as far as this machine knows."""
+
+    slug: str
+    run: Run | None = None
+    told: SessionReport | None = None
+    """What its run's report says of it; None without a run."""
+
+    @property
+    def here(self) -> bool:
+        """Whether its run was pushed from the present folder."""
+        return self.run is not None and self.run.pushed_from == Path.cwd().resolve()
+
+
+def owned(book: Ledger, slugs: Sequence[str]) -> list[Owned]:
+    """Whose the kernels `slugs` are, which are alive; the targets of their runs are asked how far they have come."""
+    runs = {run.run_id: run for run in book.runs()}
+    named = {slug: found for slug in slugs if (found := names.session_of_kernel(slug)) and found[0] in runs}
+    theirs = [runs[run_id] for run_id in dict.fromkeys(run_id for run_id, _ in named.values())]
+    looks = look(theirs, book)
+    rows = {
+        (run.run_id, row.session): row for run in theirs for row in report.report(run, book, looks[run.run_id]).sessions
+    }
+    return [
+        Owned(slug, runs[named[slug][0]], rows[named[slug]]) if named.get(slug) in rows else Owned(slug)
+        for slug in slugs
+    ]
 
 
 def require_only_one(book: Ledger, folder: Path | None = None) -> None:

@@ -198,7 +198,9 @@ def test_notes_and_tags_are_shown_changed_and_filtered_by(
     run = new_run("noted-aaaaaa", "local", "local", RunConfig("noted-aaaaaa", 100, 10), folder, note="wide", tags=["a"])
     stage.book.add_run(run)
     assert main(["note", "noted", "--tag", "thesis", "--untag", "a", "--text", "wider"]) == 0
-    assert "tags  thesis" in capsys.readouterr().out
+    assert capsys.readouterr().out.splitlines()[1:] == ["note  wider", "      in place of: wide", "tags  thesis"]
+    assert main(["note", "noted", "--text", "wider"]) == 0
+    assert "in place of" not in capsys.readouterr().out
     assert main(["runs", "--tag", "thesis", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert (row["run_id"], row["note"], row["tags"]) == ("noted-aaaaaa", "wider", ["thesis"])
