@@ -19,12 +19,14 @@ from launcher.runs.progress import Progress
 from launcher.runs.records import Run, Session
 from launcher.runs.viewer import Screen
 from launcher.sentences import sentence
-from launcher.tables import duration, printable
+from launcher.tables import duration, flowed, printable, wrapped
 from launcher.targets.base import LogLine, SessionState, Status
 
 SPARKS = "▁▂▃▄▅▆▇█"
 DRAW_S = 0.1
 """Shortest time between two pictures that log lines ask for."""
+TIMED = " " * 12
+"""What goes on below a line that begins with a time."""
 SAID_EVENTS = (
     events.Session,
     events.Phase,
@@ -176,9 +178,9 @@ class LiveScreen:
     def line(self, line: LogLine, event: Event | None, progress: Progress) -> None:
         self._queued_at = None
         if isinstance(event, SAID_EVENTS) and not isinstance(event, events.Phase):  # the picture has it
-            self._console.print(f"{line.time:8.1f} s  {describe(event)}", markup=False)
+            self._say(f"{line.time:8.1f} s  {describe(event)}", TIMED)
         elif event is None and line.stream == "stderr":
-            self._console.print(f"{line.time:8.1f} s  {printable(line.text)}", markup=False)
+            self._say(f"{line.time:8.1f} s  {printable(line.text)}", TIMED)
         self._newest = progress, line.time
         if self._clock() - self._drawn >= DRAW_S:
             self.tick(progress, line.time)
@@ -186,10 +188,10 @@ class LiveScreen:
     def alert(self, alert: Alert) -> None:
         said, style = printable(str(alert)), "bold red" if alert.level is Level.STOP else "yellow"
         self._alerts = [*self._alerts, (self._clock(), said)][-3:]
-        self._console.print(said, style=style, markup=False)
+        self._say(said, "  ", style)
 
     def note(self, text: str) -> None:
-        self._console.print(text, markup=False)
+        self._say(text)
 
     def tick(self, progress: Progress, now_s: float, unanswered: str = "") -> None:
         from rich.text import Text
@@ -199,13 +201,18 @@ class LiveScreen:
         waited = "" if self._queued_at is None else f" for {duration(self._clock() - self._queued_at)}"
         state = f"{self._state}{waited}{f' · {unanswered}' if unanswered else ''}"
         alerts = [f"{said} ({duration(self._clock() - when)} ago)" for when, said in self._alerts]
-        here = self._session is not None and self._session.here
-        self._live.update(Text(picture(self._title, state, progress, now_s, limit_s, alerts, here=here)))
+        here, width = self._session is not None and self._session.here, self._console.width
+        self._live.update(Text(picture(self._title, state, progress, now_s, limit_s, alerts, here=here, width=width)))
 
     def end(self) -> None:
         if self._newest is not None:
             self.tick(*self._newest)
         self._live.stop()
+
+    def _say(self, text: str, indent: str = "", style: str | None = None) -> None:
+        """Print above the picture; what goes on below its first line is indented."""
+        lines = [piece for line in text.splitlines() for piece in wrapped(line, self._console.width, indent)]
+        self._console.print("\n".join(lines), style=style, markup=False)
 
 
 def for_terminal(json_lines: bool) -> Screen:
@@ -231,7 +238,7 @@ def _trial(gate: events.Gate) -> str:
     others = [check for check in gate.checks if check.verdict is not Verdict.PASS]
     lines = [f"trial {'passed' if not others else 'over, passed'}: {', '.join(passed) or 'nothing'}"]
     lines += [f"trial {check.verdict.value} {check.name}: {check.evidence} {check.fix}" for check in others]
-    return "\n            ".join(printable(" ".join(line.split())) for line in lines)
+    return f"\n{TIMED}".join(printable(" ".join(line.split())) for line in lines)
 
 
 def summary(progress: Progress, *, here: bool = False) -> str:
@@ -261,31 +268,36 @@ def picture(
     alerts: Sequence[str] = (),
     *,
     here: bool = False,
+    width: int | None = None,
 ) -> str:
-    """The whole picture of a session, as text: `now_s` since it began, of its limit `limit_s` [s] where it has one."""
+    """The whole picture of a session, in lines of `width` columns: `now_s` since it began, of its `limit_s` [s]."""
     limit_s = 0.0 if unlimited(limit_s) else limit_s
     now = doing(progress, now_s)
     total = max(progress.total_timesteps, 1)
     share = min(1.0, progress.num_timesteps / total)
     done = round(share * 30)
-    rows = [f"{title}   {state}"]
-    rows += [f"  now    {now}"] if now else []
-    timesteps = f"{progress.num_timesteps:,} of {progress.total_timesteps:,} timesteps"
-    rows.append(f"  {'█' * done}{'░' * (30 - done)} {share:4.0%}  {timesteps}")
-    session = f"session {duration(now_s)}{f' of {duration(limit_s)}' if limit_s else ''}"
-    rows.append(f"  speed {told_speed(progress)}   {session}   {prospect(progress, now_s, limit_s)}")
-    rows.append(
-        f"  checkpoint {_aged(progress.checkpoint_timesteps, progress.checkpoint_time, now_s)}   "
-        f"{'' if here else f'published {_aged(progress.published_timesteps, progress.published_time, now_s)}   '}"
-        f"at risk {progress.at_risk:,} timesteps, {duration(progress.at_risk_s(now_s))}"
-    )
-    if progress.rewards:
-        rows.append(f"  reward {sparkline(list(progress.rewards))} {progress.rewards[-1]:.3g}")
-    if progress.queues:
-        rows.append(f"  queue  {sparkline(list(progress.queues))} {progress.queues[-1]:.3g}")
-    rows.append(f"  log    {progress.log_lines:,} lines, {progress.lines_per_s(now_s):.1f} per s")
-    rows += [f"  {alert}" for alert in alerts]
-    return "\n".join(rows)
+    bar = f"{'█' * done}{'░' * (30 - done)} {share:4.0%}"
+    checkpoint = _aged(progress.checkpoint_timesteps, progress.checkpoint_time, now_s)
+    published = _aged(progress.published_timesteps, progress.published_time, now_s)
+    at_risk = f"{progress.at_risk:,} timesteps, {duration(progress.at_risk_s(now_s))}"
+    rows = [[f"now    {now}"]] if now else []
+    rows += [
+        [bar, f"{progress.num_timesteps:,} of {progress.total_timesteps:,} timesteps"],
+        [
+            f"speed {told_speed(progress)}",
+            f"session {duration(now_s)}{f' of {duration(limit_s)}' if limit_s else ''}",
+            prospect(progress, now_s, limit_s),
+        ],
+        [f"checkpoint {checkpoint}", "" if here else f"published {published}", f"at risk {at_risk}"],
+    ]
+    for name, values in (("reward", progress.rewards), ("queue ", progress.queues)):
+        if values:
+            newest = f" {values[-1]:.3g}"
+            bars = list(values) if width is None else list(values)[-max(1, width - len(f"  {name} {newest}")) :]
+            rows.append([f"{name} {sparkline(bars)}{newest}"])
+    rows.append([f"log    {progress.log_lines:,} lines, {progress.lines_per_s(now_s):.1f} per s"])
+    rows += [[alert] for alert in alerts]
+    return "\n".join([*flowed([title, state], width), *(line for row in rows for line in flowed(row, width, "  "))])
 
 
 def told_speed(progress: Progress) -> str:

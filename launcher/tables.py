@@ -72,6 +72,19 @@ def paragraphs(text: str, limit: int | None) -> str:
     return "\n".join(lines)
 
 
+def flowed(parts: Sequence[str], limit: int | None, indent: str = "") -> list[str]:
+    """`parts` side by side in lines of at most `limit` columns: what does not fit goes on below, indented further."""
+    further = indent + "  "
+    lines = [""]
+    for part in filter(None, parts):
+        beside = f"{lines[-1]}   {part}" if lines[-1] else indent + part
+        if lines[-1] and limit is not None and len(beside) > limit:
+            lines.append(further + part)
+        else:
+            lines[-1] = beside
+    return [piece for line in lines for piece in wrapped(line, limit, further)]
+
+
 def counted(number: int, thing: str) -> str:
     """So many of a `thing`, whose plural ends with s."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"

@@ -296,6 +296,66 @@ def test_the_picture_says_that_the_last_publish_is_still_to_come() -> None:
     assert screen.prospect(progress, 4.0, 900.0) == "to go 0 s, within this session"
 
 
+LARGE = st.integers(0, 20_000_000)
+PUBLISH_ALERT = "WARN publish failed: the new version does not list checkpoint_t500.zip.bin as it was sent"
+
+
+@given(LARGE, LARGE, LARGE, st.floats(1.0, 43_200.0), st.integers(46, 130))
+def test_the_picture_keeps_to_the_terminal_and_what_goes_on_below_is_indented(
+    total: int, timesteps: int, published: int, now_s: float, width: int
+) -> None:
+    progress = Progress(total_timesteps=total)
+    for line in (
+        _line(0.5, **PHASE),
+        _line(0.6, event="training", num_timesteps=0),
+        *(_line(0.7 + t / 100, event="progress", num_timesteps=t, reward=t / 7, queue=t) for t in range(70)),
+        _line(1.4, event="progress", num_timesteps=timesteps, steps_per_s=1234.5),
+        _line(1.5, event="checkpoint", num_timesteps=timesteps),
+        _line(1.6, event="published", num_timesteps=published),
+    ):
+        progress.observe(line)
+    shown = screen.picture(
+        "run-abcdef · session 12 · kaggle", "RUNNING", progress, now_s, 43_200.0, [PUBLISH_ALERT], width=width
+    )
+    lines = shown.splitlines()
+    assert max(map(len, lines)) <= width
+    assert all(line.startswith("  ") for line in lines[1:])
+    told = " ".join(shown.split())
+    for whole in (f"at risk {progress.at_risk:,} timesteps, ", f"checkpoint t{timesteps:,} (", PUBLISH_ALERT):
+        assert whole in told
+
+
+def test_at_eighty_columns_what_belongs_together_stays_together() -> None:
+    progress = Progress(total_timesteps=12_000_000)
+    progress.observe(_line(0.0, event="training", num_timesteps=0))
+    progress.observe(_line(6.0, event="checkpoint", num_timesteps=1_235_887))
+    progress.observe(_line(1.0, event="published", num_timesteps=1_234_567))
+    lines = screen.picture("run", "RUNNING", progress, 9.0, 43_200.0, width=80).splitlines()
+    assert lines[3:5] == [
+        "  checkpoint t1,235,887 (3 s ago)   published t1,234,567 (8 s ago)",
+        "    at risk 1,320 timesteps, 8 s",
+    ]
+    assert (
+        screen.picture("run", "RUNNING", progress, 9.0, 43_200.0, width=100).splitlines()[3].endswith("timesteps, 8 s")
+    )
+
+
+def test_what_stands_above_the_picture_goes_on_under_its_own_words(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    live = screen.LiveScreen()
+    warning = LogLine(7.0, "stderr", "RuntimeWarning: overflow encountered in multiply of a matrix")
+    live.line(warning, None, Progress())
+    live.alert(Alert(Level.WARN, "publish failed", "the new version does not list what was sent to it"))
+    assert capsys.readouterr().out.splitlines() == [
+        "     7.0 s  RuntimeWarning: overflow encountered in multiply",
+        "            of a matrix",
+        "WARN publish failed: the new version does not list what was",
+        "  sent to it",
+    ]
+
+
 @given(st.text(max_size=200))
 def test_no_line_of_any_text_breaks_the_picture(text: str) -> None:
     progress = Progress(total_timesteps=100)
