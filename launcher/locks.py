@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -51,6 +51,20 @@ def turn(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path).acquire(timeout=TURN_S, poll_interval=POLL_S):
         yield
+
+
+@contextlib.contextmanager
+def after_others(path: Path, waits: Callable[[], object]) -> Iterator[None]:
+    """Hold the lock at `path` once whoever has it is done, however long that takes; `waits` is called where it does."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    if not _taken(lock):
+        waits()
+        lock.acquire(poll_interval=POLL_S)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def holder(path: Path) -> int | None:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from kernel.contract import files, segments
 from kernel.contract.manifest import CheckpointInvalid, Manifest, checkpoints_in, verify
 from kernel.contract.names import METRICS, checkpoint_name, num_timesteps_of
+from launcher import locks
 from launcher.errors import BackendError, BackendUnavailable
 from launcher.runs.ledger import Ledger
 from launcher.runs.records import Run
@@ -72,7 +73,8 @@ def fetch(
     """Bring back the newest checkpoint that verifies, or the one at `step`, or `everything`; newest first.
 
     A checkpoint counts with every replay segment that it lists. A bad one is reported and the one before is taken.
-    Files that are already here and verify are neither fetched again nor touched; what was broken off goes on.
+    Files that are already here and verify are neither fetched again nor touched; what was broken off goes on. Of two
+    processes that fetch at once the second one finds what the first one has brought.
 
     Raises
     ------
@@ -85,11 +87,13 @@ def fetch(
     for candidate in candidates(run, store, ledger, everything=everything or step is not None):
         if candidate.num_timesteps in done or (step is not None and candidate.num_timesteps != step):
             continue
-        result = _bring(run, candidate, shown)
+        waits = f"{checkpoint_name(candidate.num_timesteps)}: waiting for another process that fetches of this run."
+        with locks.after_others(run.fetch_lock, functools.partial(shown.note, waits)):
+            result = _bring(run, candidate, shown)
+            if result.manifest is not None and not done:
+                _bring_metrics(run, candidate, shown)
         results.append(result)
         if result.manifest is not None:
-            if not done:
-                _bring_metrics(run, candidate, shown)
             done.add(candidate.num_timesteps)
             if candidate.origin.startswith("version"):
                 ledger.update_session(

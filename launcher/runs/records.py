@@ -101,6 +101,11 @@ class Run:
         return self.folder / "logs.lock"
 
     @property
+    def fetch_lock(self) -> Path:
+        """Held by whoever fetches a checkpoint of the run."""
+        return self.folder / "fetch.lock"
+
+    @property
     def temporary(self) -> Path:
         """Where a session on this machine unpacks itself."""
         return self.folder / "here-temporary"

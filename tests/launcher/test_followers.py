@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
 import itertools
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,9 +19,11 @@ from hypothesis import strategies as st
 from kernel.contract.config import RunConfig
 from launcher import Kaglaunch
 from launcher.cli import main
+from launcher.runs import checkpoints
 from launcher.runs.kept_log import Copy, kept_lines
 from launcher.runs.records import Run, new_run
 from launcher.targets.base import LogLine
+from launcher.transfers import OnBytes, PlainTransfers
 from tests.limits import limit_s
 
 from .local_kaggle.callers import until
@@ -126,6 +132,43 @@ def _read(stage: Stage, run: Run, script: str) -> list[LogLine]:
     """What the log of the session tells by now; that of a running one has no end."""
     lines = stage.backend().log_lines(run.slug(1))
     return list(itertools.islice(lines, 2) if script == ENDLESS else lines)
+
+
+class Held(PlainTransfers):
+    """Says what it is told, and holds the first download at its beginning."""
+
+    def __init__(self, go_on: threading.Event | None = None) -> None:
+        self.said: list[str] = []
+        self.begun = threading.Event()
+        self._go_on = go_on
+        super().__init__(self.said.append)
+
+    @contextlib.contextmanager
+    def file(self, name: str, origin: str) -> Iterator[OnBytes]:
+        def on_bytes(got: int, total: int) -> None:
+            self.begun.set()
+            if self._go_on is not None:
+                self._go_on.wait(limit_s(60))
+
+        yield on_bytes
+
+
+def test_who_fetches_beside_another_takes_what_that_one_brings(stage: Stage) -> None:
+    run = stage.begins(FINISHED)
+    stage.publish(run, 40)
+    stage.publish(run, 50)
+    until(lambda: len(stage.backend().dataset_versions(run.dataset)) == 2)
+    go_on = threading.Event()
+    shown = [Held(go_on), Held()]
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        first = pool.submit(checkpoints.fetch, run, stage.backend(), stage.book, transfers=shown[0])
+        assert shown[0].begun.wait(limit_s(30))
+        second = pool.submit(checkpoints.fetch, run, stage.backend(), stage.book, transfers=shown[1])
+        until(lambda: second.done() or shown[1].said)
+        go_on.set()
+        results = [*first.result(limit_s(60)), *second.result(limit_s(60))]
+    assert [(result.num_timesteps, result.verdict) for result in results] == [(50, "verified"), (50, "already here")]
+    assert shown[1].said == ["checkpoint_t50.zip: waiting for another process that fetches of this run."]
 
 
 @pytest.fixture
