@@ -2,8 +2,9 @@
 
     magic · length of the header · header (JSON: the tree, and where each array lies) · arrays, each on a 64-byte line
 
-What can be held: None, bool, int, float, str, bytes, list, tuple, deque, dict (any of these as keys), numpy scalars and
-arrays of numbers. An array is read as a view of bytes that are there; a size in the header cannot make it allocate.
+What can be held: None, bool, int, float, complex, str, bytes, list, tuple, deque, dict (any of these as keys), numpy
+scalars and arrays of numbers, texts, times and records of these, references to a place in a table. An array is read as
+a view of bytes that are there; a size in the header cannot make it allocate.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ import math
 import struct
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 MAGIC = b"KAGLST1\n"
 _LINE = 64
-_KINDS = "biufc"
+_KINDS = "biufcSUMm"
 _TAG = "$"
+_LONGEST_INTEGER = 4_000
+"""Bits up to which an integer is written in decimal, which Python refuses of long ones."""
 
 
 class NotEncodable(ValueError):
@@ -30,6 +34,13 @@ class NotEncodable(ValueError):
 
 class Undecodable(ValueError):
     """Raised for bytes that `encode` did not write."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A place in a table of nodes (`kernel.training.state_graph.nodes`)."""
+
+    place: int
 
 
 def is_like(tree: Any, sample: Any) -> bool:
@@ -71,7 +82,7 @@ def encode(tree: Any) -> bytes:
     arrays: list[np.ndarray] = []
     packed = _pack(tree, arrays, "state")
     header = json.dumps(
-        {"arrays": [[a.dtype.str, list(a.shape)] for a in arrays], "tree": packed},
+        {"arrays": [[_dtype_name(a.dtype), list(a.shape)] for a in arrays], "tree": packed},
         separators=(",", ":"),
         allow_nan=False,
     ).encode()
@@ -87,7 +98,7 @@ def encode(tree: Any) -> bytes:
 
 def copied(value: Any, where: str = "state") -> Any:
     """A deep copy of a tree that `encode` takes; the same refusals."""
-    if value is None or type(value) in (bool, int, str, float, bytes):
+    if value is None or type(value) in (bool, int, str, float, bytes, complex, Reference):
         return value
     if isinstance(value, np.generic):
         _require_numbers(value.dtype, where)
@@ -136,10 +147,31 @@ def decode(data: bytes) -> Any:
         raise Undecodable(f"it cannot be read ({type(error).__name__}: {error})") from error
 
 
-def _view(data: bytes, at: int, dtype_name: str, shape: list[int]) -> np.ndarray:
-    dtype = np.dtype(str(dtype_name))
-    if dtype.kind not in _KINDS or dtype.hasobject:
-        raise Undecodable(f"it holds an array of {dtype_name}")
+def _dtype_name(dtype: np.dtype) -> Any:
+    return dtype.str if dtype.names is None else dtype.descr
+
+
+def _dtype_of(name: Any) -> np.dtype:
+    """What `_dtype_name` named; TypeError or ValueError where it names none, Undecodable where none that is held."""
+    dtype = np.dtype([_field(*field) for field in name] if isinstance(name, list) else str(name))
+    if not holds(dtype):
+        raise Undecodable(f"it holds an array of {name}")
+    return dtype
+
+
+def _field(name: Any, kind: Any, *shape: Any) -> Any:
+    return (str(name), kind if isinstance(kind, str) else _dtype_of(kind), *map(tuple, shape))
+
+
+def holds(dtype: np.dtype) -> bool:
+    """Whether arrays of `dtype` can be held."""
+    if dtype.hasobject:
+        return False
+    return dtype.kind in _KINDS or (dtype.names is not None and np.dtype(dtype.descr) == dtype)
+
+
+def _view(data: bytes, at: int, dtype_name: Any, shape: list[int]) -> np.ndarray:
+    dtype = _dtype_of(dtype_name)
     if any(not isinstance(n, int) or n < 0 for n in shape):
         raise Undecodable(f"it holds an array of shape {shape}")
     count = math.prod(shape)
@@ -149,13 +181,15 @@ def _view(data: bytes, at: int, dtype_name: str, shape: list[int]) -> np.ndarray
 
 
 def _pack(value: Any, arrays: list[np.ndarray], where: str) -> Any:
-    if value is None or type(value) in (bool, int, str):
+    if value is None or type(value) in (bool, str):
         return value
+    if type(value) is int:
+        return value if value.bit_length() <= _LONGEST_INTEGER else {_TAG: "i", "v": hex(value)}
     if type(value) is float:
         return value if math.isfinite(value) else {_TAG: "f", "v": repr(value)}
     if isinstance(value, np.generic):
         _require_numbers(value.dtype, where)
-        return {_TAG: "n", "d": value.dtype.str, "v": value.tobytes().hex()}
+        return {_TAG: "n", "d": _dtype_name(value.dtype), "v": value.tobytes().hex()}
     if isinstance(value, np.ndarray):
         _require_numbers(value.dtype, where)
         arrays.append(np.ascontiguousarray(value).reshape(value.shape))
@@ -167,7 +201,7 @@ def _pack(value: Any, arrays: list[np.ndarray], where: str) -> Any:
 
 
 def _require_numbers(dtype: np.dtype, where: str) -> None:
-    if dtype.kind not in _KINDS or dtype.hasobject:
+    if not holds(dtype):
         raise NotEncodable(f"{where} is an array of {dtype}, which is not kept.")
 
 
@@ -186,6 +220,8 @@ _PACKERS: dict[type, Callable[[Any, list[np.ndarray], str], Any]] = {
     deque: lambda v, arrays, where: {_TAG: "q", "v": _pack_items(v, arrays, where), "n": v.maxlen},
     dict: _pack_map,
     bytes: lambda v, arrays, where: {_TAG: "b", "v": base64.b64encode(v).decode()},
+    complex: lambda v, arrays, where: {_TAG: "c", "v": [repr(v.real), repr(v.imag)]},
+    Reference: lambda v, arrays, where: {_TAG: "r", "v": v.place},
 }
 
 
@@ -199,15 +235,21 @@ def _unpack(value: Any, arrays: list[np.ndarray]) -> Any:
     if tag == "a":
         return arrays[value["i"]]
     if tag == "n":
-        return np.frombuffer(bytes.fromhex(held), np.dtype(value["d"]), 1)[0]
+        return np.frombuffer(bytes.fromhex(held), _dtype_of(value["d"]), 1)[0]
     if tag == "m":
         return {_unpack(k, arrays): _unpack(v, arrays) for k, v in held}
     if tag == "t":
         return tuple(_unpack(item, arrays) for item in held)
     if tag == "q":
         return deque((_unpack(item, arrays) for item in held), maxlen=value["n"])
+    if tag == "r" and type(held) is int:
+        return Reference(held)
     if tag == "f":
         return float(held)
+    if tag == "i":
+        return int(held, 16)
+    if tag == "c":
+        return complex(*map(float, held))
     if tag == "b":
         return base64.b64decode(held, validate=True)
     raise Undecodable(f"it holds a value of kind {tag!r}")
