@@ -89,8 +89,13 @@ class Learner(Protocol):
     def require_whole(self, state: Any, training: Any) -> None:
         """Raise CheckpointInvalid unless `state` has the form of what `capture` gives of a fresh training."""
 
-    def restore(self, state: dict[str, Any]) -> str:
-        """Put `state` back; why its episodes are new ones, empty where they go on."""
+    def restore(self, state: dict[str, Any], beat: Callable[[], None], new_episodes: bool = False) -> str:
+        """Put `state` back; why its episodes are new ones, empty where they go on.
+
+        They are new ones where they were lost when the state was captured; where they cannot be put back that is so
+        with `new_episodes`, and else NotRestorable of `kernel.training.state_graph.nodes`. `beat` is called where it
+        takes long.
+        """
 
     def restore_again(self) -> dict[str, Any] | None:
         """Undo, at the first point after `restore`, what starting to learn changed; the state that must be there.

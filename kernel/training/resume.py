@@ -1,14 +1,15 @@
 """Where a training begins: at the newest checkpoint that can be used, else at timestep 0.
 
 The one place that decides it. A checkpoint that cannot be used, for whatever reason, is set aside with one
-`checkpoint_refused` that says why, and the one before it is tried, on an algorithm and environments made anew. Where it
-is the environments alone that cannot be put back they begin new episodes. Everything that makes the continuation other
-than bit-identical is told in one `inexact`.
+`checkpoint_refused` that says why, and the one before it is tried, on an algorithm and environments made anew. Where
+the environments of none can be put back the newest goes on with new episodes. Everything that makes the continuation
+other than bit-identical is told in one `inexact`.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from kernel.training import codec, environments, fingerprint
 from kernel.training import learner as learners
 from kernel.training.learner import Learner
 from kernel.training.segment_store import SegmentStore
+from kernel.training.state_graph.nodes import NotRestorable
 from kernel.training.writer import Lineage
 
 logger = logging.getLogger(__name__)
@@ -65,6 +67,8 @@ def begin(configuration: Configuration, checkpoints: Path, device: str, channel:
     """
     session = configuration.session
     unusable: set[Path] = set()
+    unrestorable: set[Path] = set()
+    new_episodes = False
     while True:
         learner = learners.kind_of(configuration.run.algorithm).make(configuration.run, device)
         store = SegmentStore(checkpoints / segments.FOLDER, learner.buffer_size) if learner.buffer_size else None
@@ -74,12 +78,24 @@ def begin(configuration: Configuration, checkpoints: Path, device: str, channel:
         lineage, changes, reasons = _lineage(configuration, learner, device, choice)
         beginning = Beginning(learner, store, choice, lineage)
         if choice.path is None or choice.manifest is None:
-            return beginning
+            if not unrestorable:
+                return beginning
+            # No checkpoint's environments can be put back: the newest goes on with new episodes.
+            unusable, unrestorable, new_episodes = unusable - unrestorable, set(), True
+            learner.close()
+            continue
         reasons += changes
         if reasons and session.require_exact:
             raise _not_exact(reasons)
+        beat = lambda t=choice.manifest.num_timesteps: channel.beat(t)  # noqa: E731
         try:
-            beginning.state, lost = _put_back(beginning, choice.path, choice.manifest)
+            beginning.state, lost = _put_back(beginning, choice.path, choice.manifest, beat, new_episodes)
+        except NotRestorable as error:
+            channel.event(events.CheckpointRefused(file=choice.path.name, reason=str(error)))
+            unusable.add(choice.path)
+            unrestorable.add(choice.path)
+            learner.close()
+            continue
         except CheckpointInvalid as error:
             if changes:  # the checkpoint is as good as it was: older ones would fit no better
                 why = f"{choice.path.name} does not fit the run as it is ({'; '.join(changes)}): {error}."
@@ -108,13 +124,17 @@ def _not_exact(reasons: list[str]) -> NotExact:
     return NotExact(f"Exact continuation was required, but {said}. Leave out --require-exact.")
 
 
-def _put_back(beginning: Beginning, path: Path, manifest: Manifest) -> tuple[dict[str, Any], str]:
+def _put_back(
+    beginning: Beginning, path: Path, manifest: Manifest, beat: Callable[[], None], new_episodes: bool
+) -> tuple[dict[str, Any], str]:
     """The state of a checkpoint, put back, and why its episodes are new ones if they are.
 
     Raises
     ------
     CheckpointInvalid
         It cannot be read, or is none of this algorithm; the algorithm may be changed by half of it.
+    NotRestorable
+        Its environments cannot be put back, and new episodes are not asked for.
     """
     learner, lost = beginning.learner, ""
     try:
@@ -127,9 +147,11 @@ def _put_back(beginning: Beginning, path: Path, manifest: Manifest) -> tuple[dic
             if rows:
                 learner.put_rows(first, rows, beginning.store.rows)
         if not beginning.is_over:
-            lost = learner.restore(state)
+            lost = learner.restore(state, beat, new_episodes)
     except (MemoryError, th.cuda.OutOfMemoryError):
         raise  # says nothing of the checkpoint
+    except NotRestorable:
+        raise
     except (CheckpointInvalid, codec.Undecodable) as error:
         raise CheckpointInvalid(str(error)) from error
     except Exception as error:  # a state that is whole in form may hold anything, and torch raises anything of it

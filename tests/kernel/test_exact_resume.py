@@ -114,8 +114,8 @@ def test_a_run_that_lost_one_part_of_its_state_ends_otherwise(item: str, tmp_pat
     learn_until(wanted, tmp_path / "killed", 45 if name != "dqn" else 62, monkeypatch)
     original = exact_state.restore
 
-    def restore(model: Any, state: Any) -> None:
-        original(model, state)
+    def restore(model: Any, *arguments: Any) -> None:
+        original(model, *arguments)
         lose(model)
 
     monkeypatch.setattr(exact_state, "restore", restore)

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from kernel.checkpoints import checkpoint, sources
 from kernel.contract.manifest import MANIFEST, CheckpointInvalid, Manifest, checkpoints_in, verify
-from kernel.training import codec, environments
+from kernel.training import codec, environment_state
 
 RUNS: dict[str, dict[str, Any]] = {
     "ppo": {"n_envs": 2, "normalize": True, "total_timesteps": 96, "env": "toy_environments:Queue"},
@@ -87,7 +87,7 @@ def state_of(path: Path) -> Any:
 def places(tree: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Where in a tree there is something, the environments' own values left out."""
     yield at
-    if at and at[-1] == "state" and "environments" in at:
+    if at and at[-1] == "graph":
         return
     items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
     for key, value in items:
@@ -182,9 +182,10 @@ def _with_a_weight_of_another_shape(path: Path) -> None:
     rewrite(path, state)
 
 
-def _with_an_attribute_of_pythons_own(path: Path) -> None:
+def _with_an_attribute_that_is_nowhere(path: Path) -> None:
     state = state_of(path)
-    state["environments"]["envs"][0]["layers"][-1]["state"]["__class__"] = 5
+    env = next(node for node in state["environments"]["graph"]["nodes"] if node[1].endswith(":Queue"))
+    env[4]["queue"] = codec.Reference(10**6)
     rewrite(path, state)
 
 
@@ -207,7 +208,7 @@ def _that_is_a_link_to_itself(path: Path) -> None:
 
 ODDITIES = [
     _with_a_weight_of_another_shape,
-    _with_an_attribute_of_pythons_own,
+    _with_an_attribute_that_is_nowhere,
     _with_the_moments_of_another_network,
     _that_claims_another_timestep,
     _that_is_a_link_to_itself,
@@ -270,7 +271,7 @@ def test_a_run_that_was_changed_on_purpose_keeps_the_checkpoints_that_do_not_fit
 
 
 def test_an_endless_episode_of_an_opaque_environment_trains_on(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(environments, "MAX_REPLAYED_ACTIONS", 30)
+    monkeypatch.setattr(environment_state, "MAX_REPEATED_ACTIONS", 30)
     wanted = configuration({"env": "toy_environments:OpaqueQueue", "env_kwargs": {"length": 10_000}})
     ear = Ear()
     with pytest.MonkeyPatch.context() as patch:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Generator
 from typing import Any
 
 import gymnasium
@@ -53,39 +55,32 @@ class ContractQueue(Queue):
         self.np_random.bit_generator.state = state["generator"]
 
 
-class _Box:
-    """Something that no codec holds."""
-
-    def __init__(self) -> None:
-        self.load = 0.0
+def _box() -> Generator[float, float, None]:
+    """Sums what it is sent."""
+    load = 0.0
+    while True:
+        load += yield load
 
 
 class OpaqueQueue(Queue):
-    """Keeps a part of its state in an object: it can only be reset and stepped again."""
-
-    def __init__(self, length: int = 23) -> None:
-        super().__init__(length)
-        self.box = _Box()
+    """Keeps a part of its state in a function that is half run: it can only be reset and stepped again."""
 
     def reset(self, **kwargs: Any) -> Any:
-        self.box.load = 0.0
+        self.box = _box()
+        next(self.box)
         return super().reset(**kwargs)
 
     def step(self, action: Any) -> Any:
-        self.box.load += 0.1 * float(action)
+        load = self.box.send(0.1 * float(action))
         obs, reward, terminated, truncated, info = super().step(action)
-        return obs, reward - self.box.load, terminated, truncated, info
+        return obs, reward - load, terminated, truncated, info
 
 
 class RacyQueue(OpaqueQueue):
-    """Its observations depend on how often any such environment was reset in this process."""
-
-    def reset(self, **kwargs: Any) -> Any:
-        TICKS[0] += 1
-        return super().reset(**kwargs)
+    """Its observations depend on the time of day."""
 
     def _obs(self) -> Any:
-        return super()._obs() + np.float32(1e-3 * TICKS[0])
+        return super()._obs() + np.float32(1e-6 * (time.time_ns() % 10_000))
 
 
 class SlowQueue(Queue):

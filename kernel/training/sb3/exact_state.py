@@ -28,8 +28,8 @@ from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 from stable_baselines3.common.vec_env.util import obs_space_info
 
 from kernel.contract.manifest import CheckpointInvalid
-from kernel.training import environments
 from kernel.training.codec import is_like
+from kernel.training.environment_state import Beat, EnvironmentState, put_normalisation, why_lost
 
 SCALARS = (
     "num_timesteps",
@@ -45,7 +45,7 @@ EPISODES = ("ep_info_buffer", "ep_success_buffer")
 ROLLOUT = ("actions", "rewards", "episode_starts", "values", "log_probs")
 
 
-def capture(model: Any, training: Any) -> dict[str, Any]:
+def capture(model: Any, environment_state: EnvironmentState, training: Any) -> dict[str, Any]:
     """Copies of everything; `training` is what the callbacks want back."""
     return {
         "scalars": {name: getattr(model, name) for name in SCALARS if hasattr(model, name)},
@@ -54,13 +54,13 @@ def capture(model: Any, training: Any) -> dict[str, Any]:
         **_capture_tensors(model.policy),
         "rollout": _capture_rollout(model, model.collected_steps),
         "collected": [model.collected_steps, model.collected_episodes],
-        "environments": environments.capture(model.env),
+        "environments": environment_state.take(),
         "random": _capture_random(model),
         "training": training,
     }
 
 
-def require_whole(model: Any, state: Any, training: Any) -> None:
+def require_whole(model: Any, environment_state: EnvironmentState, state: Any, training: Any) -> None:
     """Look whether `state` has what `restore` reads, in the form in which `capture` would give it of `model`.
 
     `training` is what the callbacks have before anything was learnt. What this lets through can be restored and learnt
@@ -101,7 +101,7 @@ def require_whole(model: Any, state: Any, training: Any) -> None:
     for name, wanted in sample.items():
         if not is_like(state[name], wanted) or not looks.get(name, lambda part: True)(state[name]):
             raise CheckpointInvalid(f"its state has a part {name!r} that does not fit {type(model).__name__}")
-    environments.require_whole(model.env, state["environments"])
+    environment_state.require_whole(state["environments"])
 
 
 def _is_episode(item: Any) -> bool:
@@ -169,10 +169,10 @@ def _is_rollout(model: Any, saved: dict[str, Any], steps: int) -> bool:
 
 def what_was_lost(state: Mapping[str, Any]) -> str:
     """Why the environments of a captured state cannot be put back; empty where they can."""
-    return str(state["environments"].get("lost", ""))
+    return why_lost(state["environments"])
 
 
-def restore(model: Any, state: dict[str, Any]) -> None:
+def restore(model: Any, environment_state: EnvironmentState, state: dict[str, Any], beat: Beat = lambda: None) -> None:
     """Put everything back, generators last; what drew from them in between becomes harmless.
 
     Called twice: before `learn`, so that it does not reset the environment, and at its first consistent point, after
@@ -189,13 +189,13 @@ def restore(model: Any, state: dict[str, Any]) -> None:
     model.collected_steps, model.collected_episodes = state["collected"]
     _restore_rollout(model, state["rollout"])
     if state["environments"] is not None:
-        environments.restore(model.env, state["environments"])
+        environment_state.put(state["environments"], beat)
     _restore_random(model, state["random"])
 
 
 def with_new_episodes(model: Any, state: dict[str, Any]) -> dict[str, Any]:
     """`state` for environments that were just reset, to be left as they are: theirs cannot be put back."""
-    environments.restore_normalisation(model.env, state["environments"])
+    put_normalisation(model.env, state["environments"])
     obs = model.env.reset()
     original = getattr(model.env, "get_original_obs", lambda: obs)()
     arrays = {

@@ -9,9 +9,11 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from kernel.contract.config import RunConfig
 from kernel.training import environments, evaluation
+from kernel.training.environment_state import Beat, EnvironmentState
 from kernel.training.learner import Measured, Rows
 from kernel.training.sb3 import algorithms, exact_state, members, replay, speed
 from kernel.training.sb3.statistics import StepStatistics
+from kernel.training.state_graph.nodes import NotRestorable
 
 
 class StableBaselines3Learner:
@@ -26,6 +28,7 @@ class StableBaselines3Learner:
         self.update_timesteps = int(getattr(self.model, "n_steps", 1)) * int(self.model.n_envs)
         self.buffer_size = int(self.model.replay_buffer.buffer_size) if replay.has_replay(self.model) else 0
         self._run, self._venv, self._device = run, venv, device
+        self._environment_state = EnvironmentState(venv, environments.source_modules(run))
         self._constant_data = members.constant_data(self.model)
         self._restored: dict[str, Any] | None = None
         self._rows_handed_out = 0
@@ -68,7 +71,7 @@ class StableBaselines3Learner:
 
     def capture(self, training: Any) -> dict[str, Any]:
         """The whole state at this instant."""
-        return exact_state.capture(self.model, training)
+        return exact_state.capture(self.model, self._environment_state, training)
 
     def what_was_lost(self, state: Mapping[str, Any]) -> str:
         """Why the environments of a captured state cannot be put back; empty where they can."""
@@ -76,17 +79,19 @@ class StableBaselines3Learner:
 
     def require_whole(self, state: Any, training: Any) -> None:
         """Raise CheckpointInvalid unless `state` has the form of what `capture` gives of a fresh training."""
-        exact_state.require_whole(self.model, state, training)
+        exact_state.require_whole(self.model, self._environment_state, state, training)
 
-    def restore(self, state: dict[str, Any]) -> str:
+    def restore(self, state: dict[str, Any], beat: Beat, new_episodes: bool = False) -> str:
         """Put `state` back; why its episodes are new ones, empty where they go on."""
-        lost = ""
+        lost = exact_state.what_was_lost(state)
         try:
-            exact_state.restore(self.model, state)
-        except environments.NotRestorable as error:
+            exact_state.restore(self.model, self._environment_state, state, beat)
+        except NotRestorable as error:
+            if not lost and not new_episodes:
+                raise
             lost = str(error)
             state = exact_state.with_new_episodes(self.model, state)
-            exact_state.restore(self.model, state)
+            exact_state.restore(self.model, self._environment_state, state)
         self.statistics.load_state(state["training"]["statistics"])
         self.model.resumes_inside_rollout = True
         self._restored = state
@@ -99,7 +104,7 @@ class StableBaselines3Learner:
         if state is None:
             return None
         # Nothing since they were put back steps the environments.
-        exact_state.restore(self.model, {**state, "environments": None})
+        exact_state.restore(self.model, self._environment_state, {**state, "environments": None})
         self.statistics.load_state(state["training"]["statistics"])
         return None if state["environments"] is None else state
 

@@ -34,7 +34,7 @@ def fill(live: set[Any], items: list[Any], size: int) -> None:
     slots = _slots(items, size)
     owners = dict(zip(slots, items, strict=True))
     placeholders: list[_Placeholder] = []
-    if _SMALL < size and 5 * (len(items) + size // 4 + 1) < 3 * (size - 1):
+    if size > _SMALL and 5 * (len(items) + size // 4 + 1) < 3 * (size - 1):
         # It must not grow while it is filled: what lies in it would move.
         free = (slot for slot in range(size) if slot not in owners)
         placeholders += map(_Placeholder, itertools.islice(free, size // 4))
