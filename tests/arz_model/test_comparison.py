@@ -242,7 +242,7 @@ def test_parameters_are_taken_from_the_name():
     [
         ("aktuated", "no controller 'aktuated'; there are fixed, webster"),
         ("actuated:gap", "written key=number; got 'gap'"),
-        ("actuated:gapp=1", "unexpected keyword argument 'gapp'"),
+        ("actuated:gapp=1", r"has no parameter 'gapp'; it takes detector_m, gap_veh"),
     ],
 )
 def test_mistaken_names_say_what_there_is(text, message):
