@@ -133,7 +133,7 @@ def test_ctrl_c_here_writes_a_last_checkpoint_and_the_next_session_on_the_target
     assert watching.stdout is not None
     while "Training begins" not in (line := watching.stdout.readline()):
         assert watching.poll() is None
-    assert f"checkpoint_t{newest}.zip" in line
+    assert f"Training begins from t{newest:,} of" in line
     watching.send_signal(signal.SIGINT)
     watching.communicate(timeout=limit_s(30))
     run, session = _last(user)

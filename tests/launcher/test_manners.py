@@ -533,7 +533,7 @@ COMPLETIONS = [
 ]
 
 
-@pytest.mark.parametrize(("typed", "offered"), COMPLETIONS, ids=[typed for typed, _ in COMPLETIONS])
+@pytest.mark.parametrize(("typed", "offered"), COMPLETIONS, ids=lambda one: one if isinstance(one, str) else "")
 def test_a_shell_completes_verbs_and_values(known: Ledger, home: Path, typed: str, offered: set[str]) -> None:
     known.describe_run(RUN_ID, tags=["thesis"])
     run = known.run(RUN_ID)

@@ -412,7 +412,7 @@ def test_of_a_session_on_this_machine_nothing_is_published_and_no_limit_is_told(
         _line(3.0, event="checkpoint", num_timesteps=40),
     ]
     described = [screen.describe(event) for line in lines if (event := progress.observe(line)) is not None]
-    assert "seconds needed 16" in described[1]
+    assert "the rest takes 16 s" in described[1]
     assert "left" not in described[1]
     for told in (
         screen.picture("run", "RUNNING", progress, 4.0, NO_LIMIT_SECONDS, here=True),
@@ -423,8 +423,10 @@ def test_of_a_session_on_this_machine_nothing_is_published_and_no_limit_is_told(
     assert "session 4 s   to go" in screen.picture("run", "RUNNING", progress, 4.0, NO_LIMIT_SECONDS, here=True)
     assert "published" in screen.picture("run", "RUNNING", progress, 4.0, 900.0)
     began = {"event": "session", "session": 1, "run_id": "a-run", "total_timesteps": 100, "device": "cpu"}
-    assert sentence({**began, "max_seconds": NO_LIMIT_SECONDS}).endswith("device cpu, no limit of time.")
-    assert sentence({**began, "max_seconds": 900.0}).endswith("device cpu, at most 15 min 00 s.")
+    assert sentence(events.from_plain({**began, "max_seconds": NO_LIMIT_SECONDS})).endswith(
+        "device cpu, no limit of time."
+    )
+    assert sentence(events.from_plain({**began, "max_seconds": 900.0})).endswith("device cpu, at most 15 min 00 s.")
 
 
 def test_an_alert_in_the_picture_says_how_old_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
