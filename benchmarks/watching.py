@@ -148,11 +148,12 @@ class Campaign:
         waived = [word for check in case.waived for word in ("--waive", check)]
         push = self._start(folder, *PUSH, *waived, *at_once)
         assert push.stdout is not None
-        said = []
+        said: list[str] = []
         for line in push.stdout:
-            said.append(line)
-            if case.watched == "interrupted" and "stopping itself" in line:
+            # Once: a line whose writing Ctrl-C interrupts may come a second time when the output is closed.
+            if case.watched == "interrupted" and "stopping itself" in line and line not in said:
                 push.send_signal(signal.SIGINT)
+            said.append(line)
         code, text = push.wait(), "".join(said)
         if not (found := re.search(r"session 1 of run ([a-z0-9-]+)", text)):
             raise RuntimeError(f"{name}: {text}")

@@ -118,7 +118,9 @@ def _number(value: float | str | None) -> str:
     """A figure as people read it, `?` where there is none; the text of one that is not finite is what it is."""
     if value is None:
         return "?"
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}" if isinstance(value, float) else value
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) else value
 
 
 def _seconds(value: float | None) -> str:
