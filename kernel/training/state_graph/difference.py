@@ -15,7 +15,7 @@ from kernel.training.state_graph.nodes import Node, NotRestorable, labelled, tab
 def first_difference(one: Any, other: Any, where: str = "") -> str:
     """The first place where two trees that the codec holds differ, with both values; empty where they are equal.
 
-    Within object graphs the way there is told as one would write it: `env.sim.clock`.
+    Within object graphs the way there is told as one would write it: env.sim.clock.
     """
     if isinstance(one, dict) and isinstance(other, dict):
         if set(one) == set(other) == {"roots", "nodes", "left"}:

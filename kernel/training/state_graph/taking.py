@@ -132,7 +132,7 @@ class Walk:
         return {"roots": found, "nodes": list(map(list, self.nodes)), "left": left}
 
     def path(self, index: int) -> str:
-        """Where the object of a node lies, in words: `env.sim.socket`."""
+        """Where the object of a node lies, in words: env.sim.socket."""
         words: list[str] = []
         while index >= 0:
             index, label = self.origins[index]
