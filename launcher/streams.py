@@ -15,8 +15,11 @@ class ReaderGone(Exception):
     """Raised once where a command that only shows has nobody left to show it to."""
 
 
-class _Output(io.FileIO):
-    """An output whose reader may go."""
+class _Output(io.BufferedWriter):
+    """An output whose reader may go.
+
+    What was written counts as written before any signal is heard: a command that is interrupted says nothing twice.
+    """
 
     gone = False
     ends = False
@@ -25,12 +28,22 @@ class _Output(io.FileIO):
     def write(self, data: Any, /) -> int:
         if not self.gone:
             try:
-                return super().write(data) or 0
+                return super().write(data)
             except BrokenPipeError:
-                self.gone = True
-                if self.ends:
-                    raise ReaderGone from None
+                self._reader_is_gone()
         return memoryview(data).nbytes
+
+    def flush(self) -> None:
+        if not self.gone:
+            try:
+                super().flush()
+            except BrokenPipeError:
+                self._reader_is_gone()
+
+    def _reader_is_gone(self) -> None:
+        self.gone = True
+        if self.ends:
+            raise ReaderGone from None
 
 
 def prepare() -> None:
@@ -45,17 +58,15 @@ def prepare() -> None:
 
 def end_with_reader() -> None:
     """From here on the command only shows: it ends when nobody reads its standard output any more."""
-    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
-    if isinstance(raw, _Output):
-        raw.ends = True
+    if isinstance(output := getattr(sys.stdout, "buffer", None), _Output):
+        output.ends = True
 
 
 def finish() -> None:
     """The command is over: what is still to be written goes out, or nowhere where its reader is gone."""
     for stream in (sys.stdout, sys.stderr):
-        raw = getattr(getattr(stream, "buffer", None), "raw", None)
-        if isinstance(raw, _Output):
-            raw.ends = False
+        if isinstance(output := getattr(stream, "buffer", None), _Output):
+            output.ends = False
 
 
 def _nowhere(number: int) -> io.TextIOWrapper:
@@ -77,7 +88,7 @@ def _outliving(stream: io.TextIOWrapper) -> io.TextIOWrapper:
         return stream
     stream.flush()
     return io.TextIOWrapper(
-        io.BufferedWriter(_Output(raw.fileno(), "w", closefd=False)),
+        _Output(io.FileIO(raw.fileno(), "w", closefd=False)),
         encoding=stream.encoding,
         errors="backslashreplace",
         line_buffering=stream.line_buffering or stream.write_through,

@@ -76,6 +76,44 @@ def test_what_only_shows_ends_with_its_reader(stage: Stage, verb: str) -> None:
     assert stage.sessions(run) == ["RUNNING"], "looking on ends nothing"
 
 
+INTERRUPTED = """
+import signal, sys
+from launcher import streams
+
+class Heard(Exception): pass
+
+def hear(*_):
+    global writing
+    if writing:
+        writing = False
+        raise Heard
+
+writing = False
+streams.prepare()
+signal.signal(signal.SIGALRM, hear)
+signal.setitimer(signal.ITIMER_REAL, 1e-3, 2e-4)
+for number in range(20000):
+    try:
+        writing = True
+        sys.stdout.write(f"{number}\\n")
+        sys.stdout.flush()
+        writing = False
+    except Heard:
+        pass
+signal.setitimer(signal.ITIMER_REAL, 0)
+sys.stdout.write("over\\n")
+"""
+
+
+def test_a_command_that_is_interrupted_says_nothing_twice() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=limit_s(120), check=False
+    )
+    said = done.stdout.split()
+    assert (done.returncode, said[-1]) == (0, "over"), done.stderr
+    assert sorted(set(said[:-1]), key=int) == said[:-1]
+
+
 @pytest.mark.parametrize(
     ("line", "code", "says"),
     [
