@@ -2,10 +2,11 @@
 
 import argparse
 import logging
+import os
 import sys
 from pathlib import Path
 
-from kernel import phases
+from kernel import phases, pinning
 from kernel.contract import events
 from kernel.contract.config import Configuration, ConfigurationError
 
@@ -26,9 +27,8 @@ def main(argv: list[str] | None = None) -> int:
         return NOT_STARTED
     if arguments.check:
         events.emit(phases.LOADING)
-        from kernel.training.__main__ import main as train  # torch is loaded by the process that trains
-
-        return train(["--config", str(arguments.config), "--check"])
+        pinning.pin()  # the order of sets hangs on it, and only a new process takes it
+        os.execv(sys.executable, [sys.executable, "-u", "-m", "kernel.training", *(argv or sys.argv[1:])])
     from kernel.session.main import run
 
     return run(configuration, arguments.config.resolve())

@@ -10,6 +10,7 @@ import ctypes
 import faulthandler
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from types import FrameType
@@ -75,6 +76,13 @@ def on_terminate(handle: Callable[[int], None]) -> None:
 
     signal.signal(signal.SIGTERM, received)
     signal.signal(signal.SIGINT, received)
+
+
+def end_group(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process that leads a group, with all that is in it, and reap it."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def ignore_terminate() -> None:

@@ -117,6 +117,8 @@ class RunConfig:
         return hashlib.sha256(canonical_json(dataclasses.asdict(self)).encode()).hexdigest()
 
 
+STATE_WAYS = ("contract", "graph", "actions", "visible", "none")
+"""The environment's own `state_dict`; all that Python sees; with repeated actions; that without; new episodes."""
 CHANGEABLE = (
     *("code", "observation_space", "action_space", "reward", "configuration"),
     *(item.name for item in dataclasses.fields(RunConfig) if item.name != "run_id"),
@@ -152,6 +154,14 @@ class SessionConfig:
     """What a log flood does: one of FLOOD_ACTIONS."""
     on_unhealthy: str = "warn"
     """What an unhealthy training does: one of HEALTH_ACTIONS."""
+    environment_state: str = ""
+    """How the state of the environments is taken: one of STATE_WAYS; empty finds out, `none` begins new episodes."""
+    inexact_because: str = ""
+    """Why no way to the environments' state leads to the same training again, where that was found before."""
+    proof: bool = True
+    """Execute a stretch of the training again beside it, in a process of its own, and compare."""
+    proof_after_seconds: float = 20.0
+    """How long a trainer has been training before that begins [s]."""
     require_exact: bool = False
     """Refuse to resume where bit-identical continuation cannot be promised."""
     allow_changed: tuple[str, ...] = ()
@@ -169,9 +179,11 @@ class SessionConfig:
         _require_not_negative(
             self, "margin_seconds", "publish_interval_seconds", "max_timesteps_at_risk", "checkpoint_seconds"
         )
+        _require_not_negative(self, "proof_after_seconds")
         _require_one_of(self, "device", DEVICES)
         _require_one_of(self, "on_flood", FLOOD_ACTIONS)
         _require_one_of(self, "on_unhealthy", HEALTH_ACTIONS)
+        _require_one_of(self, "environment_state", ("", *STATE_WAYS))
         if self.dataset and not re.fullmatch(r"[A-Za-z0-9-]+/[a-z0-9-]{6,50}", self.dataset):
             raise ConfigurationError(f"dataset must be 'owner/slug'; got {self.dataset!r}.")
 

@@ -24,6 +24,7 @@ from typing import Any, ClassVar, TextIO
 from kernel.contract import typed
 from kernel.contract.checks import Check
 from kernel.contract.endings import Ending, ending_of
+from kernel.contract.exactness import Exactness
 
 PREFIX = "@kaglaunch "
 _QUOTED = "@kaglaunch> "
@@ -59,6 +60,10 @@ class Event:
         """Its own fields as JSON values, the unknown ones of a newer kernel with them."""
         own = {f.name: typed.plain(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name not in _OWN}
         return {**own, **typed.plain(self.extra)}
+
+    def revise(self, known: Exactness) -> Exactness:
+        """What is known of the run's exactness once this was said."""
+        return known
 
     def plain(self) -> dict[str, Any]:
         """The whole event as JSON has it."""
@@ -122,7 +127,7 @@ class Phase(Event):
     """
 
     phase: str = ""
-    """restoring, loading, trial, resume, environment, speed, preparing or first_step; comparing."""
+    """restoring, loading, trial, resume, proof, environment, speed, preparing or first_step; comparing."""
     detail: str = ""
     """The same in words."""
 
@@ -139,6 +144,10 @@ class Gate(Event):
     """Each with `name`, `verdict`, `evidence` and `fix`."""
     device: str | None = None
     """Device that it ran on."""
+    environment_state: str | None = None
+    """How their state must be taken, where it is another way than usual; `none`: no way leads to the same again."""
+    inexact: str | None = None
+    """Why a resume would not be bit-identical; null where it was, or was not tried."""
     startup_s: float | None = None
     """Imports and compiling, until the first training of it was over [s]."""
     steps_per_s: float | None = None
@@ -178,7 +187,13 @@ class Training(Event):
     checkpoint: str | None = None
     """File that it resumes from."""
     exact: bool = True
-    """Whether the continuation is bit-identical."""
+    """False where the continuation is known to be another one than without an interruption."""
+    exactness: Exactness | None = None
+    """What is known of the run up to here; null from a kernel that does not say it."""
+
+    def revise(self, known: Exactness) -> Exactness:
+        """What it brings along."""
+        return self.exactness or (known if self.exact else known.inexact(self.num_timesteps, ""))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,6 +263,12 @@ class Checkpoint(Event):
     """What the writing took, in the background [s]."""
     state_digest: str = ""
     """sha256 of the training state."""
+    exactness: Exactness | None = None
+    """What is known of the run up to here; null from a kernel that does not say it."""
+
+    def revise(self, known: Exactness) -> Exactness:
+        """What its manifest says."""
+        return self.exactness or known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -362,6 +383,38 @@ class Inexact(Event):
     reason: str = ""
     """Why."""
 
+    def revise(self, known: Exactness) -> Exactness:
+        """Inexact from here on."""
+        return known.inexact(self.num_timesteps, self.reason)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proved(Event):
+    """A fresh process began at an earlier checkpoint, beside the training, and came to the same state, bit for bit."""
+
+    num_timesteps: int
+    """Timestep of that state."""
+    from_timesteps: int = 0
+    """Timestep of the checkpoint that it began at."""
+    seconds: float | None = None
+    """What it took [s]."""
+
+    def revise(self, known: Exactness) -> Exactness:
+        """Proved up to here."""
+        return known.proved(self.num_timesteps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unproved(Event):
+    """A proof was begun beside the training, or could not be begun, and came to no end."""
+
+    reason: str = ""
+    """Why."""
+
+    def revise(self, known: Exactness) -> Exactness:
+        """Nothing new, and why."""
+        return known.unproved(self.reason)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Restart(Event):
@@ -410,7 +463,9 @@ class Result(Event):
     seconds: float = 0.0
     """What the session took [s]."""
     exact: bool = True
-    """Whether the run is bit-identical to one that was never interrupted."""
+    """False where the run is known to be another one than without an interruption."""
+    exactness: Exactness | None = None
+    """What is known of that; null from a kernel that does not say it."""
     log_lines: int = 0
     """Lines that the trainer printed."""
     hidden_lines: int = 0

@@ -10,6 +10,7 @@ Standard library only, and nothing here unpickles: the launcher verifies with it
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import hashlib
 import json
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from kernel.contract import typed
+from kernel.contract.exactness import Exactness
 from kernel.contract.names import num_timesteps_of
 
 STATE = "kaglaunch/state.bin"
@@ -59,6 +61,8 @@ class Manifest:
     """sha256 of the canonical training state: equal digests continue identically."""
     exact: bool = True
     """False once the run went on where bit-identical continuation was not promised."""
+    exactness: Exactness = field(default_factory=Exactness)
+    """What is known of that up to this checkpoint, and why."""
     fingerprint: Mapping[str, Any] = field(default_factory=dict)
     """What the numbers depend on: CPU, versions, thread counts, canary."""
     parent: str = ""
@@ -70,7 +74,8 @@ class Manifest:
     def to_json(self) -> str:
         """The text of member MANIFEST."""
         # Written with every checkpoint: `asdict` and an indent would cost more than all the hashing.
-        values = {**vars(self), "members": {name: vars(member) for name, member in self.members.items()}}
+        members = {name: vars(member) for name, member in self.members.items()}
+        values = {**vars(self), "members": members, "exactness": vars(self.exactness)}
         return json.dumps(values, sort_keys=True, allow_nan=False)
 
     @classmethod
@@ -87,7 +92,11 @@ class Manifest:
             if values["format"] != FORMAT:
                 raise CheckpointInvalid(f"format {values['format']!r} where {FORMAT} is read")
             members = {str(name): Member(int(m["size"]), str(m["sha256"])) for name, m in values.pop("members").items()}
-            return typed.read(cls, {**values, "members": members})
+            found = typed.read(cls, {**values, "members": members})
+            if found.exact != found.exactness.is_exact:  # written before `exactness` was
+                since = found.exactness.inexact(found.num_timesteps, "an earlier version of kaglaunch said so")
+                found = dataclasses.replace(found, exactness=since)
+            return found
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             if isinstance(error, CheckpointInvalid):
                 raise

@@ -29,11 +29,11 @@ from kernel.contract.events import (
     CheckpointRefused,
     Flood,
     Health,
-    Inexact,
     Restart,
     Result,
     Training,
 )
+from kernel.contract.exactness import Exactness
 from kernel.contract.names import CHECKPOINTS
 from kernel.contract.stopping import STOP_SECONDS
 from kernel.session.deadline import Deadline
@@ -41,6 +41,7 @@ from kernel.session.event_governor import EventGovernor
 from kernel.session.full_log import FullLog
 from kernel.session.log_governor import LogGovernor
 from kernel.session.memory import MemoryWatch
+from kernel.session.proof import Proof
 from kernel.session.publisher import Publisher
 
 logger = logging.getLogger(__name__)
@@ -82,7 +83,8 @@ class Supervisor:
     sleep: Callable[[float], None] = time.sleep
     command: list[str] = field(default_factory=lambda: [sys.executable, "-u", "-m", "kernel.training"])
     restarts: int = 0
-    exact: bool = True
+    exactness: Exactness = field(default_factory=Exactness)
+    """What the trainer said of it last."""
     stop_status: Ending | None = None
     """Why the trainer is to stop; None while it is not."""
     stop_message: str = ""
@@ -94,6 +96,11 @@ class Supervisor:
     _hidden_lines: int = 0
     _memory_said: dict[str, Any] = field(default_factory=dict)
     _silence: health.Health = field(default_factory=health.Health)
+    _memory: MemoryWatch | None = None
+
+    def __post_init__(self) -> None:
+        holds = lambda: self._memory.rss if self._memory else 0  # noqa: E731
+        self.proof = Proof(self.folder, self.configuration, self.events.event, holds, self.clock)
 
     def terminate(self, count: int) -> None:
         """SIGTERM: the first means what the deadline means, the second means now."""
@@ -106,6 +113,7 @@ class Supervisor:
         checkpoints = self.folder / CHECKPOINTS
         checkpoints.mkdir(parents=True, exist_ok=True)
         checkpoint.sweep(checkpoints)
+        self.proof.begin()
         self.total_timesteps = self.configuration.run.whole_timesteps
         status, message = Ending.crashed, ""
         try:
@@ -123,6 +131,7 @@ class Supervisor:
                 if over:
                     break
         finally:
+            self.proof.close()
             log.close()
             if self.publisher is not None:
                 self.publisher.close()
@@ -155,6 +164,7 @@ class Supervisor:
         environment[channels.VARIABLE] = str(channel_write)
         environment["KAGLAUNCH_PARENT"] = str(os.getpid())
         self.events.event(phases.LOADING)
+        self.proof.starting()
         seconds = f"{self.deadline.training_seconds_left:.1f}"
         arguments = ["--config", str(self.config_file), "--folder", str(self.folder), "--seconds-left", seconds]
         process = subprocess.Popen(
@@ -187,9 +197,9 @@ class Supervisor:
                 if self.publisher is not None:
                     self.publisher.notify()
             case Training():
-                self.total_timesteps, self.exact = message.total_timesteps, message.exact
-            case Inexact():
-                self.exact = False
+                self.total_timesteps = message.total_timesteps
+        self.exactness = message.revise(self.exactness)
+        self.proof.heard(message)
         self.events.event(message)
 
     def _flooded(self, flood: Flood) -> None:
@@ -203,10 +213,11 @@ class Supervisor:
 
     def _watch(self, trainer: Trainer) -> int:
         """Wait for the trainer's end, and bring it about when the time has come."""
-        memory = MemoryWatch(trainer.process.pid)
+        memory = self._memory = MemoryWatch(trainer.process.pid)
         while (code := trainer.process.poll()) is None:
             self._look_at_clock()
             self._look_at_silence(trainer)
+            self.proof.look()
             for finding in memory.fresh_findings(self.clock()):
                 self.events.event(Health(action="warn", **vars(finding)))
             self._enforce(trainer)
@@ -283,6 +294,7 @@ class Supervisor:
 
     def _result(self, status: Ending, message: str) -> Result:
         found = staging.newest_verified(self.folder, self.configuration)
+        known = (found[1].exactness if found else self.exactness).joined(self.proof.known)
         run, session = self.configuration.run, self.configuration.session
         return Result(
             status=status,
@@ -294,7 +306,8 @@ class Supervisor:
             run_id=run.run_id,
             session=session.session,
             seconds=round(self.clock() - self.deadline.began, 1),
-            exact=self.exact and (found is None or found[1].exact),
+            exact=known.is_exact,
+            exactness=known,
             log_lines=self._log_lines,
             hidden_lines=self._hidden_lines,
         )

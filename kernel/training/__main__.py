@@ -1,7 +1,8 @@
-"""The trainer process: scratch or resume, then learn; or, with --check, the trial alone.
+"""The trainer process: scratch or resume, then learn; or the trial alone; or a stretch of a training again.
 
 python -m kernel.training --config run.json --folder . --seconds-left 43000
 python -m kernel.training --config run.json --check
+python -m kernel.training --config run.json --folder stretch --repeat
 """
 
 # ruff: noqa: E402  isolation and pinning must come before the imports that they govern
@@ -24,10 +25,11 @@ from pathlib import Path
 
 from kernel import signals
 from kernel.channel import REFUSED, Channel
+from kernel.checkpoints.stretch import Stretch
 from kernel.contract.config import Configuration
 from kernel.contract.endings import Ending
 from kernel.contract.names import CHECKPOINTS
-from kernel.training import trial
+from kernel.training import repetition, trial
 from kernel.training.train import REFUSALS, train
 
 logger = logging.getLogger("kernel.training")
@@ -40,10 +42,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--folder", default=Path(), type=Path)
     parser.add_argument("--seconds-left", default=43_200.0, type=float)
     parser.add_argument("--check", action="store_true", help="try it for ten timesteps and say how that went")
+    parser.add_argument("--repeat", action="store_true", help="execute the stretch in the folder again, and compare")
     arguments = parser.parse_args(argv)
     configuration = Configuration.from_json(arguments.config.read_text("utf-8"))
     if arguments.check:
         return trial.main(configuration)
+    if arguments.repeat:
+        signals.prepare_trainer()
+        Stretch(arguments.folder).tell(repetition.repeat(configuration, arguments.folder))
+        return 0
     return _train(configuration, arguments.folder, arguments.seconds_left)
 
 

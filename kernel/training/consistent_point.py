@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 from kernel.channel import Channel
@@ -16,7 +17,16 @@ from kernel.training.at_risk import RiskWait
 from kernel.training.cadence import Cadence
 from kernel.training.learner import Learner
 from kernel.training.reports import HealthReports, Reports
+from kernel.training.state_graph.difference import named
 from kernel.training.writer import CheckpointWriter, Snapshot
+
+
+class Wish(Enum):
+    """What a plan wants at a consistent point."""
+
+    go_on = "go on"
+    checkpoint = "a checkpoint"
+    end = "a checkpoint, and the end"
 
 
 class StopTraining(Exception):
@@ -40,12 +50,13 @@ class ConsistentPoint:
     health: HealthReports
     risk: RiskWait
     stop_requested: Callable[[], bool]
-    stop_after: int | None = None
-    """End at the first checkpoint at or after this timestep."""
+    plan: Callable[[Learner], Wish] | None = None
+    """Decides at each point, in the cadence's place, about checkpoints and the end."""
     clock: Callable[[], float] = time.monotonic
     row_at: int = 0
     evaluated_at: int = 0
     _settled: bool = field(default=False, init=False)
+    _wish: Wish = field(default=Wish.go_on, init=False)
     _lost: str = field(default="", init=False)
     """Why the environments' state could not be taken, once it could not."""
 
@@ -90,12 +101,14 @@ class ConsistentPoint:
         state = self.learner.restore_again()
         if state is None:
             return
-        if codec.encode(self.captured()) != codec.encode({k: v for k, v in state.items() if k != "replay"}):
-            self._lose_exactness("what was put back is not what the checkpoint holds")
+        there, wanted = self.captured(), {name: part for name, part in state.items() if name != "replay"}
+        if codec.encode(there) != codec.encode(wanted):
+            self._lose_exactness(f"what was put back is not what the checkpoint holds: {named(wanted, there)}")
 
     def _lose_exactness(self, reason: str) -> None:
-        self.writer.lineage.exact = False
-        self.channel.event(events.Inexact(num_timesteps=self.learner.num_timesteps, reason=reason))
+        t, lineage = self.learner.num_timesteps, self.writer.lineage
+        lineage.exactness = lineage.exactness.inexact(t, reason)
+        self.channel.event(events.Inexact(num_timesteps=t, reason=reason))
 
     def _evaluate_if_due(self, t: int) -> None:
         freq = self.run.eval_freq
@@ -119,16 +132,21 @@ class ConsistentPoint:
         self.learner.statistics.close_row()
 
     def _checkpoint_if_due(self, t: int, now: float, stop: bool) -> None:
-        wanted = stop and t != self.cadence.last_timesteps
-        if wanted or self.cadence.is_due(now, t) or self.learner.rows_fill_up():
+        if self.plan is not None:
+            self._wish = self.plan(self.learner)
+        is_due = self.cadence.is_due(now, t) if self.plan is None else self._wish is not Wish.go_on
+        if ((stop or is_due) and t != self.cadence.last_timesteps) or self.learner.rows_fill_up():
             self._checkpoint(t)
 
     def _checkpoint(self, t: int, finished: bool = False) -> None:
         before, cpu_before = self.clock(), self.writer.cpu_seconds
         state = self.captured()
-        if (lost := self.learner.what_was_lost(state)) and not self._lost:
-            self._lost = lost
-            self._lose_exactness(f"a resume from here begins new episodes: {lost}")
+        lost = self.learner.what_was_lost(state)
+        if lost and not self._lost:  # told once, and kept with each checkpoint that it is true of
+            self.channel.event(
+                events.Inexact(num_timesteps=t, reason=f"a resume from here begins new episodes: {lost}")
+            )
+        self._lost = lost
         statistics = self.learner.statistics
         snapshot = Snapshot(
             t,
@@ -136,6 +154,7 @@ class ConsistentPoint:
             statistics.row(),
             list(statistics.recent_rows),
             finished=finished,
+            lost=f"a resume from here begins new episodes: {lost}" if lost else "",
             replay_rows=self.learner.new_rows(),
         )
         self.writer.put(snapshot)
@@ -154,5 +173,5 @@ class ConsistentPoint:
     def _end_if_asked(self, t: int, stop: bool) -> None:
         if stop:
             raise StopTraining(Ending.stopped, f"Stopped at timestep {t:,} as the supervisor asked.")
-        if self.stop_after is not None and self.cadence.last_timesteps >= self.stop_after:
-            raise StopTraining(Ending.stopped, f"Stopped at timestep {t:,}, after {self.stop_after:,} as asked.")
+        if self._wish is Wish.end:
+            raise StopTraining(Ending.stopped, f"Stopped at timestep {t:,}, as asked.")

@@ -1,4 +1,4 @@
-"""The whole state of the environments of a training, taken and put back; three ways, the first that works.
+"""The whole state of the environments of a training, taken and put back; several ways, the first that works.
 
 contract
     `env.unwrapped.state_dict()` and `load_state_dict(d)`: the environment says itself what its state is. What lies
@@ -11,6 +11,8 @@ actions
 
 visible
     What Python can see and nothing else, where it was proved that this is enough.
+none
+    Nothing, where it was shown that none of the others leads to the same training again.
 
 Where none works the state says why, and a resume from it begins new episodes.
 """
@@ -24,13 +26,13 @@ import gymnasium
 import numpy as np
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
+from kernel.contract.config import STATE_WAYS
 from kernel.contract.manifest import CheckpointInvalid
 from kernel.training import codec
 from kernel.training.environments import base_of
 from kernel.training.state_graph.graph import StateGraph
 from kernel.training.state_graph.nodes import NotRestorable
 
-WAYS = ("contract", "graph", "actions", "visible")
 MAX_REPEATED_ACTIONS = 100_000
 _KEPT_BY_0_1 = {"envs", "batch", "normalize"}
 Beat = Callable[[], None]
@@ -103,19 +105,26 @@ class ActionLog(gymnasium.Wrapper):
 
 
 class EnvironmentState:
-    """The state of the environments of one training, which were just made."""
+    """The state of the environments of one training, which were just made.
 
-    def __init__(self, venv: VecEnv, own_modules: list[str], way: str = "") -> None:
+    Parameters
+    ----------
+    way : str
+        One of STATE_WAYS, or empty to find out. Environments that are stepped together tell their state or have none.
+    because : str
+        Why it is `none`.
+    """
+
+    def __init__(self, venv: VecEnv, own_modules: list[str], way: str = "", because: str = "") -> None:
         self._venv = venv
         self._base = base_of(venv)
         self._own_modules = [*own_modules, *(type(env.unwrapped).__module__ for env in getattr(self._base, "envs", ()))]
         self._envs: list[gymnasium.Env] = list(getattr(self._base, "envs", ()))
-        batched = not isinstance(self._base, DummyVecEnv)
-        self._told: dict[str, Any] = {"batch": self._base} if batched else dict(_that_tell(self._envs))
-        self._graph = StateGraph(self._roots(), self._own_modules, self._told)
+        self._because = (because or "the state of its environments is not kept") if way == "none" else ""
         self.way = ""
-        """How the state is taken: one of WAYS."""
-        self._go(way or ("contract" if self._told else "actions"))
+        """How the state is taken: one of STATE_WAYS."""
+        self._told: dict[str, Any] = {}
+        self._arrange(way or ("contract" if self._batched or any(_that_tell(self._envs)) else "actions"))
         self._is_decided = bool(way or self._told)
 
     def take(self) -> dict[str, Any]:
@@ -126,6 +135,8 @@ class EnvironmentState:
         state: dict[str, Any] = {"way": self.way, "told": {}, "graph": None, "episodes": []}
         state["normalize"] = _normalisation(self._venv)
         try:
+            if self._because:
+                raise NotRestorable(self._because)
             state["told"] = {name: _told_by(owner) for name, owner in self._told.items()}
             state["graph"] = self._graph.take()
             self._decide(left := state["graph"]["left"])
@@ -147,11 +158,11 @@ class EnvironmentState:
         NotRestorable
             It was lost when it was taken, or the environments do not take it.
         """
-        if lost := why_lost(state):
+        if lost := self._because or why_lost(state):
             raise NotRestorable(lost)
         try:
             self._is_decided = True
-            self._go(state["way"])
+            self._arrange(state["way"])
             for log, record in zip(self._logs(), state["episodes"], strict=True):
                 log.repeat(record, beat)
             for name, owner in self._told.items():
@@ -182,12 +193,27 @@ class EnvironmentState:
         sample = {"way": str, "told": dict, "graph": object, "episodes": list, "normalize": _normalisation(self._venv)}
         if isinstance(state, dict) and "lost" in state:
             sample["lost"] = str
-        if not codec.is_like(state, sample) or state["way"] not in WAYS:
+        if not codec.is_like(state, sample) or state["way"] not in STATE_WAYS:
             raise CheckpointInvalid("the state of its environments is none")
 
     def repeated_actions(self) -> int:
         """How many actions a resume from here would repeat."""
         return sum(log.length for log in self._logs())
+
+    @property
+    def _batched(self) -> bool:
+        return not isinstance(self._base, DummyVecEnv)
+
+    def _arrange(self, way: str) -> None:
+        """Take the state that way from now on; environments that are stepped together tell theirs, or have none."""
+        way = "contract" if self._batched and way != "none" else way
+        if way != self.way:
+            self._envs = _without_logs(self._envs)
+            self._told = (
+                {} if way != "contract" else {"batch": self._base} if self._batched else dict(_that_tell(self._envs))
+            )
+            self._graph = StateGraph(self._roots(), self._own_modules, self._told)
+            self._go(way)
 
     def _decide(self, left: list[list[str]]) -> None:
         """Once an environment was looked into in the middle of an episode: actions only where it must be."""
@@ -200,7 +226,7 @@ class EnvironmentState:
         if way == "actions" and not self._logs():
             self._envs = [ActionLog(env, self._own_modules) for env in self._envs]
         elif way != "actions":
-            self._envs = [env.env if isinstance(env, ActionLog) else env for env in self._envs]
+            self._envs = _without_logs(self._envs)
         if self._envs:
             self._base.envs = list(self._envs)  # type: ignore[attr-defined]
         self.way = way
@@ -250,6 +276,10 @@ def _normalisation(venv: VecEnv) -> dict[str, Any] | None:
         "count": float(rms.count),
         "returns": venv.returns.copy(),
     }
+
+
+def _without_logs(envs: list[gymnasium.Env]) -> list[gymnasium.Env]:
+    return [env.env if isinstance(env, ActionLog) else env for env in envs]
 
 
 def _that_tell(envs: list[gymnasium.Env]) -> Iterator[tuple[str, Any]]:

@@ -49,8 +49,12 @@ class Learner(Protocol):
     """Rows of its replay buffer; 0 without one."""
 
     @classmethod
-    def make(cls, run: RunConfig, device: str) -> Learner:
-        """A fresh one, at timestep 0."""
+    def make(cls, run: RunConfig, device: str, way: str = "", because: str = "") -> Learner:
+        """A fresh one, at timestep 0.
+
+        `way` is how its environments' state is taken, one of STATE_WAYS of `kernel.contract.config`; empty finds out.
+        `because` says why it is `none`.
+        """
 
     @classmethod
     def measure(cls, run: RunConfig, device: str) -> Measured:

@@ -70,7 +70,8 @@ def begin(configuration: Configuration, checkpoints: Path, device: str, channel:
     unrestorable: set[Path] = set()
     new_episodes = False
     while True:
-        learner = learners.kind_of(configuration.run.algorithm).make(configuration.run, device)
+        kind = learners.kind_of(configuration.run.algorithm)
+        learner = kind.make(configuration.run, device, session.environment_state, session.inexact_because)
         store = SegmentStore(checkpoints / segments.FOLDER, learner.buffer_size) if learner.buffer_size else None
         choice = sources.choose([checkpoints], configuration.run, session.allow_changed, unusable)
         for refused in choice.refused:
@@ -106,9 +107,9 @@ def begin(configuration: Configuration, checkpoints: Path, device: str, channel:
         if lost and session.require_exact:
             raise _not_exact([*reasons, lost])
         if reasons or lost:
-            lineage.exact = False
-            reason = "; ".join([*reasons, *([lost] if lost else [])])
-            channel.event(events.Inexact(num_timesteps=choice.manifest.num_timesteps, reason=reason))
+            t, reason = choice.manifest.num_timesteps, "; ".join([*reasons, *([lost] if lost else [])])
+            lineage.exactness = lineage.exactness.inexact(t, reason)
+            channel.event(events.Inexact(num_timesteps=t, reason=reason))
         lineage.known_digests = recorded_digests(checkpoints, choice.manifest, channel)
         return beginning
 
@@ -191,7 +192,7 @@ def _lineage(
     own = changed.pop("trainer", None)
     if unmeant := {k: v for k, v in changed.items() if k not in session.allow_changed}:
         raise sources.RunChanged(sources.describe(choice.path.name, unmeant))
-    lineage.parent, lineage.exact = before.state_digest, before.exact
+    lineage.parent, lineage.exactness = before.state_digest, before.exactness
     changes = [f"{key} was changed" for key in (*choice.changed, *changed)]
     if own is not None:
         changes.append(f"kaglaunch's own trainer changed: {', '.join(own[1])}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch as th
@@ -21,7 +22,8 @@ from kernel.contract.names import CHECKPOINTS, METRICS
 from kernel.training import environments, resume
 from kernel.training.at_risk import RiskWait
 from kernel.training.cadence import Cadence
-from kernel.training.consistent_point import ConsistentPoint, StopTraining
+from kernel.training.consistent_point import ConsistentPoint, StopTraining, Wish
+from kernel.training.learner import Learner
 from kernel.training.metrics import MetricsFile
 from kernel.training.pace import Pace
 from kernel.training.reports import HealthReports, Reports
@@ -45,9 +47,9 @@ def train(
     seconds_left: float,
     *,
     stop: signals.StopFlag | None = None,
-    stop_after: int | None = None,
+    plan: Callable[[Learner], Wish] | None = None,
 ) -> tuple[Ending, int, str]:
-    """Learn until the total, until stopped, or until a checkpoint at `stop_after`: (status, timestep, message)."""
+    """Learn until the total, until stopped, or until `plan` wants the end: (status, timestep, message)."""
     run, session = configuration.run, configuration.session
     stop = stop or signals.StopFlag.install()
     device = choose_device(session.device)
@@ -70,7 +72,7 @@ def train(
         HealthReports(learner, pace, channel, session.on_unhealthy),
         RiskWait(folder, session.max_timesteps_at_risk if session.dataset else 0, channel, pace, stop.is_set),
         stop.is_set,
-        stop_after,
+        plan,
     )
     point.cadence.begin(now, began)
     channel.event(
@@ -81,7 +83,8 @@ def train(
             algorithm=run.algorithm,
             device=device,
             checkpoint=choice.path.name if choice.path else None,
-            exact=lineage.exact,
+            exact=lineage.exactness.is_exact,
+            exactness=lineage.exactness,
         )
     )
     try:

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from kernel.checkpoints import checkpoint, digests, retention
+from kernel.contract import exactness
 from kernel.contract.config import RunConfig, SessionConfig
 from kernel.contract.events import Checkpoint, CheckpointFailed, Event, Inexact
+from kernel.contract.exactness import Exactness
 from kernel.contract.manifest import CheckpointInvalid, Manifest, verify
 from kernel.contract.names import checkpoint_name
 from kernel.training import codec
@@ -37,6 +39,8 @@ class Snapshot:
     metrics: Mapping[str, Any]
     recent_rows: list[Row]
     finished: bool = False
+    lost: str = ""
+    """Why a resume from here begins new episodes; empty where it goes on with these."""
     replay_rows: Mapping[str, Any] | None = None
     """Rows that the replay buffer took in since the snapshot before; None without a replay buffer."""
 
@@ -51,7 +55,7 @@ class Lineage:
     fingerprint: Mapping[str, Any]
     details: Mapping[str, Any]
     parent: str = ""
-    exact: bool = True
+    exactness: Exactness = field(default_factory=Exactness)
     known_digests: dict[int, str] = field(default_factory=dict)
     """State digests by timestep, of this run's earlier sessions too: executed again, a step must give them again."""
 
@@ -147,7 +151,8 @@ class CheckpointWriter:
         self._metrics.append(snapshot.recent_rows)
         retention.prune(self.folder, self.lineage.session.keep_checkpoints, self._scores)
         seconds = round(time.monotonic() - began, 4)
-        self._report(Checkpoint(num_timesteps=t, bytes=len(data), seconds=seconds, state_digest=digest))
+        said = manifest.exactness
+        self._report(Checkpoint(num_timesteps=t, bytes=len(data), seconds=seconds, state_digest=digest, exactness=said))
 
     def _create(self, path: Path, data: bytes, digest: str) -> None:
         try:
@@ -163,17 +168,20 @@ class CheckpointWriter:
             raise OSError(f"{path.name} does not read back as it was written")
 
     def _manifest(self, snapshot: Snapshot, digest: str, details: Mapping[str, Any]) -> Manifest:
-        lineage = self.lineage
+        lineage, t = self.lineage, snapshot.num_timesteps
+        lineage.exactness = lineage.exactness.joined(exactness.told(self.folder.parent))
+        known = lineage.exactness.inexact(t, snapshot.lost) if snapshot.lost else lineage.exactness
         return Manifest(
             run_id=lineage.run.run_id,
             session=lineage.session.session,
-            num_timesteps=snapshot.num_timesteps,
+            num_timesteps=t,
             total_timesteps=lineage.total_timesteps,
             config_digest=self._config_digest,
             members={},
             metrics=snapshot.metrics,
             state_digest=digest,
-            exact=lineage.exact,
+            exact=known.is_exact,
+            exactness=known,
             fingerprint=lineage.fingerprint,
             parent=lineage.parent,
             details={
@@ -186,9 +194,9 @@ class CheckpointWriter:
 
     def _compare_with_known(self, t: int, digest: str) -> None:
         known = self.lineage.known_digests.get(t)
-        if known is not None and known != digest and self.lineage.exact:
-            self.lineage.exact = False
+        if known is not None and known != digest and self.lineage.exactness.is_exact:
             reason = f"timestep {t} was executed again and gave state {digest[:12]} where it had given {known[:12]}"
+            self.lineage.exactness = self.lineage.exactness.inexact(t, reason)
             self._report(Inexact(num_timesteps=t, reason=reason))
 
 

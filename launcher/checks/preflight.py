@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kernel.contract import typed
@@ -39,6 +39,7 @@ class Report:
     measured: trial.Measured | None = None
     ends_training: bool = False
     """Whether the training itself would end as its trial did, so that no waiver helps."""
+    found: trial.Found = field(default_factory=trial.Found)
 
     @property
     def blocking(self) -> list[Check]:
@@ -149,7 +150,7 @@ def run(
         *tried.checks,
         plan.judge(planned, left, relay=relay),
     )
-    return Report(checks, tuple(waived), planned, measured, tried.ends_training)
+    return Report(checks, tuple(waived), planned, measured, tried.ends_training, tried.found)
 
 
 def not_packed(error: Refused) -> Check:

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kernel.contract import events
@@ -67,6 +67,16 @@ class Told:
 
 
 @dataclass(frozen=True)
+class Found:
+    """What the session's configuration says because of what the trial found out."""
+
+    environment_state: str = ""
+    """How the state of the environments must be taken, where it is another way than usual."""
+    inexact_because: str = ""
+    """Why no way leads to the same training again."""
+
+
+@dataclass(frozen=True)
 class Trial:
     """What the trial found, and what it measured."""
 
@@ -74,6 +84,7 @@ class Trial:
     measured: Measured | None = None
     ends_training: bool = False
     """Whether what failed would end the training too: then no waiver helps."""
+    found: Found = field(default_factory=Found)
 
 
 def run(
@@ -93,7 +104,7 @@ def run(
     remembered = paths.cache_dir() / "trials" / f"{_key(configuration, code_digest)}.json"
     if not again and (told := _recall(remembered)) is not None:
         return _trial(told)
-    note("Trying ten timesteps and a resume on this machine")
+    note("Trying a few episodes and a resume on this machine")
     told = _run(folder, note)
     trial = _trial(told)
     if not any(check.verdict is Verdict.FAIL for check in trial.checks):
@@ -178,7 +189,8 @@ def _trial(told: Told) -> Trial:
     gate = told.gate
     known = {check.name for check in gate.checks}
     unreached = [warned(name, "Not reached: the trial failed before it.") for name in NAMES if name not in known]
-    return Trial([*gate.checks, *unreached], _measured(told), bool(gate.ends_training))
+    found = Found(gate.environment_state or "", gate.inexact or "")
+    return Trial([*gate.checks, *unreached], _measured(told), bool(gate.ends_training), found)
 
 
 def _measured(told: Told) -> Measured | None:

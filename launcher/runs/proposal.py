@@ -12,6 +12,7 @@ from kernel.contract import typed
 from launcher import config, environment
 from launcher.checks import preflight
 from launcher.checks.preflight import Report
+from launcher.checks.trial import Found
 from launcher.config import Effective
 from launcher.documents import pushes
 from launcher.documents.pushes import Proposed
@@ -55,6 +56,15 @@ class Proposal:
             again=again,
         )
 
+    def sent(self, report: Report) -> Prepared:
+        """What a push sends once `report` was made: what the trial found out goes along."""
+        if report.found == Found():
+            return self.prepared
+        settings, waived = self.effective.settings, self.waived
+        return submission.prepare(
+            self.handle, 1, settings, resumes=False, project=self.project, waived=waived, found=report.found
+        )
+
     def start(self, report: Report) -> Pushed:
         """Push its first session.
 
@@ -66,7 +76,7 @@ class Proposal:
             See `submission.start`.
         """
         report.refuse()
-        prepared = dataclasses.replace(self.prepared, record=typed.plain(document(self, report)))
+        prepared = dataclasses.replace(self.sent(report), record=typed.plain(document(self, report)))
         address = submission.start(self.handle, prepared, self.effective.settings, after=0)
         return Pushed(1, prepared, address)
 
@@ -109,7 +119,8 @@ def propose(
 
 def document(proposal: Proposal, report: Report) -> Proposed:
     """Exactly what a push sends, where each value came from and what was checked: for JSON and the run's folder."""
-    kernel, built, run = proposal.prepared.kernel, proposal.prepared.bundle, proposal.run
+    prepared, run = proposal.sent(report), proposal.run
+    kernel, built = prepared.kernel, prepared.bundle
     return Proposed(
         target=proposal.handle.target.name.value,
         kernel=pushes.Kernel(
@@ -128,6 +139,6 @@ def document(proposal: Proposal, report: Report) -> Proposed:
         files=built.files,
         left_out=tuple(proposal.project.left_out),
         configuration=proposal.effective.plain(),
-        sent=json.loads(proposal.prepared.configuration.to_json()),
+        sent=json.loads(prepared.configuration.to_json()),
         preflight=report.document(),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from kernel.contract.config import Configuration
 from kernel.contract.files import write_aside
 from launcher import training_extra
 from launcher.checks import quota
+from launcher.checks.trial import Found
 from launcher.config import Settings
 from launcher.errors import Refused, SubmissionUnknown
 from launcher.packing import bundle
@@ -62,8 +64,11 @@ def prepare(
     resumes: bool,
     project: Project | None = None,
     waived: tuple[str, ...] = (),
+    found: Found | None = None,
 ) -> Prepared:
     """Everything that a push of session `number` would send; without `project`, what earlier sessions packed.
+
+    `found` is what a trial has found out for the session's configuration.
 
     Raises
     ------
@@ -71,7 +76,8 @@ def prepare(
         The bundle is too large or holds a secret.
     """
     run, credentials = bound.run, bound.target.credentials
-    configuration = Configuration(run.config, settings.session_config(number, run.dataset, waived))
+    session = dataclasses.replace(settings.session_config(number, run.dataset, waived), **vars(found or Found()))
+    configuration = Configuration(run.config, session)
     secrets = (*settings.secrets, *(credentials.secrets if credentials else ()))
     own = Project.saved(run.project) if project is None else project
     built = bundle.build(configuration, own, own_secrets=secrets)

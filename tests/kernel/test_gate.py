@@ -119,7 +119,7 @@ def test_the_kernels_own_entry_tries_and_leaves_nothing_behind(tmp_path: Path) -
     )
     assert done.returncode == 0, done.stderr
     *phases, found = events_of(done.stdout)
-    assert [event["phase"] for event in phases] == ["loading", "trial", "resume", "environment", "speed"]
+    assert [event["phase"] for event in phases] == ["loading", "trial", "proof", "environment", "speed"]
     assert _verdicts(found) == dict.fromkeys(CHECKS, "PASS")
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
 

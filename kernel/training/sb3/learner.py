@@ -19,7 +19,7 @@ from kernel.training.state_graph.nodes import NotRestorable
 class StableBaselines3Learner:
     """PPO, A2C and DQN with a consistent point."""
 
-    def __init__(self, run: RunConfig, venv: VecEnv, device: str) -> None:
+    def __init__(self, run: RunConfig, venv: VecEnv, device: str, way: str = "", because: str = "") -> None:
         self.model = algorithms.make_model(run, venv, device)
         self.statistics = StepStatistics()
         self.model.set_logger(self.statistics.make_logger())
@@ -28,15 +28,15 @@ class StableBaselines3Learner:
         self.update_timesteps = int(getattr(self.model, "n_steps", 1)) * int(self.model.n_envs)
         self.buffer_size = int(self.model.replay_buffer.buffer_size) if replay.has_replay(self.model) else 0
         self._run, self._venv, self._device = run, venv, device
-        self._environment_state = EnvironmentState(venv, environments.source_modules(run))
+        self._environment_state = EnvironmentState(venv, environments.source_modules(run), way, because)
         self._constant_data = members.constant_data(self.model)
         self._restored: dict[str, Any] | None = None
         self._rows_handed_out = 0
 
     @classmethod
-    def make(cls, run: RunConfig, device: str) -> StableBaselines3Learner:
+    def make(cls, run: RunConfig, device: str, way: str = "", because: str = "") -> StableBaselines3Learner:
         """A fresh one, at timestep 0."""
-        return cls(run, environments.make_environments(run, device), device)
+        return cls(run, environments.make_environments(run, device), device, way, because)
 
     @classmethod
     def measure(cls, run: RunConfig, device: str) -> Measured:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,18 @@ import numpy as np
 from kernel.training import codec
 from kernel.training.codec import Reference
 from kernel.training.state_graph.nodes import Node, NotRestorable, labelled, table_of
+
+_CAUSES_FIRST = ("environments", "random", "scalars", "collected", "arrays", "rollout", "replay")
+"""Parts of a state in the order in which one makes the next another one: what remains are consequences."""
+
+
+def named(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """The first difference of two captured states, causes before consequences, by its path."""
+    parts = [*_CAUSES_FIRST, *(name for name in one if name not in _CAUSES_FIRST)]
+    for part in parts:
+        if found := first_difference(one.get(part), other.get(part), "" if part == "environments" else part):
+            return found.removeprefix("graph.")
+    return "its bytes differ"
 
 
 def first_difference(one: Any, other: Any, where: str = "") -> str:
