@@ -18,7 +18,7 @@ from launcher.runs.alerts import Alert, Level
 from launcher.runs.progress import Progress
 from launcher.runs.records import Run, Session
 from launcher.runs.viewer import Screen
-from launcher.sentences import sentence
+from launcher.sentences import exactness_words, sentence
 from launcher.tables import duration, flowed, printable, wrapped
 from launcher.targets.base import LogLine, SessionState, Status
 
@@ -37,6 +37,8 @@ SAID_EVENTS = (
     events.WriteFailed,
     events.Restart,
     events.Inexact,
+    events.Proved,
+    events.Unproved,
     events.Flood,
     events.Health,
     events.Deadline,
@@ -295,6 +297,8 @@ def picture(
             newest = f" {values[-1]:.3g}"
             bars = list(values) if width is None else list(values)[-max(1, width - len(f"  {name} {newest}")) :]
             rows.append([f"{name} {sparkline(bars)}{newest}"])
+    if progress.exactness is not None:
+        rows.append([f"exact  {exactness_words(progress.exactness)}"])
     rows.append([f"log    {progress.log_lines:,} lines, {progress.lines_per_s(now_s):.1f} per s"])
     rows += [[alert] for alert in alerts]
     return "\n".join([*flowed([title, state], width), *(line for row in rows for line in flowed(row, width, "  "))])

@@ -9,6 +9,7 @@ from kernel.contract import events
 from kernel.contract.checks import Verdict
 from kernel.contract.config import unlimited
 from kernel.contract.events import Event
+from kernel.contract.exactness import Exactness, Standing
 from launcher.tables import duration
 
 SMALL_BYTES = 50_000
@@ -93,6 +94,13 @@ def _trouble(event: Event) -> str:
                 f"From {_at(event.num_timesteps)} on the training is not bit-identical to an uninterrupted one"
                 f"{_why(event.reason)}"
             )
+        case events.Proved():
+            return (
+                f"Proved exact up to {_at(event.num_timesteps)}: a second process went there from "
+                f"{_at(event.from_timesteps)} and came to the same state, bit for bit, in {_seconds(event.seconds)}."
+            )
+        case events.Unproved():
+            return f"Whether a resume is exact was not proved{_why(event.reason)}"
         case events.Restart():
             return f"The trainer starts again from {_at(event.from_timesteps)}{_why(event.reason)}"
         case events.Deadline():
@@ -102,6 +110,26 @@ def _trouble(event: Event) -> str:
         case events.Malformed():
             return f"{_words(event.kind).capitalize()}, which cannot be read{_why(event.problem)}"
     raise TypeError(f"no sentence for {type(event).__name__}")
+
+
+def exactness_sentence(known: Exactness) -> str:
+    """What is known of a run's exactness."""
+    proved = f"Proved exact up to {_at(known.proved_to)}." if known.proved_to is not None else ""
+    match known.standing:
+        case Standing.inexact:
+            since = f"From {_at(known.inexact_since)} on it is not bit-identical to an uninterrupted run"
+            return f"{proved} {since}{_why(known.reason)}".strip()
+        case Standing.proved:
+            return proved
+    return f"Not proved exact yet{_why(known.reason)}"
+
+
+def exactness_words(known: Exactness) -> str:
+    """The same in a few words, the reason last."""
+    proved = f"proved to {_at(known.proved_to)}" if known.proved_to is not None else ""
+    if known.standing is Standing.inexact:
+        return f"{proved}{', ' if proved else ''}not from {_at(known.inexact_since)} on{_why(known.reason)}".rstrip(".")
+    return proved or f"not proved yet{_why(known.reason)}".rstrip(".")
 
 
 def _progress(event: events.Progress) -> str:

@@ -471,6 +471,10 @@ class Result(Event):
     hidden_lines: int = 0
     """Of them, those that only the full log has."""
 
+    def revise(self, known: Exactness) -> Exactness:
+        """What the session knew at its end."""
+        return self.exactness or known
+
     @property
     def ending(self) -> Ending | None:
         """What `status` means; None for a word of a newer kernel."""

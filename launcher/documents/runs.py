@@ -179,6 +179,14 @@ class RunReport:
     """What its owner wrote down about it."""
     tags: tuple[str, ...]
     """Words that its owner finds it by."""
+    exactness: str
+    """Whether it equals a run that was never interrupted: proved, unproved or inexact; empty where nobody told."""
+    proved_timesteps: int | None
+    """Newest timestep whose state a second process gave again, bit for bit; null where none did."""
+    inexact_timesteps: int | None
+    """Timestep from which on it may be another run; null where nothing says so."""
+    exactness_reason: str
+    """Why it is inexact, or why nothing was proved."""
     sessions: tuple[SessionReport, ...]
     """Its sessions, first to last."""
 

@@ -194,6 +194,7 @@ def _add_session(
         "published_timesteps": published,
         "result": progress.result.status if progress.result else "",
         "trains_on": progress.device or "",
+        "exactness": progress.known().get("exactness", ""),
         "config_digest": run.config.digest,
     }
     if pushed is not None:

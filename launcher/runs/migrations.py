@@ -72,6 +72,10 @@ def _m007_told_total(db: sqlite3.Connection) -> None:
     db.execute("ALTER TABLE sessions ADD COLUMN total_timesteps INTEGER")
 
 
+def _m008_exactness(db: sqlite3.Connection) -> None:
+    db.execute("ALTER TABLE sessions ADD COLUMN exactness TEXT NOT NULL DEFAULT ''")
+
+
 _MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _m001_initial,
     _m002_places_digests_relays,
@@ -80,6 +84,7 @@ _MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _m005_when_seen,
     _m006_notes_and_tags,
     _m007_told_total,
+    _m008_exactness,
 )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import collections
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from kernel.contract import events
+from kernel.contract import events, typed
 from kernel.contract.endings import Ending
 from kernel.contract.events import Event
+from kernel.contract.exactness import Exactness
 from kernel.contract.stopping import told_ending
 from launcher.targets.base import LogLine
 
@@ -42,6 +44,8 @@ class Progress:
     calibrated_time: float = 0.0
     quota_left_h: float | None = None
     """GPU hours left this week, as the target last told; None where it does not matter or nobody knows."""
+    exactness: Exactness | None = None
+    """What is known of the run's exactness; None where nothing was told yet."""
     phase: events.Phase | None = None
     """What the kernel spends its time on before it trains; None while it trains, or where it does not say."""
     phase_time: float = 0.0
@@ -65,6 +69,7 @@ class Progress:
             "published_timesteps": self.published_timesteps,
             "trains_on": self.device,
             "total_timesteps": self.told_total,
+            "exactness": json.dumps(typed.plain(self.exactness)) if self.exactness else None,
         }
         return {name: value for name, value in values.items() if value is not None}
 
@@ -124,6 +129,9 @@ class Progress:
             return None
         when = event.time if event.time is not None else line.time
         self._count(event, when)
+        known = event.revise(self.exactness or Exactness())
+        if self.exactness is not None or known != Exactness() or isinstance(event, events.Training):
+            self.exactness = known
         match event:
             case events.Session(session_id=int() as session_id):
                 self.session_id = session_id

@@ -159,6 +159,8 @@ class Session:
     """Whether its log was followed to its end: only then is known what its end has cost."""
     total_timesteps: int | None
     """What its log told that it trains, whole rollouts; None before that."""
+    exactness: str
+    """`Exactness` as JSON, as its log told it last; empty before that."""
 
     @property
     def over(self) -> bool:

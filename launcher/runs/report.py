@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from kernel.contract import names
+from kernel.contract import names, typed
 from kernel.contract.endings import Ending
+from kernel.contract.exactness import Exactness
 from launcher.documents.runs import RunReport, SessionReport
 from launcher.runs import records
 from launcher.runs.endings import Submission, ending
 from launcher.runs.ledger import Ledger
 from launcher.runs.look import Look, settled
 from launcher.runs.records import Run, Session
+from launcher.sentences import exactness_sentence
 from launcher.tables import columns, duration
 
 WIDTH = 80
@@ -38,7 +41,7 @@ def report(run: Run, ledger: Ledger, look: Look | None = None, *, now: Callable[
     )
     total = records.total_timesteps(run, sessions)
     safe = max((row.safe_timesteps for row in rows), default=0)
-    told_at = as_of(sessions, look, now())
+    told_at, known = as_of(sessions, look, now()), exactness_of(sessions)
     return RunReport(
         run_id=run.run_id,
         target=run.target,
@@ -51,8 +54,18 @@ def report(run: Run, ledger: Ledger, look: Look | None = None, *, now: Callable[
         as_of=datetime.fromtimestamp(told_at, UTC).isoformat(timespec="seconds"),
         seen_age_s=max(0, round(now() - told_at)),
         unanswered=str(look.error).splitlines()[0] if look and look.error else "",
+        exactness="" if known is None else str(known.standing),
+        proved_timesteps=known.proved_to if known else None,
+        inexact_timesteps=known.inexact_since if known else None,
+        exactness_reason=known.reason if known else "",
         sessions=rows,
     )
+
+
+def exactness_of(sessions: Sequence[Session]) -> Exactness | None:
+    """What the newest session that said anything knew of the run; None where none did."""
+    told = [session.exactness for session in sessions if session.exactness]
+    return typed.read(Exactness, json.loads(told[-1])) if told else None
 
 
 def as_of(sessions: Sequence[Session], look: Look | None, now: float) -> float:
@@ -164,6 +177,9 @@ def as_table(run: Run, told: RunReport) -> str:
     ]
     if living := [row for row in told.sessions if row.live]:
         lines.append(f"A kill of session {living[-1].session} costs at most {living[-1].bound}.")
+    if told.exactness:
+        known = Exactness(told.proved_timesteps, told.inexact_timesteps, told.exactness_reason)
+        lines += textwrap.wrap(exactness_sentence(known), WIDTH, break_on_hyphens=False, break_long_words=False)
     return "\n".join([*lines, _MEANING])
 
 
