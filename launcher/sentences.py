@@ -102,7 +102,8 @@ def _trouble(event: Event) -> str:
         case events.Unproved():
             return f"Whether a resume is exact was not proved{_why(event.reason)}"
         case events.Restart():
-            return f"The trainer starts again from {_at(event.from_timesteps)}{_why(event.reason)}"
+            otherwise = f", {event.otherwise}" if event.otherwise else ""
+            return f"The trainer starts again from {_at(event.from_timesteps)}{otherwise}{_why(event.reason)}"
         case events.Deadline():
             return f"The session limit is near, {_seconds(event.seconds_left)} left: the last checkpoint, then the end."
         case events.Unknown():

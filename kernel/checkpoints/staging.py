@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,14 +45,18 @@ class Staged:
 
 def newest_verified(working: Path, configuration: Configuration) -> tuple[Path, Manifest] | None:
     """The newest checkpoint on the disk that verifies."""
+    return next(verified(working, configuration), None)
+
+
+def verified(working: Path, configuration: Configuration) -> Iterator[tuple[Path, Manifest]]:
+    """The checkpoints on the disk that verify, newest first."""
     for path in checkpoints_in(working / CHECKPOINTS):
         try:
             manifest = manifests.verify(path, run_id=configuration.run.run_id)
             segments.verify(path, manifest)
-            return path, manifest
         except (manifests.CheckpointInvalid, OSError):
             continue
-    return None
+        yield path, manifest
 
 
 def stage(

@@ -426,6 +426,8 @@ class Restart(Event):
     """So far."""
     from_timesteps: int = 0
     """Timestep of the checkpoint."""
+    otherwise: str = ""
+    """What is done otherwise this time, in words, where beginning as usual has led nowhere; empty as usual."""
     memory: Mapping[str, Any] = field(default_factory=dict)
     """`rss_bytes`, `peak_bytes`, `available_bytes`, `total_bytes`, `oom_kills` at its end."""
 

@@ -34,6 +34,7 @@ from kernel.contract.events import (
     Training,
 )
 from kernel.contract.exactness import Exactness
+from kernel.contract.manifest import Manifest
 from kernel.contract.names import CHECKPOINTS
 from kernel.contract.stopping import STOP_SECONDS
 from kernel.session.deadline import Deadline
@@ -69,6 +70,9 @@ class Trainer:
     stop_asked_at: float | None = None
 
 
+Found = tuple[Path, Manifest]
+
+
 @dataclass
 class Supervisor:
     """One session, from its first event to its result."""
@@ -97,6 +101,7 @@ class Supervisor:
     _memory_said: dict[str, Any] = field(default_factory=dict)
     _silence: health.Health = field(default_factory=health.Health)
     _memory: MemoryWatch | None = None
+    _begin_otherwise: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         holds = lambda: self._memory.rss if self._memory else 0  # noqa: E731
@@ -168,7 +173,7 @@ class Supervisor:
         seconds = f"{self.deadline.training_seconds_left:.1f}"
         arguments = ["--config", str(self.config_file), "--folder", str(self.folder), "--seconds-left", seconds]
         process = subprocess.Popen(
-            [*self.command, *arguments],
+            [*self.command, *arguments, *self._begin_otherwise],
             stdin=subprocess.DEVNULL,
             stdout=log_write,
             stderr=log_write,
@@ -282,15 +287,32 @@ class Supervisor:
             reason += f" ({trainer.log.last_error})"
         self._crashes_here += 1
         self.restarts += 1
-        if self._crashes_here > MAX_RESTARTS_AT_ONE_PLACE or self.restarts > MAX_RESTARTS:
+        found = staging.verified(self.folder, self.configuration)
+        newest = next(found, None)
+        otherwise = self._otherwise(newest, next(found, None)) if newest else None
+        if (self._crashes_here > MAX_RESTARTS_AT_ONE_PLACE and not otherwise) or self.restarts > MAX_RESTARTS:
             return Ending.crashed, f"{reason}; it did so {self._crashes_here} times without a new checkpoint.", True
-        found = staging.newest_verified(self.folder, self.configuration)
-        from_timesteps = found[1].num_timesteps if found else 0
+        self._begin_otherwise, words, begins = otherwise or ((), "", newest)
         self.events.event(
-            Restart(reason=reason, restarts=self.restarts, from_timesteps=from_timesteps, memory=self._memory_said)
+            Restart(
+                reason=reason,
+                restarts=self.restarts,
+                from_timesteps=begins[1].num_timesteps if begins else 0,
+                otherwise=words,
+                memory=self._memory_said,
+            )
         )
         self.sleep(min(30.0, 0.2 * 4 ** (self._crashes_here - 1)))
         return Ending.crashed, reason, False
+
+    def _otherwise(self, newest: Found, before: Found | None) -> tuple[tuple[str, ...], str, Found] | None:
+        """Arguments and words for a start that changes how it begins, once starting as usual has led nowhere."""
+        ways = [
+            *([(("--pass-over", newest[0].name), "from the checkpoint before it", before)] if before else []),
+            (("--new-episodes", f"{self._crashes_here} starts ended before a new checkpoint"), "new episodes", newest),
+        ]
+        number = self._crashes_here - MAX_RESTARTS_AT_ONE_PLACE - 1
+        return ways[number] if 0 <= number < len(ways) else None
 
     def _result(self, status: Ending, message: str) -> Result:
         found = staging.newest_verified(self.folder, self.configuration)

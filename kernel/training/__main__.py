@@ -30,6 +30,7 @@ from kernel.contract.config import Configuration
 from kernel.contract.endings import Ending
 from kernel.contract.names import CHECKPOINTS
 from kernel.training import repetition, trial
+from kernel.training.resume import Otherwise
 from kernel.training.train import REFUSALS, train
 
 logger = logging.getLogger("kernel.training")
@@ -42,6 +43,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--folder", default=Path(), type=Path)
     parser.add_argument("--seconds-left", default=43_200.0, type=float)
     parser.add_argument("--check", action="store_true", help="try it for ten timesteps and say how that went")
+    parser.add_argument("--pass-over", default="", metavar="CHECKPOINT", help="begin at one before it")
+    parser.add_argument("--new-episodes", default="", metavar="REASON", help="leave the environments as they are made")
     parser.add_argument("--repeat", action="store_true", help="execute the stretch in the folder again, and compare")
     arguments = parser.parse_args(argv)
     configuration = Configuration.from_json(arguments.config.read_text("utf-8"))
@@ -51,17 +54,18 @@ def main(argv: list[str] | None = None) -> int:
         signals.prepare_trainer()
         Stretch(arguments.folder).tell(repetition.repeat(configuration, arguments.folder))
         return 0
-    return _train(configuration, arguments.folder, arguments.seconds_left)
+    otherwise = Otherwise(arguments.pass_over, arguments.new_episodes)
+    return _train(configuration, arguments.folder, arguments.seconds_left, otherwise)
 
 
-def _train(configuration: Configuration, folder: Path, seconds_left: float) -> int:
+def _train(configuration: Configuration, folder: Path, seconds_left: float, otherwise: Otherwise) -> int:
     signals.prepare_trainer()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     channel = Channel.from_environment()
     (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
     try:
         trial.before_training(configuration, folder, channel)
-        status, num_timesteps, message = train(configuration, folder, channel, seconds_left)
+        status, num_timesteps, message = train(configuration, folder, channel, seconds_left, otherwise=otherwise)
     except trial.TrialFailed as failed:
         logger.error("%s", failed)
         channel.ended(Ending.unhealthy if failed.unhealthy else REFUSED, 0, str(failed))

@@ -120,7 +120,8 @@ class EnvironmentState:
         self._base = base_of(venv)
         self._own_modules = [*own_modules, *(type(env.unwrapped).__module__ for env in getattr(self._base, "envs", ()))]
         self._envs: list[gymnasium.Env] = list(getattr(self._base, "envs", ()))
-        self._because = (because or "the state of its environments is not kept") if way == "none" else ""
+        self.because = (because or "the state of its environments is not kept") if way == "none" else ""
+        """Why nothing is kept; empty where something is."""
         self.way = ""
         """How the state is taken: one of STATE_WAYS."""
         self._told: dict[str, Any] = {}
@@ -135,8 +136,8 @@ class EnvironmentState:
         state: dict[str, Any] = {"way": self.way, "told": {}, "graph": None, "episodes": []}
         state["normalize"] = _normalisation(self._venv)
         try:
-            if self._because:
-                raise NotRestorable(self._because)
+            if self.because:
+                raise NotRestorable(self.because)
             state["told"] = {name: _told_by(owner) for name, owner in self._told.items()}
             state["graph"] = self._graph.take()
             self._decide(left := state["graph"]["left"])
@@ -158,7 +159,7 @@ class EnvironmentState:
         NotRestorable
             It was lost when it was taken, or the environments do not take it.
         """
-        if lost := self._because or why_lost(state):
+        if lost := self.because or why_lost(state):
             raise NotRestorable(lost)
         try:
             self._is_decided = True

@@ -93,12 +93,12 @@ class Learner(Protocol):
     def require_whole(self, state: Any, training: Any) -> None:
         """Raise CheckpointInvalid unless `state` has the form of what `capture` gives of a fresh training."""
 
-    def restore(self, state: dict[str, Any], beat: Callable[[], None], new_episodes: bool = False) -> str:
+    def restore(self, state: dict[str, Any], beat: Callable[[], None], new_episodes: str = "") -> str:
         """Put `state` back; why its episodes are new ones, empty where they go on.
 
-        They are new ones where they were lost when the state was captured; where they cannot be put back that is so
-        with `new_episodes`, and else NotRestorable of `kernel.training.state_graph.nodes`. `beat` is called where it
-        takes long.
+        They are new ones where they were lost when the state was captured, and where `new_episodes` says why they are
+        to be. Where they cannot be put back that is NotRestorable of `kernel.training.state_graph.nodes`. `beat` is
+        called where it takes long.
         """
 
     def restore_again(self) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ state is tried; where none leads to the same, the first difference is named by i
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -87,13 +88,12 @@ class _Straight:
     episode_ends: int = 0
     sent_at: int | None = None
     """Timestep of the SIGTERM."""
-    learner: Learner | None = None
     _seen: int = 0
     _vector_steps: int = 0
     _ends_at: int = 0
 
     def __call__(self, learner: Learner) -> Wish:
-        self.learner, t, seen = learner, learner.num_timesteps, len(learner.returns())
+        t, seen = learner.num_timesteps, len(learner.returns())
         ended, self._seen = seen - self._seen, seen
         if self.begins_at is None:
             # Inside an episode, where there is an inside: its state is what a reset would lose.
@@ -125,20 +125,44 @@ def rehearse(configuration: Configuration, folder: Path, channel: Channel, *, th
     Exception
         Whatever the environment or the recipe raises.
     """
-    run = configuration.run
-    short = replace(run, total_timesteps=max(run.total_timesteps, 1_000_000 * run.n_envs), eval_freq=0)
-    session = replace(
-        configuration.session,
-        dataset="",
-        max_timesteps_at_risk=0,
-        checkpoint_seconds=0.0,
-        keep_checkpoints=100,
-        on_unhealthy="warn",
+    short = prepared(configuration, configuration.session.environment_state)
+    return _across(short, folder, channel) if thorough else _within(short, folder, channel)
+
+
+def prepared(configuration: Configuration, way: str) -> Configuration:
+    """`configuration` for a training of a few episodes that keeps all its checkpoints and publishes none."""
+    run, session = configuration.run, configuration.session
+    return Configuration(
+        replace(
+            run,
+            total_timesteps=max(run.total_timesteps, 1_000_000 * run.n_envs),
+            checkpoint_freq=TRIAL_TIMESTEPS,
+            eval_freq=0,
+        ),
+        replace(
+            session,
+            dataset="",
+            max_timesteps_at_risk=0,
+            checkpoint_seconds=0.0,
+            keep_checkpoints=100,
+            on_unhealthy="warn",
+            environment_state=way,
+        ),
     )
-    short = replace(short, checkpoint_freq=TRIAL_TIMESTEPS)
-    if not thorough:
-        return _within(Configuration(short, session), folder, channel)
-    return _across(Configuration(short, session), folder, channel)
+
+
+def stretches(configuration: Configuration, folder: Path, points: Points) -> list[Outcome]:
+    """Train through `points`; how going on from each of them to the next comes out, each in a process of its own."""
+    stop = signals.StopFlag.install()
+    _train(configuration, folder, lambda t: None, stop, points, close=True)
+    found = _checkpoints(folder)
+    outcomes: list[Outcome] = []
+    for number, (begins, ends) in enumerate(itertools.pairwise(found)):
+        stretch = Stretch.make(folder / f"stretch-{number}", configuration)
+        stretch.begin_at(*begins)
+        stretch.come_to(ends[0])
+        outcomes.append(_outcome(stretch, PATIENCE_SECONDS, lambda t: None))
+    return outcomes
 
 
 def _within(configuration: Configuration, folder: Path, channel: Channel) -> Rehearsal:
@@ -228,9 +252,7 @@ class _Trained:
 def _straight(configuration: Configuration, folder: Path, channel: Channel) -> _Trained:
     stop, began = signals.StopFlag.install(), time.monotonic()
     plan = _Straight(stop)
-    reached, _ = _train(configuration, folder, channel.beat, stop, plan)
-    if plan.learner is not None:
-        plan.learner.close()  # what it holds, a port or a licence, is the second process's to take
+    reached, _ = _train(configuration, folder, channel.beat, stop, plan, close=True)
     found = _checkpoints(folder)
     if plan.begins_at is None or not found:
         raise CheckpointInvalid(f"{reached} timesteps left no checkpoint")
@@ -250,15 +272,18 @@ def _straight(configuration: Configuration, folder: Path, channel: Channel) -> _
 
 
 def _again(trained: _Trained, beat: Callable[[int], None]) -> Outcome:
-    """Execute the stretch in a process of its own, and wait for what it says."""
     stretch = Stretch.make(trained.folder / "stretch", trained.configuration)
     for path, manifest in _checkpoints(trained.folder):
         if manifest.num_timesteps == trained.begins_at:
             stretch.begin_at(path, manifest)
         elif manifest.num_timesteps > trained.begins_at:
             stretch.come_to(path)
+    return _outcome(stretch, PATIENCE_SECONDS + 10 * trained.seconds, beat)
+
+
+def _outcome(stretch: Stretch, patience: float, beat: Callable[[int], None]) -> Outcome:
+    """Execute it in a process of its own, and wait for what that says."""
     process = stretch.start()
-    patience = PATIENCE_SECONDS + 10 * trained.seconds
     until = time.monotonic() + patience
     try:
         while process.poll() is None and time.monotonic() < until:
@@ -287,10 +312,21 @@ def _train(
     beat: Callable[[int], None],
     stop: signals.StopFlag,
     plan: Callable[[Learner], Wish],
+    *,
+    close: bool = False,
 ) -> tuple[int, _Ear]:
+    """Train; with `close` what the environments hold, a port or a licence, is another process's to take afterwards."""
     (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
     ear = _Ear(beat)
-    _, num_timesteps, _ = train.train(configuration, folder, ear, 1e6, stop=stop, plan=plan)
+    learners: list[Learner] = []
+
+    def planned(learner: Learner) -> Wish:
+        learners[:] = [learner]
+        return plan(learner)
+
+    _, num_timesteps, _ = train.train(configuration, folder, ear, 1e6, stop=stop, plan=planned)
+    if close and learners:
+        learners[0].close()
     return num_timesteps, ear
 
 

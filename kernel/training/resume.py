@@ -55,7 +55,19 @@ class Beginning:
         return self.choice.finished and manifest is not None and manifest.num_timesteps >= self.lineage.total_timesteps
 
 
-def begin(configuration: Configuration, checkpoints: Path, device: str, channel: Channel) -> Beginning:
+@dataclass(frozen=True)
+class Otherwise:
+    """How to begin where beginning as usual has led nowhere."""
+
+    passed_over: str = ""
+    """Name of a checkpoint that is not to be begun at."""
+    new_episodes: str = ""
+    """Why the episodes are to be new ones; empty where they are to go on."""
+
+
+def begin(
+    configuration: Configuration, checkpoints: Path, device: str, channel: Channel, otherwise: Otherwise | None = None
+) -> Beginning:
     """Make the algorithm of the run and bring it to where the run stands.
 
     Raises
@@ -66,9 +78,10 @@ def begin(configuration: Configuration, checkpoints: Path, device: str, channel:
         `require_exact`, and the continuation is not exact.
     """
     session = configuration.session
-    unusable: set[Path] = set()
-    unrestorable: set[Path] = set()
-    new_episodes = False
+    otherwise = otherwise or Otherwise()
+    unusable: set[Path] = {checkpoints / otherwise.passed_over} if otherwise.passed_over else set()
+    unrestorable: dict[Path, str] = {}
+    new_episodes = otherwise.new_episodes
     while True:
         kind = learners.kind_of(configuration.run.algorithm)
         learner = kind.make(configuration.run, device, session.environment_state, session.inexact_because)
@@ -82,7 +95,8 @@ def begin(configuration: Configuration, checkpoints: Path, device: str, channel:
             if not unrestorable:
                 return beginning
             # No checkpoint's environments can be put back: the newest goes on with new episodes.
-            unusable, unrestorable, new_episodes = unusable - unrestorable, set(), True
+            new_episodes = next(iter(unrestorable.values()))
+            unusable, unrestorable = unusable - set(unrestorable), {}
             learner.close()
             continue
         reasons += changes
@@ -94,7 +108,7 @@ def begin(configuration: Configuration, checkpoints: Path, device: str, channel:
         except NotRestorable as error:
             channel.event(events.CheckpointRefused(file=choice.path.name, reason=str(error)))
             unusable.add(choice.path)
-            unrestorable.add(choice.path)
+            unrestorable[choice.path] = str(error)
             learner.close()
             continue
         except CheckpointInvalid as error:
@@ -126,7 +140,7 @@ def _not_exact(reasons: list[str]) -> NotExact:
 
 
 def _put_back(
-    beginning: Beginning, path: Path, manifest: Manifest, beat: Callable[[], None], new_episodes: bool
+    beginning: Beginning, path: Path, manifest: Manifest, beat: Callable[[], None], new_episodes: str
 ) -> tuple[dict[str, Any], str]:
     """The state of a checkpoint, put back, and why its episodes are new ones if they are.
 

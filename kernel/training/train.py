@@ -48,13 +48,14 @@ def train(
     *,
     stop: signals.StopFlag | None = None,
     plan: Callable[[Learner], Wish] | None = None,
+    otherwise: resume.Otherwise | None = None,
 ) -> tuple[Ending, int, str]:
     """Learn until the total, until stopped, or until `plan` wants the end: (status, timestep, message)."""
     run, session = configuration.run, configuration.session
     stop = stop or signals.StopFlag.install()
     device = choose_device(session.device)
     channel.event(phases.PREPARING)
-    beginning = resume.begin(configuration, folder / CHECKPOINTS, device, channel)
+    beginning = resume.begin(configuration, folder / CHECKPOINTS, device, channel, otherwise)
     learner, choice, lineage = beginning.learner, beginning.choice, beginning.lineage
     metrics = MetricsFile(folder / METRICS)
     begin_metrics(metrics, folder, choice)

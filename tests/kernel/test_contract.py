@@ -19,6 +19,7 @@ from kernel.contract import endings, events, names, typed
 from kernel.contract.checks import Check, Verdict
 from kernel.contract.endings import Ending
 from kernel.contract.events import EVENTS, Event, Malformed, Unknown
+from kernel.contract.exactness import Exactness
 
 INTEGERS = st.integers(-(2**62), 2**62)
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
@@ -38,6 +39,8 @@ OF_TYPE = {
     bool | None: st.none() | st.booleans(),
     float | str | None: st.none() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     Any: JSON,
+    Exactness | None: st.none()
+    | st.builds(Exactness, st.none() | st.integers(0, 2**62), st.none() | st.integers(0, 2**62), st.text()),
     tuple[Check, ...]: st.lists(
         st.builds(Check, st.text(), st.sampled_from(Verdict), st.text(), st.text()), max_size=2
     ).map(tuple),

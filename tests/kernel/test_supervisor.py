@@ -172,6 +172,18 @@ def test_trainer_that_cannot_get_further_ends_the_session_with_the_reason(start:
     assert "RuntimeError: the light is broken" in result["message"]
 
 
+def test_what_each_start_from_a_checkpoint_ends_in_is_begun_otherwise(start: Start) -> None:
+    session = start({"env": "toy_environments:PipeQueue", "total_timesteps": 60}, environment_state="visible")
+    session.wait_for("checkpoint", num_timesteps=20)
+    session.trainer().kill()
+    result = session.end(120.0)
+    assert (result["status"], result["num_timesteps"], result["exact"]) == ("finished", 60, False)
+    restarts = [event for event in session.events() if event["event"] == "restart"]
+    assert [event["otherwise"] for event in restarts][-2:] == ["from the checkpoint before it", "new episodes"]
+    assert restarts[-2]["from_timesteps"] < restarts[-1]["from_timesteps"]
+    assert "starts ended before a new checkpoint" in result["exactness"]["reason"]
+
+
 @pytest.mark.parametrize(
     ("run", "named"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Generator
@@ -228,3 +229,31 @@ class BrokenQueue(Queue):
 
 
 gymnasium.register("ToyQueue-v0", entry_point="toy_environments:Queue")
+
+
+class PipeQueue(Queue):
+    """Writes each step to a pipe that its reset opened: a process that only has its state cannot go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes = self.reads = -1
+
+    def reset(self, **kwargs: Any) -> Any:
+        self.reads, self.writes = os.pipe()
+        return super().reset(**kwargs)
+
+    def step(self, action: Any) -> Any:
+        os.write(self.writes, b".")
+        found = super().step(action)
+        if found[3]:
+            os.close(self.reads)
+            os.close(self.writes)
+        return found
+
+
+class WallClockQueue(SlowQueue):
+    """Its arrivals hang on the time of the day."""
+
+    def step(self, action: Any) -> Any:
+        self.queue[0] = min(9.0, self.queue[0] + time.time() % 1e-3)
+        return super().step(action)

@@ -13,7 +13,6 @@ from kernel.training.environment_state import Beat, EnvironmentState
 from kernel.training.learner import Measured, Rows
 from kernel.training.sb3 import algorithms, exact_state, members, replay, speed
 from kernel.training.sb3.statistics import StepStatistics
-from kernel.training.state_graph.nodes import NotRestorable
 
 
 class StableBaselines3Learner:
@@ -81,17 +80,11 @@ class StableBaselines3Learner:
         """Raise CheckpointInvalid unless `state` has the form of what `capture` gives of a fresh training."""
         exact_state.require_whole(self.model, self._environment_state, state, training)
 
-    def restore(self, state: dict[str, Any], beat: Beat, new_episodes: bool = False) -> str:
+    def restore(self, state: dict[str, Any], beat: Beat, new_episodes: str = "") -> str:
         """Put `state` back; why its episodes are new ones, empty where they go on."""
-        lost = exact_state.what_was_lost(state)
-        try:
-            exact_state.restore(self.model, self._environment_state, state, beat)
-        except NotRestorable as error:
-            if not lost and not new_episodes:
-                raise
-            lost = str(error)
+        if lost := exact_state.what_was_lost(state) or new_episodes or self._environment_state.because:
             state = exact_state.with_new_episodes(self.model, state)
-            exact_state.restore(self.model, self._environment_state, state)
+        exact_state.restore(self.model, self._environment_state, state, beat)
         self.statistics.load_state(state["training"]["statistics"])
         self.model.resumes_inside_rollout = True
         self._restored = state
