@@ -12,6 +12,7 @@ LOADING = Phase(phase="loading", detail="loading torch and what the recipe impor
 TRIAL = Phase(phase="trial", detail="ten timesteps of a trial; what is new here is compiled")
 RESUME = Phase(phase="resume", detail="a resume from the checkpoint that the trial left")
 PROOF = Phase(phase="proof", detail="the same stretch again in another process, to compare every state")
+KILLS = Phase(phase="kills", detail="kills at instants drawn at random, each gone on from in another process")
 ENVIRONMENT = Phase(phase="environment", detail="episodes that show what the environment is like")
 SPEED = Phase(phase="speed", detail="the speed of training and of an evaluation")
 PREPARING = Phase(phase="preparing", detail="making the environments and putting back a checkpoint")

@@ -165,6 +165,9 @@ def preflight(
     include: Include = None,
     waive: Waive = None,
     again: Annotated[bool, typer.Option("--again", help="Repeat a trial that passed before.")] = False,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="Kill the trial's training five times, and compare each resume.")
+    ] = False,
     target: Target = None,
     json: Json = False,
 ) -> None:
@@ -176,7 +179,7 @@ def preflight(
     forced = target_of(target)
     from launcher.commands.preflight import run as command
 
-    command(quick=quick, forced=forced, flags=flags, waive=waive or (), again=again, as_json=json)
+    command(quick=quick, forced=forced, flags=flags, waive=waive or (), again=again, thorough=thorough, as_json=json)
 
 
 @app.command(rich_help_panel=LOOK)

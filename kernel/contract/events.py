@@ -127,7 +127,7 @@ class Phase(Event):
     """
 
     phase: str = ""
-    """restoring, loading, trial, resume, proof, environment, speed, preparing or first_step; comparing."""
+    """restoring, loading, trial, resume, proof, kills, environment, speed, preparing or first_step; comparing."""
     detail: str = ""
     """The same in words."""
 

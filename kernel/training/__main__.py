@@ -43,13 +43,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--folder", default=Path(), type=Path)
     parser.add_argument("--seconds-left", default=43_200.0, type=float)
     parser.add_argument("--check", action="store_true", help="try it for ten timesteps and say how that went")
+    parser.add_argument("--kills", default=0, type=int, help="with --check: go on from so many instants more")
     parser.add_argument("--pass-over", default="", metavar="CHECKPOINT", help="begin at one before it")
     parser.add_argument("--new-episodes", default="", metavar="REASON", help="leave the environments as they are made")
     parser.add_argument("--repeat", action="store_true", help="execute the stretch in the folder again, and compare")
     arguments = parser.parse_args(argv)
     configuration = Configuration.from_json(arguments.config.read_text("utf-8"))
     if arguments.check:
-        return trial.main(configuration)
+        return trial.main(configuration, arguments.kills)
     if arguments.repeat:
         signals.prepare_trainer()
         Stretch(arguments.folder).tell(repetition.repeat(configuration, arguments.folder))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 import signal
 import subprocess
 import time
@@ -35,6 +36,9 @@ E = TypeVar("E", bound=Event)
 TRIAL_TIMESTEPS = 10
 EPISODE_ENDS = 2
 MAX_SECONDS = 10.0
+UPDATES = 3
+"""A training that is killed goes through so many updates, and through MIN_VECTOR_STEPS at least."""
+MIN_VECTOR_STEPS = 100
 MAX_VECTOR_STEPS = 4_000
 """A stretch whose episodes are longer ends before two of them are over."""
 PATIENCE_SECONDS = 60.0
@@ -117,8 +121,12 @@ class _Straight:
         return Wish.checkpoint if steps & (steps - 1) == 0 else Wish.go_on
 
 
-def rehearse(configuration: Configuration, folder: Path, channel: Channel, *, thorough: bool) -> Rehearsal:
+def rehearse(
+    configuration: Configuration, folder: Path, channel: Channel, *, thorough: bool, kills: int = 0, seed: int = 0
+) -> Rehearsal:
     """Train a little and go on from what that left; in a second process with `thorough`.
+
+    With `kills` a longer training is gone on from at so many instants more, which `seed` draws.
 
     Raises
     ------
@@ -126,7 +134,7 @@ def rehearse(configuration: Configuration, folder: Path, channel: Channel, *, th
         Whatever the environment or the recipe raises.
     """
     short = prepared(configuration, configuration.session.environment_state)
-    return _across(short, folder, channel) if thorough else _within(short, folder, channel)
+    return _across(short, folder, channel, kills, seed) if thorough else _within(short, folder, channel)
 
 
 def prepared(configuration: Configuration, way: str) -> Configuration:
@@ -151,18 +159,29 @@ def prepared(configuration: Configuration, way: str) -> Configuration:
     )
 
 
-def stretches(configuration: Configuration, folder: Path, points: Points) -> list[Outcome]:
-    """Train through `points`; how going on from each of them to the next comes out, each in a process of its own."""
-    stop = signals.StopFlag.install()
-    _train(configuration, folder, lambda t: None, stop, points, close=True)
-    found = _checkpoints(folder)
-    outcomes: list[Outcome] = []
-    for number, (begins, ends) in enumerate(itertools.pairwise(found)):
+def _killed(configuration: Configuration, folder: Path, kills: int, seed: int, beat: Callable[[int], None]) -> Outcome:
+    """Train through several updates, and go on from each of `kills` instants to the next, in processes of their own.
+
+    The first that comes elsewhere, or the last. States that are equal need no other beginning than the training's own.
+    """
+    run = configuration.run
+    rollout = int(run.hyperparameters.get("n_steps", 0) or 0)
+    steps = min(MAX_VECTOR_STEPS, max(UPDATES * rollout, MIN_VECTOR_STEPS))
+    instants = random.Random(seed).sample(range(2, steps + 1), kills + 1)
+    points = Points(tuple(sorted(run.n_envs * instant for instant in instants)))
+    began = time.monotonic()
+    _train(configuration, folder, beat, signals.StopFlag.install(), points, close=True)
+    patience = PATIENCE_SECONDS + 10 * (time.monotonic() - began)
+    outcome: Outcome = Unproved(reason="the training left no two checkpoints")
+    for number, (begins, ends) in enumerate(itertools.pairwise(_checkpoints(folder))):
         stretch = Stretch.make(folder / f"stretch-{number}", configuration)
         stretch.begin_at(*begins)
         stretch.come_to(ends[0])
-        outcomes.append(_outcome(stretch, PATIENCE_SECONDS, lambda t: None))
-    return outcomes
+        outcome = _outcome(stretch, patience, beat)
+        stretch.remove()
+        if not isinstance(outcome, Proved):
+            break
+    return outcome
 
 
 def _within(configuration: Configuration, folder: Path, channel: Channel) -> Rehearsal:
@@ -191,7 +210,7 @@ def _within(configuration: Configuration, folder: Path, channel: Channel) -> Reh
 _GIVE_STATE = "Give the environment state_dict() and load_state_dict() for a bit-identical continuation."
 
 
-def _across(configuration: Configuration, folder: Path, channel: Channel) -> Rehearsal:
+def _across(configuration: Configuration, folder: Path, channel: Channel, kills: int, seed: int) -> Rehearsal:
     """The stretch in this process, and again in one of its own, each way until one leads to the same."""
     rehearsal = Rehearsal()
     ways, tried, against = [configuration.session.environment_state], 0, ""
@@ -206,16 +225,25 @@ def _across(configuration: Configuration, folder: Path, channel: Channel) -> Reh
             signals_check = trained.signals_check
             ways += _NEXT_WAYS.get(trained.way, ())
         channel.event(phases.PROOF)
-        outcome = _again(trained, channel.beat)
-        if isinstance(outcome, Proved):
+        outcome = proved = _again(trained, channel.beat)
+        if kills and isinstance(proved, Proved):
+            channel.event(phases.KILLS)
+            outcome = _killed(_taking(configuration, way, ""), place / "killed", kills, seed, channel.beat)
+        if isinstance(proved, Proved) and isinstance(outcome, Proved):
             if tried > 1:  # the first way is the one that a session finds by itself
                 rehearsal.measured = {"environment_state": trained.way}
             evidence = (
-                f"In a second process the checkpoint of timestep {outcome.from_timesteps:,} led to the same states up "
-                f"to timestep {outcome.num_timesteps:,}, {_episode_ends(trained.episode_ends)}, bit for bit."
+                f"In a second process the checkpoint of timestep {proved.from_timesteps:,} led to the same states up "
+                f"to timestep {proved.num_timesteps:,}, {_episode_ends(trained.episode_ends)}, bit for bit."
             )
+            if kills:
+                evidence += f" So did {kills} kills at other instants, up to timestep {outcome.num_timesteps:,}."
+            if trained.way == "actions":
+                pace = 1000 * trained.seconds / max(1, trained.reached)
+                evidence += f" A resume repeats the actions of the episode: about {pace:.2g} s for each 1,000."
             rehearsal.checks = [Check("checkpointing", PASS, evidence), signals_check]
             return rehearsal
+        assert not isinstance(outcome, Proved)
         against = against or outcome.reason
         if not ways and way != "none" and isinstance(outcome, Unproved):
             ways.append("none")  # whether it can be gone on from at all

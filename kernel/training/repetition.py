@@ -52,7 +52,7 @@ class _Ear(Channel):
             case Training():
                 self.began_at = event.num_timesteps
             case Inexact() | CheckpointRefused():
-                self.against.append(event.reason)
+                self.against += [event.reason] if event.reason not in self.against else []
 
 
 def repeat(configuration: Configuration, folder: Path) -> Outcome:

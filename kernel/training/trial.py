@@ -91,7 +91,7 @@ def before_training(configuration: Configuration, folder: Path, channel: Channel
         raise TrialFailed(failed)
 
 
-def main(configuration: Configuration) -> int:
+def main(configuration: Configuration, kills: int = 0) -> int:
     """Run the trial and say what it found in a last event; 0 whatever that is."""
     logging.getLogger().setLevel(logging.WARNING)
     device = configuration.session.device
@@ -100,7 +100,7 @@ def main(configuration: Configuration) -> int:
 
         if device == "cuda" and not torch.cuda.is_available():
             configuration = replace(configuration, session=replace(configuration.session, device="cpu"))
-        trial = run(configuration, Channel(), thorough=True)
+        trial = run(configuration, Channel(), thorough=True, kills=kills)
     except Exception as error:
         # The process ends here; whatever the environment or the recipe raised is the finding.
         logger.debug("the trial failed", exc_info=True)
@@ -110,17 +110,18 @@ def main(configuration: Configuration) -> int:
     return 0
 
 
-def run(configuration: Configuration, channel: Channel, *, thorough: bool) -> Trial:
+def run(configuration: Configuration, channel: Channel, *, thorough: bool, kills: int = 0) -> Trial:
     """Try, resume, look at the environment, each told on `channel`; the training of `configuration` is not begun.
 
     With `thorough` a stretch is proved in a second process, this one sends itself a SIGTERM, and the speed is measured:
-    a session does the first beside its training, and leaves the last to its own calibration.
+    a session does the first beside its training, and leaves the last to its own calibration. So many `kills` more are
+    gone on from.
     """
     trial = Trial()
     with tempfile.TemporaryDirectory(prefix="kaglaunch-trial-") as temporary:
         channel.event(phases.TRIAL)
         began = time.monotonic()
-        rehearsed = rehearsal.rehearse(configuration, Path(temporary), channel, thorough=thorough)
+        rehearsed = rehearsal.rehearse(configuration, Path(temporary), channel, thorough=thorough, kills=kills)
         # Imports, and compiling what no training of this machine has compiled: paid once, before training is at speed.
         startup_s = (process_age() - (time.monotonic() - began) if thorough else 0.0) + rehearsed.startup_s
         trial.measured |= {"startup_s": round(startup_s, 2), **rehearsed.measured}

@@ -100,10 +100,12 @@ def run(
     note: Callable[[str], None],
     relay: bool = False,
     again: bool = False,
+    kills: int = 0,
 ) -> Report:
     """Every check on what a push would send.
 
-    With `relay` the plan may take more than one session; `again` repeats a trial that passed before. `note` is told of
+    With `relay` the plan may take more than one session; `again` repeats a trial that passed before, and with
+    `kills` it goes on from so many instants more. `note` is told of
     each thing that may take its time, as it begins.
     """
     kernel, built = prepared.kernel, prepared.bundle
@@ -114,7 +116,9 @@ def run(
         folder = Path(temporary).resolve()
         note("Unpacking what would be sent")
         built.unpack(folder / "bundle")
-        tried = trial.run(prepared.configuration, built.code_digest, folder / "bundle", note=note, again=again)
+        tried = trial.run(
+            prepared.configuration, built.code_digest, folder / "bundle", note=note, again=again, kills=kills
+        )
         for name, content in built.members.items():
             if name.endswith(".py") and not name.startswith(LIBRARY):
                 path = folder / "sources" / name

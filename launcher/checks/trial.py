@@ -88,9 +88,17 @@ class Trial:
 
 
 def run(
-    configuration: Configuration, code_digest: str, folder: Path, *, note: Callable[[str], None], again: bool = False
+    configuration: Configuration,
+    code_digest: str,
+    folder: Path,
+    *,
+    note: Callable[[str], None],
+    again: bool = False,
+    kills: int = 0,
 ) -> Trial:
     """Try `configuration` with the bundle that is unpacked in `folder`; `again` forgets what is remembered.
+
+    With `kills` a longer training is gone on from at so many instants more.
 
     `note` is told of each phase as it begins.
     """
@@ -101,22 +109,31 @@ def run(
         evidence = f"It cannot be tried here without {', '.join(missing)}."
         fix = f"The session tries it before it trains. To try it here, install the extra {training_extra.how()}."
         return Trial([warned(name, evidence, fix) for name in NAMES])
-    remembered = paths.cache_dir() / "trials" / f"{_key(configuration, code_digest)}.json"
+    remembered = paths.cache_dir() / "trials" / f"{_key(configuration, code_digest, kills)}.json"
     if not again and (told := _recall(remembered)) is not None:
         return _trial(told)
     note("Trying a few episodes and a resume on this machine")
-    told = _run(folder, note)
+    told = _run(folder, note, kills)
     trial = _trial(told)
     if not any(check.verdict is Verdict.FAIL for check in trial.checks):
         _remember(remembered, told)
     return trial
 
 
-def _run(folder: Path, note: Callable[[str], None]) -> Told:
+def _run(folder: Path, note: Callable[[str], None], kills: int) -> Told:
     """The `gate` event of `python -m kernel --check`, with the lines that it printed besides; or one that failed."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("KAGGLE_", "KAGLAUNCH_"))}
     environ |= {"KAGLAUNCH_BUNDLE": str(folder), "PYTHONPATH": str(folder)} | paths.compiled_kernels()
-    command = [sys.executable, "-m", "kernel", "--config", str(folder / CONFIGURATION), "--check"]
+    command = [
+        sys.executable,
+        "-m",
+        "kernel",
+        "--config",
+        str(folder / CONFIGURATION),
+        "--check",
+        "--kills",
+        str(kills),
+    ]
     heard = _Heard(note)
     with tempfile.TemporaryDirectory(prefix="kaglaunch-check-") as temporary:
         working, printed = Path(temporary, "working"), Path(temporary, "output")
@@ -132,7 +149,8 @@ def _run(folder: Path, note: Callable[[str], None]) -> Told:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-            until = time.monotonic() + TIMEOUT_S
+            timeout_s = TIMEOUT_S * (1 + kills)
+            until = time.monotonic() + timeout_s
             try:
                 while (code := process.poll()) is None and time.monotonic() < until:
                     heard.take(so_far.read())
@@ -145,7 +163,7 @@ def _run(folder: Path, note: Callable[[str], None]) -> Told:
             heard.end()
     if heard.result is not None:
         return Told(heard.result, heard.lines)
-    how = f"no result within {TIMEOUT_S:.0f} s" if code is None else f"it ended with {_ending(code)}"
+    how = f"no result within {timeout_s:.0f} s" if code is None else f"it ended with {_ending(code)}"
     said = f"The trial failed: {how}; its last line: {heard.last[:200]}"
     return Told(Gate(checks=(failed("checkpointing", said, "Run your recipe by hand."),)))
 
@@ -208,9 +226,9 @@ def _measured(told: Told) -> Measured | None:
     )
 
 
-def _key(configuration: Configuration, code_digest: str) -> str:
+def _key(configuration: Configuration, code_digest: str, kills: int) -> str:
     recipe = {**dataclasses.asdict(configuration.run), "run_id": "", "total_timesteps": 0}
-    depends = [code_digest, recipe, configuration.session.device, sys.version, sys.executable, platform.node()]
+    depends = [code_digest, kills, recipe, configuration.session.device, sys.version, sys.executable, platform.node()]
     depends += [importlib.metadata.version(name) for name in training_extra.TRAINING]
     return hashlib.sha256(canonical_json(depends).encode()).hexdigest()
 

@@ -17,6 +17,9 @@ from launcher.runs.proposal import propose
 from launcher.targets import target
 from launcher.waiting import waiting
 
+KILLS = 5
+"""Of a thorough trial."""
+
 
 def run(
     *,
@@ -25,6 +28,7 @@ def run(
     flags: Mapping[str, Any],
     waive: Sequence[str],
     again: bool,
+    thorough: bool,
     as_json: bool,
 ) -> None:
     """Show every check of what a push with the same flags would send.
@@ -40,7 +44,9 @@ def run(
     say(str(chosen), err=as_json)
     try:
         with waiting(f"Packing, and asking {chosen.place} who we are") as step:
-            report = propose(effective, chosen, quick=quick, waive=waive).examine(step, again=again)
+            report = propose(effective, chosen, quick=quick, waive=waive).examine(
+                step, again=again, kills=KILLS if thorough else 0
+            )
     except (SecretFound, BundleError) as error:
         report = Report((preflight.not_packed(error),))
     if as_json:

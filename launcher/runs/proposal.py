@@ -42,8 +42,14 @@ class Proposal:
         """The run, under the name that it would have."""
         return self.handle.run
 
-    def examine(self, note: Callable[[str], None], *, relay: bool = False, again: bool = False) -> Report:
-        """Its checklist; `note` is told of each part as it begins, with `relay` the plan may take several sessions."""
+    def examine(
+        self, note: Callable[[str], None], *, relay: bool = False, again: bool = False, kills: int = 0
+    ) -> Report:
+        """Its checklist; `note` is told of each part as it begins.
+
+        With `relay` the plan may take several sessions; with `again` what was tried before is tried again, and with
+        `kills` it is gone on from at so many instants more.
+        """
         return preflight.run(
             self.prepared,
             self.project,
@@ -54,6 +60,7 @@ class Proposal:
             note=note,
             relay=relay,
             again=again,
+            kills=kills,
         )
 
     def sent(self, report: Report) -> Prepared:

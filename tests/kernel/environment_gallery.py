@@ -370,9 +370,9 @@ class DictOrder(Exhibit):
         return self.table[name] * len(name)
 
 
-@shown(PROVED)
+@shown("env.words")
 class Words(Exhibit):
-    """The order of a set of words."""
+    """Where a set of words is searched for the next to pop, which nobody sees."""
 
     def begin(self) -> None:
         self.words = {"left"}
