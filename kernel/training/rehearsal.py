@@ -239,8 +239,12 @@ def _across(configuration: Configuration, folder: Path, channel: Channel, kills:
             if kills:
                 evidence += f" So did {kills} kills at other instants, up to timestep {outcome.num_timesteps:,}."
             if trained.way == "actions":
-                pace = 1000 * trained.seconds / max(1, trained.reached)
-                evidence += f" A resume repeats the actions of the episode: about {pace:.2g} s for each 1,000."
+                evidence += (
+                    " A resume repeats the actions of the episode under way: about "
+                    f"{1000 * trained.s_per_timestep * configuration.run.n_envs:.2g} s for each 1,000."
+                )
+            if against:
+                evidence += f" The usual way to its state does not: {against.rstrip('.')}."
             rehearsal.checks = [Check("checkpointing", PASS, evidence), signals_check]
             return rehearsal
         assert not isinstance(outcome, Proved)
@@ -273,6 +277,7 @@ class _Trained:
     episode_ends: int
     startup_s: float
     seconds: float
+    s_per_timestep: float
     way: str
     signals_check: Check
 
@@ -294,6 +299,7 @@ def _straight(configuration: Configuration, folder: Path, channel: Channel) -> _
         plan.episode_ends,
         plan.ready_at - began,
         time.monotonic() - began,
+        (time.monotonic() - plan.ready_at) / max(1, reached - begins[1].num_timesteps),
         str(state["environments"].get("way", "")),
         _signals(plan, found[-1][1].num_timesteps),
     )

@@ -64,7 +64,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 @pytest.fixture(autouse=True)
 def impatient(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every wait is short, as far as the machine allows, no trial is run, and nothing is left for the next row."""
-    monkeypatch.setattr(trial, "_run", lambda folder, note: told(GOOD))
+    monkeypatch.setattr(trial, "_run", lambda folder, note, kills: told(GOOD))
     monkeypatch.setattr(follower, "FIRST_WAIT_S", 0.02)
     monkeypatch.setattr(storage, "READ_TIMEOUT_S", limit_s(0.7))
     monkeypatch.setitem(look.__kwdefaults__, "bound_s", limit_s(0.7))  # type: ignore[index]

@@ -69,7 +69,7 @@ def kaggle(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 def tried(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Trials answer with the next of these events instead of training; they are taken from the front."""
     events: list[dict[str, Any]] = []
-    monkeypatch.setattr(trial, "_run", lambda folder, note: told(events.pop(0)))
+    monkeypatch.setattr(trial, "_run", lambda folder, note, kills: told(events.pop(0)))
     return events
 
 
