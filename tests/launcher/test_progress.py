@@ -231,6 +231,7 @@ def test_the_ledger_keeps_what_was_told_and_nothing_else() -> None:
         "published_timesteps": 0,
         "trains_on": "cuda",
         "total_timesteps": 9000,
+        "exactness": '{"proved_to": null, "inexact_since": null, "reason": ""}',
     }
 
 
