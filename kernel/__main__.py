@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -28,8 +29,12 @@ def main(argv: list[str] | None = None) -> int:
         return NOT_STARTED
     if arguments.check:
         events.emit(phases.LOADING)
+        from kernel.session import process_tree
+
         pinning.pin()  # the order of sets hangs on it, and only a new process takes it
-        os.execv(sys.executable, [sys.executable, "-u", "-m", "kernel.training", *(argv or sys.argv[1:])])
+        with process_tree.ended_after():
+            command = [sys.executable, "-u", "-m", "kernel.training", *(argv or sys.argv[1:])]
+            return subprocess.run(command, check=False).returncode
     from kernel.session.main import run
 
     return run(configuration, arguments.config.resolve())

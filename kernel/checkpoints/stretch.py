@@ -13,8 +13,10 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from kernel import channel, pinning
 from kernel.contract import events, segments
@@ -70,7 +72,7 @@ class Stretch:
         """What it is to come to, earliest first."""
         return [(path, verify(path)) for path in reversed(checkpoints_in(self.folder / EXPECTED))]
 
-    def start(self) -> subprocess.Popen[bytes]:
+    def start(self, start: Callable[..., subprocess.Popen[Any]] = subprocess.Popen) -> subprocess.Popen[Any]:
         """Begin the process that executes it again, in a group of its own; it ends with this one."""
         environment = {name: value for name, value in os.environ.items() if name != channel.VARIABLE}
         pinning.pin(environment)
@@ -80,7 +82,7 @@ class Stretch:
         working.mkdir(exist_ok=True)
         arguments = ["--config", str(self.folder / CONFIGURATION), "--folder", str(self.folder), "--repeat"]
         with (self.folder / PRINTED).open("wb") as printed:
-            return subprocess.Popen(
+            return start(
                 [sys.executable, "-u", "-m", "kernel.training", *arguments],
                 cwd=working,
                 env=environment,

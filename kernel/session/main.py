@@ -18,6 +18,7 @@ from kernel.contract.result import write_result
 from kernel.process import process_age
 from kernel.session.deadline import Deadline
 from kernel.session.event_governor import EventGovernor
+from kernel.session.process_tree import ProcessTree
 from kernel.session.publisher import Publisher
 from kernel.session.supervisor import Supervisor
 from kernel.session.upload import SubprocessUploader
@@ -67,13 +68,16 @@ def _supervise(configuration: Configuration, folder: Path, config_file: Path, be
     session = configuration.session
     deadline = Deadline(began, session.max_seconds, session.margin_seconds)
     governed = EventGovernor(events.emit)
-    uploader = SubprocessUploader()
+    tree = ProcessTree()
+    tree.adopt_orphans()
+    tree.guard()
+    uploader = SubprocessUploader(tree.start_own)
     publisher = None
     if session.dataset:
         publisher = Publisher(
             folder, configuration, deadline, uploader, governed.event, lambda: read_digests(folder / names.CHECKPOINTS)
         )
-    supervisor = Supervisor(folder, config_file, configuration, deadline, publisher, governed)
+    supervisor = Supervisor(folder, config_file, configuration, deadline, publisher, governed, tree=tree)
     signals.on_terminate(supervisor.terminate)
     try:
         return supervisor.run()

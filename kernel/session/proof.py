@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -49,6 +50,8 @@ class Proof:
     report: Callable[[Event], None]
     memory_bytes: Callable[[], int]
     """What the trainer holds."""
+    start: Callable[..., subprocess.Popen[Any]] = subprocess.Popen
+    """Starts a process that is not the trainer's."""
     clock: Callable[[], float] = time.monotonic
     known: Exactness = field(default_factory=Exactness)
     """What was found so far."""
@@ -160,7 +163,7 @@ class Proof:
             self._drop()
             return
         try:
-            self._process = stretch.start()
+            self._process = stretch.start(self.start)
         except OSError as error:
             self._say(Unproved(reason=f"the second process could not be started: {error}"))
             self._drop()

@@ -42,6 +42,7 @@ from kernel.session.event_governor import EventGovernor
 from kernel.session.full_log import FullLog
 from kernel.session.log_governor import LogGovernor
 from kernel.session.memory import MemoryWatch
+from kernel.session.process_tree import GRACE_SECONDS, ProcessTree
 from kernel.session.proof import Proof
 from kernel.session.publisher import Publisher
 
@@ -86,6 +87,7 @@ class Supervisor:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     command: list[str] = field(default_factory=lambda: [sys.executable, "-u", "-m", "kernel.training"])
+    tree: ProcessTree = field(default_factory=ProcessTree)
     restarts: int = 0
     exactness: Exactness = field(default_factory=Exactness)
     """What the trainer said of it last."""
@@ -105,7 +107,7 @@ class Supervisor:
 
     def __post_init__(self) -> None:
         holds = lambda: self._memory.rss if self._memory else 0  # noqa: E731
-        self.proof = Proof(self.folder, self.configuration, self.events.event, holds, self.clock)
+        self.proof = Proof(self.folder, self.configuration, self.events.event, holds, self.tree.start_own, self.clock)
 
     def terminate(self, count: int) -> None:
         """SIGTERM: the first means what the deadline means, the second means now."""
@@ -137,6 +139,7 @@ class Supervisor:
                     break
         finally:
             self.proof.close()
+            self._end_tree()
             log.close()
             if self.publisher is not None:
                 self.publisher.close()
@@ -172,13 +175,13 @@ class Supervisor:
         self.proof.starting()
         seconds = f"{self.deadline.training_seconds_left:.1f}"
         arguments = ["--config", str(self.config_file), "--folder", str(self.folder), "--seconds-left", seconds]
-        process = subprocess.Popen(
+        process = self.tree.start_trainer(
             [*self.command, *arguments, *self._begin_otherwise],
+            environment,
             stdin=subprocess.DEVNULL,
             stdout=log_write,
             stderr=log_write,
             pass_fds=(channel_write,),
-            env=environment,
         )
         os.close(log_write)
         os.close(channel_write)
@@ -227,8 +230,10 @@ class Supervisor:
                 self.events.event(Health(action="warn", **vars(finding)))
             self._enforce(trainer)
             self.events.pump()
+            self.tree.reap(self.clock())
             self.sleep(TICK_SECONDS)
         self._memory_said = memory.summary()
+        self._end_tree()  # before the pipes: what the trainer left may hold them open
         trainer.log.join(5.0)
         assert trainer.channel is not None
         trainer.channel.join(5.0)
@@ -266,6 +271,12 @@ class Supervisor:
         patience = min(STOP_SECONDS, max(1.0, self.deadline.margin / 2))
         if self._terminations > 1 or now - trainer.stop_asked_at > patience:
             trainer.process.kill()
+
+    def _end_tree(self) -> None:
+        """End what the trainer started and left behind; a session that ends now does not ask first."""
+        ended = self.tree.end(0.0 if self._terminations > 1 else GRACE_SECONDS)
+        if ended:
+            logger.warning("%d processes that the trainer had started were still there: they are ended.", ended)
 
     def _kill_after(self, trainer: Trainer, seconds: float) -> None:
         try:

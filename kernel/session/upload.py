@@ -64,7 +64,8 @@ class Uploader(Protocol):
 class SubprocessUploader:
     """A worker process answers requests one by one; when it is too late it is killed, and the next one gets another."""
 
-    def __init__(self) -> None:
+    def __init__(self, start: Callable[..., subprocess.Popen[str]] = subprocess.Popen) -> None:
+        self._start = start
         self._worker: subprocess.Popen[str] | None = None
         self._lines: queue.Queue[str | None] = queue.Queue()
 
@@ -109,7 +110,7 @@ class SubprocessUploader:
         environment = {**os.environ, "DISABLE_KAGGLE_CACHE": "1", "TQDM_DISABLE": "1"}
         root = str(Path(__file__).resolve().parents[2])
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH", "")]))
-        self._worker = subprocess.Popen(
+        self._worker = self._start(
             [sys.executable, "-m", "kernel.session.upload"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
