@@ -98,7 +98,12 @@ def memory_findings(used_bytes: int, total_bytes: int, max_share: float = 0.9) -
         )
 
 
-def silence_findings(seconds: float, limit: float) -> Iterator[Finding]:
-    """Whether the trainer has not stepped for too long."""
+def silence_findings(seconds: float, limit: float, phase: str, longest: float) -> Iterator[Finding]:
+    """Whether the trainer gave no sign of life for too long, in a `phase` that took `longest` [s] before."""
     if seconds > limit:
-        yield Finding("silence", round(seconds, 1), limit, f"No step for {seconds:.0f} s.")
+        before = f", which took {longest:.3g} s at the most" if longest else ""
+        message = (
+            f"No sign of life for {seconds:.0f} s while {phase}{before}: it starts again. "
+            "What may take so long is allowed by a larger silence_s in [session]."
+        )
+        yield Finding("silence", round(seconds, 1), round(limit, 1), message)

@@ -99,6 +99,9 @@ class SessionSettings:
     """Training waits when it is this far ahead of the last published checkpoint; 0 never waits."""
     keep_checkpoints: int = 3
     """Newest checkpoints kept on the session's disk."""
+    silence_s: float = 300.0
+    """A training that does nothing for this long, and for three times what its phase ever took, starts again from its
+    newest checkpoint. Steps, updates, evaluations and repeated actions count one by one: it must cover the slowest."""
     on_flood: str = "stop"
     """What a log flood does inside the session: stop or throttle."""
     on_unhealthy: str = "warn"
@@ -187,6 +190,7 @@ class Settings:
             publish_interval_seconds=chosen.publish_interval_s,
             max_timesteps_at_risk=chosen.max_timesteps_at_risk,
             keep_checkpoints=chosen.keep_checkpoints,
+            silence_seconds=chosen.silence_s,
             on_flood=chosen.on_flood,
             on_unhealthy=chosen.on_unhealthy,
             require_exact=chosen.require_exact,
@@ -364,6 +368,7 @@ _KERNEL_KEYS = {
     "total_timesteps": "timesteps",
     "max_seconds": "max_hours",
     "publish_interval_seconds": "publish_interval_s",
+    "silence_seconds": "silence_s",
 }
 """What the kernel's configuration calls otherwise."""
 _ALIASES: Mapping[str, Mapping[str, str]] = {

@@ -147,7 +147,8 @@ class SessionConfig:
     checkpoint_seconds: float = 60.0
     """A checkpoint comes at the latest this long after the last one [s]; 0 leaves it to `checkpoint_freq`."""
     silence_seconds: float = 300.0
-    """A trainer that makes no step for this long [s] is restarted from its last checkpoint."""
+    """A trainer that gives no sign of life for this long [s], and for three times as long as its phase ever took, is
+    restarted from its last checkpoint."""
     keep_checkpoints: int = 3
     """Newest checkpoints kept on the session's disk (the best one and every power of two besides)."""
     on_flood: str = "stop"

@@ -166,6 +166,8 @@ class Gate(Event):
     """One evaluation [s]."""
     evaluation_over: bool | None = None
     """Whether that evaluation was over; `evaluation_s` is a lower bound where not."""
+    longest_pause_s: float | None = None
+    """The longest time between two signs of life, imports and compiling left out [s]."""
     ends_training: bool | None = None
     """Whether what failed would end the training too, waived or not."""
 

@@ -79,6 +79,19 @@ def below(roots: Iterable[int], among: dict[int, Process], without: Iterable[int
     return found
 
 
+def threads(pid: int) -> list[str]:
+    """Number, name, state and place in the system of each thread of a process: what a dump of its own cannot show."""
+    found = []
+    for name in sorted(_names(_PROC / str(pid) / "task"), key=int):
+        task = _PROC / str(pid) / "task" / name
+        with contextlib.suppress(OSError, IndexError):
+            state = (task / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()[0]
+            place = (task / "wchan").read_text("utf-8", "replace").strip()
+            called = (task / "comm").read_text("utf-8", "replace").strip()
+            found.append(" ".join([name, called, state, *([place] if place != "0" else [])]))
+    return found
+
+
 class ProcessTree:
     """What this process started, itself and through its trainers."""
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from kernel import channel as channels
 from kernel import health, phases, pinning
-from kernel.channel import REFUSED, Beat, Ended, Message
+from kernel.channel import LOADING, REFUSED, Beat, Ended, Message
 from kernel.checkpoints import checkpoint, sources, staging
 from kernel.contract import events
 from kernel.contract.config import Configuration
@@ -29,6 +29,7 @@ from kernel.contract.events import (
     CheckpointRefused,
     Flood,
     Health,
+    Phase,
     Restart,
     Result,
     Training,
@@ -37,9 +38,11 @@ from kernel.contract.exactness import Exactness
 from kernel.contract.manifest import Manifest
 from kernel.contract.names import CHECKPOINTS
 from kernel.contract.stopping import STOP_SECONDS
+from kernel.session import process_tree
 from kernel.session.deadline import Deadline
 from kernel.session.event_governor import EventGovernor
 from kernel.session.full_log import FullLog
+from kernel.session.liveness import Liveness
 from kernel.session.log_governor import LogGovernor
 from kernel.session.memory import MemoryWatch
 from kernel.session.process_tree import GRACE_SECONDS, ProcessTree
@@ -52,7 +55,6 @@ MAX_RESTARTS_AT_ONE_PLACE = 3
 MAX_RESTARTS = 20
 TICK_SECONDS = 0.02
 """Between two looks at the trainer: what a signal or the deadline waits at the most; costs under 1 % of a core."""
-STARTUP_SECONDS = 180.0
 DUMP_SECONDS = 3.0
 PIPE_BYTES = 1 << 20
 
@@ -65,9 +67,6 @@ class Trainer:
     log: LogGovernor
     channel: channels.Reader | None = None
     ended: Ended | None = None
-    beat_at: float = 0.0
-    stepped: bool = False
-    num_timesteps: int = -1
     stop_asked_at: float | None = None
 
 
@@ -104,8 +103,10 @@ class Supervisor:
     _silence: health.Health = field(default_factory=health.Health)
     _memory: MemoryWatch | None = None
     _begin_otherwise: tuple[str, ...] = ()
+    _liveness: Liveness = field(init=False)
 
     def __post_init__(self) -> None:
+        self._liveness = Liveness(self.configuration.session.silence_seconds)
         holds = lambda: self._memory.rss if self._memory else 0  # noqa: E731
         self.proof = Proof(self.folder, self.configuration, self.events.event, holds, self.tree.start_own, self.clock)
 
@@ -186,15 +187,15 @@ class Supervisor:
         os.close(log_write)
         os.close(channel_write)
         governor = LogGovernor(log_end, log, _show, self._flooded)
-        trainer = Trainer(process, governor, beat_at=self.clock())
+        trainer = Trainer(process, governor)
+        self._liveness.begin(self.clock())
         trainer.channel = channels.Reader(channel_end, lambda message: self._hear(trainer, message))
         return trainer
 
     def _hear(self, trainer: Trainer, message: Message) -> None:
-        trainer.beat_at = self.clock()
         match message:
             case Beat():
-                trainer.num_timesteps, trainer.stepped = message.num_timesteps, True
+                self._liveness.heard(self.clock(), message.phase)
                 return
             case Ended():
                 trainer.ended = message
@@ -204,7 +205,10 @@ class Supervisor:
                     self._last_checkpoint, self._crashes_here = message.num_timesteps, 0
                 if self.publisher is not None:
                     self.publisher.notify()
+            case Phase():
+                self._liveness.heard(self.clock(), LOADING)
             case Training():
+                self._liveness.heard(self.clock(), LOADING)
                 self.total_timesteps = message.total_timesteps
         self.exactness = message.revise(self.exactness)
         self.proof.heard(message)
@@ -250,14 +254,13 @@ class Supervisor:
             self.events.event(events.Deadline(seconds_left=left, margin_seconds=margin))
 
     def _look_at_silence(self, trainer: Trainer) -> None:
-        limit = self.configuration.session.silence_seconds
-        if not trainer.stepped:
-            limit = max(limit, STARTUP_SECONDS)  # imports and compiling come before the first step
-        silent = self.clock() - trainer.beat_at
-        for finding in self._silence.fresh(health.silence_findings(silent, limit)):
+        for finding in self._silence.fresh(self._liveness.findings(self.clock())):
             self.events.event(Health(action="restart", **vars(finding)))
-            logger.warning("No step for %.0f s: ending the trainer, with the stacks of its threads.", silent)
+            threads = "; ".join(process_tree.threads(trainer.process.pid)) or "not told"
+            logger.warning("Ending the trainer, with its stacks. Its threads, as the system has them: %s.", threads)
+            self._liveness.give_up()
             trainer.process.send_signal(signal.SIGABRT)
+            trainer.process.send_signal(signal.SIGCONT)  # one that was stopped shows its stacks when it goes on
             self._kill_after(trainer, DUMP_SECONDS)
 
     def _enforce(self, trainer: Trainer) -> None:
@@ -276,7 +279,7 @@ class Supervisor:
         """End what the trainer started and left behind; a session that ends now does not ask first."""
         ended = self.tree.end(0.0 if self._terminations > 1 else GRACE_SECONDS)
         if ended:
-            logger.warning("%d processes that the trainer had started were still there: they are ended.", ended)
+            logger.warning("Processes that the trainer had started were still there, and are ended: %d.", ended)
 
     def _kill_after(self, trainer: Trainer, seconds: float) -> None:
         try:

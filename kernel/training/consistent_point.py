@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from kernel.channel import Channel
+from kernel.channel import EVALUATING, SAVING, UPDATING, Channel
 from kernel.contract import events
 from kernel.contract.config import RunConfig
 from kernel.contract.endings import Ending
@@ -72,6 +72,14 @@ class ConsistentPoint:
         self._end_if_asked(t, stop)
         self.risk.wait(t)
 
+    def updating(self) -> None:
+        """Called by the learner as an update begins, and at each step of its optimizer."""
+        self.channel.beat(self.learner.num_timesteps, UPDATING)
+
+    def saving(self) -> None:
+        """Called where the writer gets on while it is waited for."""
+        self.channel.beat(self.learner.num_timesteps, SAVING)
+
     def finish(self) -> None:
         """The last checkpoint, after the last update."""
         t = self.learner.num_timesteps
@@ -117,8 +125,7 @@ class ConsistentPoint:
 
     def _evaluate(self, t: int) -> None:
         began = self.clock()
-        self.channel.beat(t)
-        scores = self.learner.evaluate()
+        scores = self.learner.evaluate(lambda: self.channel.beat(t, EVALUATING))
         self.evaluated_at = t
         self.learner.statistics.last_evaluation = scores
         self.reports.evaluated(t, scores, self.clock() - began)
@@ -140,6 +147,7 @@ class ConsistentPoint:
 
     def _checkpoint(self, t: int, finished: bool = False) -> None:
         before, cpu_before = self.clock(), self.writer.cpu_seconds
+        self.channel.beat(t, SAVING)
         state = self.captured()
         lost = self.learner.what_was_lost(state)
         if lost and not self._lost:  # told once, and kept with each checkpoint that it is true of

@@ -10,20 +10,25 @@ import numpy as np
 import torch as th
 
 from kernel.contract.config import RunConfig
+from kernel.training.environment_state import Beat
 from kernel.training.environments import VecEnv, is_batched, make_environments
 
 SEED_OFFSET = 1_000_000
 """Evaluation episodes begin from seeds that training never uses."""
 
 
-def evaluate(model: Any, run: RunConfig, device: str) -> dict[str, float]:
-    """Mean and spread of the return over `eval_episodes` deterministic episodes, the same ones each time."""
+def evaluate(model: Any, run: RunConfig, device: str, beat: Beat = lambda: None) -> dict[str, float]:
+    """Mean and spread of the return over `eval_episodes` deterministic episodes, the same ones each time.
+
+    `beat` is called as it begins, and at each of its steps.
+    """
+    beat()
     generators = random.getstate(), np.random.get_state(), th.get_rng_state()
     venv = make_environments(for_evaluation(run), device)
     try:
         episodes: list[tuple[float, int]] = []
         while len(episodes) < run.eval_episodes:
-            episodes += _episodes(model, venv, run.seed + SEED_OFFSET + len(episodes))
+            episodes += _episodes(model, venv, run.seed + SEED_OFFSET + len(episodes), beat)
     finally:
         venv.close()
         random.setstate(generators[0])
@@ -44,12 +49,13 @@ def for_evaluation(run: RunConfig) -> RunConfig:
     return replace(run, n_envs=n_envs, env_kwargs=kwargs, normalize=False)
 
 
-def _episodes(model: Any, venv: VecEnv, seed: int) -> list[tuple[float, int]]:
+def _episodes(model: Any, venv: VecEnv, seed: int, beat: Beat) -> list[tuple[float, int]]:
     """Return and length of one episode of each environment, from `seed` on."""
     venv.seed(seed)
     obs: Any = venv.reset()
     found: list[tuple[float, int] | None] = [None] * venv.num_envs
     while None in found:
+        beat()
         actions, _ = model.policy.predict(obs, deterministic=True)
         obs, _, over, infos = venv.step(actions)
         for place in np.nonzero(over)[0]:

@@ -116,11 +116,14 @@ class Learner(Protocol):
     def rows_fill_up(self) -> bool:
         """Whether rows that were not handed out yet will soon be written over."""
 
-    def evaluate(self) -> dict[str, float]:
-        """Scores on environments of its own, leaving no trace in the training."""
+    def evaluate(self, beat: Callable[[], None]) -> dict[str, float]:
+        """Scores on environments of its own, leaving no trace in the training; `beat` is called at each step."""
 
-    def learn(self, at_point: Callable[[], None]) -> None:
-        """Learn to the end; `at_point` is called before each step, with nothing half done, and may raise to end it."""
+    def learn(self, at_point: Callable[[], None], updating: Callable[[], None]) -> None:
+        """Learn to the end; `at_point` is called before each step, with nothing half done, and may raise to end it.
+
+        `updating` is called as an update begins, and at each step of it.
+        """
 
     def close(self) -> None:
         """Close the environments."""
@@ -142,6 +145,8 @@ class Measured:
     """Seconds of one evaluation, all its episodes; 0 where the run never evaluates."""
     evaluation_over: bool
     """False: the episodes did not end within EVALUATION_SECONDS, and `evaluation_s` is a lower bound."""
+    longest_pause_s: float
+    """The longest time between two signs of life."""
 
     @property
     def steps_per_s(self) -> float:

@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from kernel.channel import LOADING
 from kernel.contract.events import Calibration
 
-BEAT_SECONDS = 1.0
 PROGRESS_SECONDS = 5.0
+
+
+@dataclass
+class Pauses:
+    """The longest time between two signs of life, loading and compiling left out."""
+
+    clock: Callable[[], float] = time.monotonic
+    longest: float = 0.0
+    """Seconds."""
+    _heard: tuple[str, float] | None = None
+
+    def heard(self, phase: str) -> None:
+        """Something was done, and `phase` goes on."""
+        now = self.clock()
+        if self._heard is not None and self._heard[0] != LOADING:
+            self.longest = max(self.longest, now - self._heard[1])
+        self._heard = phase, now
 
 
 @dataclass
@@ -26,7 +45,6 @@ class Pace:
     evaluation_seconds: list[float] = field(default_factory=list)
     _marks: deque[tuple[float, int]] = field(default_factory=deque)
     _t: int = 0
-    _beat_at: float = float("-inf")
     _progress_at: float = float("-inf")
     _checkpointed: bool = False
     _calibrated: int = 0
@@ -61,13 +79,6 @@ class Pace:
     def checkpointed(self) -> None:
         """A checkpoint was taken: progress is due."""
         self._checkpointed = True
-
-    def beat_due(self, now: float) -> bool:
-        """Once a second."""
-        if now - self._beat_at < BEAT_SECONDS:
-            return False
-        self._beat_at = now
-        return True
 
     def progress_due(self, now: float) -> bool:
         """With each checkpoint, and every few seconds."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kernel import phases, signals
-from kernel.channel import Channel
+from kernel.channel import LOADING, STEPPING, Channel
 from kernel.checkpoints.checkpoint import read_state
 from kernel.checkpoints.stretch import Outcome, Stretch
 from kernel.contract.checks import Check, Verdict
@@ -30,9 +30,11 @@ from kernel.contract.names import CHECKPOINTS
 from kernel.training import codec, train
 from kernel.training.consistent_point import Wish
 from kernel.training.learner import Learner
+from kernel.training.pace import Pauses
 from kernel.training.repetition import Points
 
 E = TypeVar("E", bound=Event)
+Beat = Callable[[int, str], None]
 TRIAL_TIMESTEPS = 10
 EPISODE_ENDS = 2
 MAX_SECONDS = 10.0
@@ -56,6 +58,8 @@ class Rehearsal:
     """Until the first training of it was over that did no more than TRIAL_TIMESTEPS [s]."""
     played: int = 0
     """Timesteps that were played in this process."""
+    longest_pause_s: float = 0.0
+    """The longest time in which nothing was heard of its first training [s]."""
     measured: dict[str, Any] = field(default_factory=dict)
     """Further fields of the event that tells of it."""
 
@@ -63,16 +67,18 @@ class Rehearsal:
 class _Ear(Channel):
     """Hears the training."""
 
-    def __init__(self, beat: Callable[[int], None]) -> None:
+    def __init__(self, beat: Beat) -> None:
         super().__init__()
         self.heard: list[Event] = []
+        self.pauses = Pauses()
         self._beat = beat
 
     def event(self, event: Event) -> None:
         self.heard.append(event)
 
-    def beat(self, num_timesteps: int) -> None:
-        self._beat(0)
+    def beat(self, num_timesteps: int, phase: str = STEPPING) -> None:
+        self.pauses.heard(phase)
+        self._beat(0, phase)
 
     def first(self, kind: type[E]) -> E | None:
         """The first event of that kind."""
@@ -159,7 +165,7 @@ def prepared(configuration: Configuration, way: str) -> Configuration:
     )
 
 
-def _killed(configuration: Configuration, folder: Path, kills: int, seed: int, beat: Callable[[int], None]) -> Outcome:
+def _killed(configuration: Configuration, folder: Path, kills: int, seed: int, beat: Beat) -> Outcome:
     """Train through several updates, and go on from each of `kills` instants to the next, in processes of their own.
 
     The first that comes elsewhere, or the last. States that are equal need no other beginning than the training's own.
@@ -222,6 +228,7 @@ def _across(configuration: Configuration, folder: Path, channel: Channel, kills:
         trained = _straight(_taking(configuration, way, against), place, channel)
         if tried == 1:
             rehearsal.startup_s, rehearsal.played = trained.startup_s, trained.reached
+            rehearsal.longest_pause_s = trained.longest_pause_s
             signals_check = trained.signals_check
             ways += _NEXT_WAYS.get(trained.way, ())
         channel.event(phases.PROOF)
@@ -278,6 +285,7 @@ class _Trained:
     startup_s: float
     seconds: float
     s_per_timestep: float
+    longest_pause_s: float
     way: str
     signals_check: Check
 
@@ -285,7 +293,7 @@ class _Trained:
 def _straight(configuration: Configuration, folder: Path, channel: Channel) -> _Trained:
     stop, began = signals.StopFlag.install(), time.monotonic()
     plan = _Straight(stop)
-    reached, _ = _train(configuration, folder, channel.beat, stop, plan, close=True)
+    reached, ear = _train(configuration, folder, channel.beat, stop, plan, close=True)
     found = _checkpoints(folder)
     if plan.begins_at is None or not found:
         raise CheckpointInvalid(f"{reached} timesteps left no checkpoint")
@@ -300,12 +308,13 @@ def _straight(configuration: Configuration, folder: Path, channel: Channel) -> _
         plan.ready_at - began,
         time.monotonic() - began,
         (time.monotonic() - plan.ready_at) / max(1, reached - begins[1].num_timesteps),
+        ear.pauses.longest,
         str(state["environments"].get("way", "")),
         _signals(plan, found[-1][1].num_timesteps),
     )
 
 
-def _again(trained: _Trained, beat: Callable[[int], None]) -> Outcome:
+def _again(trained: _Trained, beat: Beat) -> Outcome:
     stretch = Stretch.make(trained.folder / "stretch", trained.configuration)
     for path, manifest in _checkpoints(trained.folder):
         if manifest.num_timesteps == trained.begins_at:
@@ -315,13 +324,13 @@ def _again(trained: _Trained, beat: Callable[[int], None]) -> Outcome:
     return _outcome(stretch, PATIENCE_SECONDS + 10 * trained.seconds, beat)
 
 
-def _outcome(stretch: Stretch, patience: float, beat: Callable[[int], None]) -> Outcome:
+def _outcome(stretch: Stretch, patience: float, beat: Beat) -> Outcome:
     """Execute it in a process of its own, and wait for what that says."""
     process = stretch.start()
     until = time.monotonic() + patience
     try:
         while process.poll() is None and time.monotonic() < until:
-            beat(0)
+            beat(0, LOADING)
             try:
                 process.wait(0.2)
             except subprocess.TimeoutExpired:
@@ -343,7 +352,7 @@ def _taking(configuration: Configuration, way: str, because: str) -> Configurati
 def _train(
     configuration: Configuration,
     folder: Path,
-    beat: Callable[[int], None],
+    beat: Beat,
     stop: signals.StopFlag,
     plan: Callable[[Learner], Wish],
     *,

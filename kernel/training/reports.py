@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kernel import health
-from kernel.channel import Channel
+from kernel.channel import LOADING, STEPPING, Channel
 from kernel.contract import events
 from kernel.contract.config import RunConfig
 from kernel.training.cadence import MAX_SHARE
@@ -28,8 +28,7 @@ class Reports:
     def tell(self, t: int, now: float) -> None:
         """Whatever is due at this step."""
         self.pace.step(now, t)
-        if self.pace.beat_due(now):
-            self.channel.beat(t)
+        self.channel.beat(t, STEPPING if t > self.pace.first_timestep else LOADING)
         if self.pace.progress_due(now):
             self.channel.event(
                 events.Progress(

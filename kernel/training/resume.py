@@ -16,7 +16,7 @@ from typing import Any
 
 import torch as th
 
-from kernel.channel import Channel
+from kernel.channel import REPLAYING, Channel
 from kernel.checkpoints import sources
 from kernel.checkpoints.checkpoint import read_state, refuse
 from kernel.checkpoints.digests import append_digest, read_digests
@@ -102,7 +102,7 @@ def begin(
         reasons += changes
         if reasons and session.require_exact:
             raise _not_exact(reasons)
-        beat = lambda t=choice.manifest.num_timesteps: channel.beat(t)  # noqa: E731
+        beat = lambda t=choice.manifest.num_timesteps: channel.beat(t, REPLAYING)  # noqa: E731
         try:
             beginning.state, lost = _put_back(beginning, choice.path, choice.manifest, beat, new_episodes)
         except NotRestorable as error:

@@ -76,6 +76,7 @@ def train(
         plan,
     )
     point.cadence.begin(now, began)
+    writer.progressed = point.saving
     channel.event(
         events.Training(
             num_timesteps=began,
@@ -94,7 +95,7 @@ def train(
         if beginning.state is not None:
             point.resume(beginning.state)
         channel.event(phases.FIRST_STEP)
-        learner.learn(point)
+        learner.learn(point, point.updating)
         point.finish()
         return Ending.finished, learner.num_timesteps, "All timesteps are done."
     except StopTraining as stopped:

@@ -13,7 +13,7 @@ import os
 import tempfile
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -64,12 +64,17 @@ class Trial:
 
 
 class _Counter(gymnasium.Wrapper):
-    """Counts the steps that were played."""
+    """Counts the steps that were played, each told to `beat`."""
 
     steps = 0
 
+    def __init__(self, env: gymnasium.Env, beat: Callable[[int], None]) -> None:
+        super().__init__(env)
+        self.beat = beat
+
     def step(self, action: Any) -> Any:
         self.steps += 1
+        self.beat(0)
         return self.env.step(action)
 
 
@@ -129,13 +134,13 @@ def run(configuration: Configuration, channel: Channel, *, thorough: bool, kills
     device = train.choose_device(configuration.session.device)
     trial.measured["device"] = device
     channel.event(phases.ENVIRONMENT)
-    counted = _Counter(environments.make_environment(configuration.run, device))
+    counted = _Counter(environments.make_environment(configuration.run, device), channel.beat)
     trial.checks += [_environment(counted, configuration.run)]
-    channel.beat(0)
     if thorough:
         channel.event(phases.SPEED)
         pace = learner.kind_of(configuration.run.algorithm).measure(configuration.run, device)
         played = rehearsed.played + counted.steps + pace.played
+        pace = replace(pace, longest_pause_s=round(max(pace.longest_pause_s, rehearsed.longest_pause_s), 3))
         trial.measured |= {"steps_per_s": round(pace.steps_per_s, 3), "played_timesteps": played, **asdict(pace)}
         trial.checks += [_speed(pace)]
     return trial

@@ -20,6 +20,7 @@ from kernel.contract.events import Checkpoint, CheckpointFailed, Event, Inexact
 from kernel.contract.exactness import Exactness
 from kernel.contract.manifest import CheckpointInvalid, Manifest, verify
 from kernel.contract.names import checkpoint_name
+from kernel.process import thread_seconds
 from kernel.training import codec
 from kernel.training.metrics import MetricsFile, Row
 from kernel.training.segment_store import SegmentStore
@@ -77,6 +78,8 @@ class CheckpointWriter:
         self.lineage = lineage
         self.cpu_seconds = 0.0
         """Processor time of the writing so far: it competes with the training."""
+        self.progressed: Callable[[], None] = lambda: None
+        """Called now and then while the writer is waited for and gets on."""
         self._members = members
         self._metrics = metrics
         self._report = report
@@ -97,16 +100,25 @@ class CheckpointWriter:
         """Write what is in flight and end."""
         if self._thread.is_alive():
             self._hand_over(None)
-            self._thread.join()
+            while self._thread.is_alive():
+                done = thread_seconds(self._thread)
+                self._thread.join(1.0)
+                self._tell_of_progress(done)
 
     def _hand_over(self, item: Snapshot | None) -> None:
         while self._thread.is_alive():
+            done = thread_seconds(self._thread)
             try:
                 self._queue.put(item, timeout=1.0)
                 return
             except queue.Full:
-                continue
+                self._tell_of_progress(done)
         raise RuntimeError("The checkpoint writer has failed; its traceback is above.")
+
+    def _tell_of_progress(self, before: float) -> None:
+        """A thread that is held by a dead disk takes no processor time, and one that copies, packs or writes does."""
+        if thread_seconds(self._thread) > before:
+            self.progressed()
 
     def flush(self) -> None:
         """Wait until everything handed over was written or failed."""

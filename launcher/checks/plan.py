@@ -17,6 +17,8 @@ NAME = "plan"
 PLATFORM_HOURS = 12.0
 """Kaggle's longest session on a CPU or a GPU."""
 LAST_SECONDS = 120.0
+PAUSES = 3.0
+"""The session's machine may take so many times the longest pause that was measured."""
 LAST_SHARE = 0.25
 """A session stops training this long before its limit, for the last checkpoint; at most that part of a short one."""
 
@@ -34,6 +36,8 @@ class Speed:
     startup_s: float = 60.0
     """Seconds before a session's training is at speed."""
     where: str = "this machine"
+    pause_s: float = 0.0
+    """The longest time between two signs of life."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class Plan:
     """Publishes that the training waits for; how long they take is not known beforehand."""
     requested: int | None = None
     """Timesteps that were asked for, where whole rollouts make more of them."""
+    silence_s: float = 0.0
+    """Silence after which the session takes its training for hung; 0 where that is not known."""
 
     @property
     def training_h(self) -> float:
@@ -101,6 +107,11 @@ class Plan:
         digits = max(0, len(str(fit)) - 2)
         return fit // 10**digits * 10**digits
 
+    @property
+    def nearly_silent(self) -> bool:
+        """Whether a slower machine may make the session take its training for hung."""
+        return 0 < self.silence_s < PAUSES * self.speed.pause_s
+
     def assumptions(self) -> list[str]:
         """What the figures rest on."""
         said = [
@@ -111,6 +122,9 @@ class Plan:
         if self.evaluations:
             bound = "" if self.speed.evaluation_over else "at least "
             said.append(f"{self.evaluations:,} evaluations of {bound}{self.speed.evaluation_s:.3g} s each")
+        if self.silence_s and self.speed.pause_s:
+            pause = f"{self.speed.pause_s:.3g} s without a sign of life at the longest"
+            said.append(f"{pause}; silence_s allows {self.silence_s:g} s")
         if self.waits:
             said.append(f"no time for the {self.waits:,} publishes that it waits for (max_timesteps_at_risk)")
         return said
@@ -135,14 +149,19 @@ class Plan:
 
 
 def make(
-    run: RunConfig, speed: Speed, max_hours: float, accelerator: str | None, max_timesteps_at_risk: int = 0
+    run: RunConfig,
+    speed: Speed,
+    max_hours: float,
+    accelerator: str | None,
+    max_timesteps_at_risk: int = 0,
+    silence_s: float = 0.0,
 ) -> Plan:
     """The plan of a whole run."""
     total = run.whole_timesteps
     evaluations = math.ceil(total / run.eval_freq) if run.eval_freq else 0
     waits = total // max_timesteps_at_risk if max_timesteps_at_risk else 0
     requested = run.total_timesteps if run.total_timesteps != total else None
-    return Plan(total, evaluations, speed, max_hours, accelerator, waits, requested)
+    return Plan(total, evaluations, speed, max_hours, accelerator, waits, requested, silence_s)
 
 
 def judge(plan: Plan | None, quota: Quota | None = None, *, relay: bool = False) -> Check:
@@ -154,7 +173,15 @@ def judge(plan: Plan | None, quota: Quota | None = None, *, relay: bool = False)
             "The session measures it in its first minutes and says whether it fits (`kaglaunch watch`).",
         )
     assumed = f" Assumed: {'; '.join(plan.assumptions())}."
-    if plan.fits or (relay and plan.sessions is not None):
+    fits = plan.fits or (relay and plan.sessions is not None)
+    if fits and plan.nearly_silent:
+        enough = math.ceil(PAUSES * plan.speed.pause_s)
+        return warned(
+            NAME,
+            f"{plan.sentence()}, but a slower machine may take the training for hung.{assumed}",
+            f"Set silence_s = {enough} in section [session] of kaglaunch.toml.",
+        )
+    if fits:
         return passed(NAME, f"{plan.sentence()}.{assumed}")
     left = f" {quota.left_h:.1f} h of quota are left this week." if quota and plan.accelerator else ""
     return failed(NAME, f"{plan.sentence()}, and one is asked for.{left}{assumed}", "\n".join(_ways(plan)))

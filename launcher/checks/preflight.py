@@ -136,10 +136,16 @@ def run(
             measured.evaluation_over,
             measured.startup_s,
             f"this machine ({measured.device})",
+            measured.longest_pause_s,
         )
         asked = settings.session
         planned = plan.make(
-            prepared.configuration.run, speed, asked.max_hours, kernel.accelerator, asked.max_timesteps_at_risk
+            prepared.configuration.run,
+            speed,
+            asked.max_hours,
+            kernel.accelerator,
+            asked.max_timesteps_at_risk,
+            asked.silence_s,
         )
     note(f"Asking {target.place} for the dataset of the run")
     checks = (

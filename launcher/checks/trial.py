@@ -55,6 +55,8 @@ class Measured:
     """In all."""
     lines_per_timestep: float
     """Lines that the recipe printed."""
+    longest_pause_s: float = 0.0
+    """The longest time without a sign of life [s]."""
 
 
 @dataclass(frozen=True)
@@ -223,6 +225,7 @@ def _measured(told: Told) -> Measured | None:
         gate.device,
         gate.played_timesteps,
         told.lines / gate.played_timesteps,
+        gate.longest_pause_s or 0.0,
     )
 
 

@@ -36,7 +36,7 @@ def serve(ports: list[int]) -> None:
     _started = True
     life = len(list(Path().glob("child.*")))
     for kind, port in zip(KINDS, ports, strict=True):
-        told = Path(f"{kind}.{life}")
+        told = Path(f"{kind}.{life}").absolute()
         command = [sys.executable, "-I", "-S", "-c", SERVER, kind, str(port), str(told)]
         server = subprocess.Popen(command, env={} if kind == "stranger" else None)
         while not told.exists():

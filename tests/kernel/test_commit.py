@@ -10,7 +10,9 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +191,39 @@ def test_training_goes_on_when_a_checkpoint_cannot_be_written(
     for path in checkpoints_in(tmp_path / "full" / "checkpoints"):
         verify(path)
     assert digests(tmp_path / "full")[96] == digests(tmp_path / "whole")[96]
+
+
+class Beats(Ear):
+    """Counts the signs of life by phase."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.beats: Counter[str] = Counter()
+
+    def beat(self, num_timesteps: int, phase: str = "stepping") -> None:
+        self.beats[phase] += 1
+
+
+@pytest.mark.parametrize("works", [True, False], ids=["works", "is held by the disk"])
+def test_waiting_for_the_writer_is_a_sign_of_life_only_where_it_gets_on(
+    works: bool, tmp_path: Path, monkeypatch: Any
+) -> None:
+    def slow(path: Path, data: bytes) -> None:
+        until = time.monotonic() + 3.0
+        while time.monotonic() < until:
+            if not works:
+                time.sleep(1.0)
+        checkpoint.write_new(path, data)
+
+    def make(*args: Any, **kwargs: Any) -> writer.CheckpointWriter:
+        return writer.CheckpointWriter(*args, **{**kwargs, "write": slow})
+
+    monkeypatch.setattr(train, "CheckpointWriter", make)
+    ear = Beats()
+    assert learn(configuration({"checkpoint_freq": 1000}), tmp_path, ear)[0] == "finished"
+    taken = len(ear.of("checkpoint"))
+    waited = ear.beats["saving"] - taken
+    assert waited >= taken if works else waited <= taken  # the beginning and the end of a write are work
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")

@@ -16,6 +16,7 @@ import pytest
 
 from kernel.session import process_tree
 from kernel.session.process_tree import ProcessTree
+from kernel.session.upload import SubprocessUploader
 from tests.limits import limit_s, until
 
 from .servers import KINDS, SERVER
@@ -111,14 +112,18 @@ def serving(tree: ProcessTree, folder: Path, kind: str, *, own: bool = False) ->
 def test_what_this_process_started_for_itself_or_had_before_is_never_touched(tmp_path: Path) -> None:
     before = subprocess.Popen([sys.executable, "-I", "-S", "-c", "import time; time.sleep(3600)"])
     tree = ProcessTree()
+    uploader = SubprocessUploader(tree.start_own)
     try:
+        uploads = uploader._started()
         own = serving(tree, tmp_path, "child", own=True)
         trainer = serving(tree, tmp_path, "child")
         assert tree.end() == 1
         assert not psutil.pid_exists(trainer)
         assert before.poll() is None
+        assert uploads.poll() is None
         assert psutil.Process(own).status() != psutil.STATUS_ZOMBIE
     finally:
+        uploader.close()
         before.kill()
         before.wait()
         for process in tree._own:

@@ -172,7 +172,12 @@ def test_allow_changed_takes_names_alone(tmp_path: Path) -> None:
         (
             config.SessionSettings,
             SessionConfig,
-            {"max_hours": "max_seconds", "publish_interval_s": "publish_interval_seconds", "accelerator": None},
+            {
+                "max_hours": "max_seconds",
+                "publish_interval_s": "publish_interval_seconds",
+                "silence_s": "silence_seconds",
+                "accelerator": None,
+            },
         ),
     ],
 )

@@ -349,3 +349,18 @@ def test_a_plan_is_of_whole_rollouts_and_says_so(
     assert made.timesteps == whole
     assert made.sentence().startswith(said)
     assert asked_for(run) in said
+
+
+@pytest.mark.parametrize(("pause_s", "verdict"), [(0.0, Verdict.PASS), (100.0, Verdict.PASS), (100.1, Verdict.WARN)])
+def test_a_pause_near_the_silence_that_is_allowed_is_warned_of_and_what_to_set_is_enough(
+    pause_s: float, verdict: Verdict
+) -> None:
+    run = RunConfig("short-run", 100, 10, hyperparameters=STEPWISE)
+    speed = Speed(50.0, pause_s=pause_s)
+    check = plan.judge(plan.make(run, speed, 1.0, None, silence_s=300.0))
+    assert check.verdict is verdict
+    assert ("silence_s allows 300 s" in check.evidence) == (pause_s > 0)
+    if verdict is Verdict.WARN:
+        enough = re.search(r"silence_s = (\d+)", check.fix)
+        assert enough is not None
+        assert plan.judge(plan.make(run, speed, 1.0, None, silence_s=float(enough[1]))).verdict is Verdict.PASS

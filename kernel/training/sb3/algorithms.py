@@ -36,6 +36,18 @@ class ConsistentPointMixin:
     collected_episodes: int = 0
     """Episodes that ended within the current rollout (off-policy only)."""
     resumes_inside_rollout: bool = False
+    _updating: Callable[[], None] | None = None
+
+    def call_while_updating(self, call: Callable[[], None]) -> None:
+        """Call `call` from here on as an update begins, and after each step of the optimizer."""
+        self._updating = call
+        self.policy.optimizer.register_step_post_hook(lambda *_: call())  # type: ignore[attr-defined]
+
+    def train(self, *args: Any, **kwargs: Any) -> None:
+        """Update, as the algorithm does."""
+        if self._updating is not None:
+            self._updating()
+        super().train(*args, **kwargs)  # type: ignore[misc]
 
     def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
         # A rollout that ends after the total would make schedules negative.

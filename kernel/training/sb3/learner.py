@@ -117,14 +117,15 @@ class StableBaselines3Learner:
         waiting = replay.rows_done(self.model) - self._rows_handed_out if self.buffer_size else 0
         return waiting > 1 and 2 * waiting >= self.buffer_size
 
-    def evaluate(self) -> dict[str, float]:
-        """Scores on environments of its own, leaving no trace in the training."""
-        return evaluation.evaluate(self.model, self._run, self._device)
+    def evaluate(self, beat: Beat) -> dict[str, float]:
+        """Scores on environments of its own, leaving no trace in the training; `beat` is called at each step."""
+        return evaluation.evaluate(self.model, self._run, self._device, beat)
 
-    def learn(self, at_point: Callable[[], None]) -> None:
-        """Learn to the end; `at_point` is called at the consistent point of each step."""
+    def learn(self, at_point: Callable[[], None], updating: Callable[[], None]) -> None:
+        """Learn to the end; `at_point` is called at the consistent point of each step, `updating` in each update."""
         model, total = self.model, self.total_timesteps
         model.at_consistent_point = at_point
+        model.call_while_updating(updating)
         if self._restored is None:
             model.learn(total, self.statistics, log_interval=1)
         else:

@@ -13,7 +13,7 @@ from stable_baselines3.common.save_util import data_to_json
 
 from kernel.training.sb3.exact_state import ARRAYS, EPISODES, SCALARS, to_tensors
 
-_OURS = ("at_consistent_point", "collected_steps", "collected_episodes", "resumes_inside_rollout")
+_OURS = ("at_consistent_point", "collected_steps", "collected_episodes", "resumes_inside_rollout", "_updating")
 
 
 def constant_data(model: Any) -> dict[str, Any]:

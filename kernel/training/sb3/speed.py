@@ -11,9 +11,11 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 
+from kernel.channel import EVALUATING, STEPPING, UPDATING
 from kernel.contract.config import RunConfig
 from kernel.training import environments, evaluation
 from kernel.training.learner import Measured
+from kernel.training.pace import Pauses
 from kernel.training.sb3 import algorithms
 from kernel.training.sb3.statistics import StepStatistics
 
@@ -30,18 +32,21 @@ def measure(run: RunConfig, device: str) -> Measured:
     try:
         model = algorithms.make_model(run, venv, device)
         model.set_logger(StepStatistics().make_logger())
+        pauses = Pauses()
+        model.at_consistent_point = lambda: pauses.heard(STEPPING)
+        model.call_while_updating(lambda: pauses.heard(UPDATING))
         _, callback = model._setup_learn(10**9, StepStatistics())
         on_policy = isinstance(model, OnPolicyAlgorithm)
-        done, seconds = _collect(model, venv, callback, on_policy)
+        done, seconds = _collect(model, venv, callback, on_policy, pauses)
         update_s = _on_policy_update(model) if on_policy else _off_policy_update(model)
-        evaluation_s, over, steps = _evaluation(model, run, device) if run.eval_freq else (0.0, True, 0)
+        evaluation_s, over, steps = _evaluation(model, run, device, pauses) if run.eval_freq else (0.0, True, 0)
     finally:
         venv.close()
     played = int(model.num_timesteps) + steps
-    return Measured(done, played, seconds / done, update_s, evaluation_s, over)
+    return Measured(done, played, seconds / done, update_s, evaluation_s, over, pauses.longest)
 
 
-def _collect(model: Any, venv: Any, callback: BaseCallback, on_policy: bool) -> tuple[int, float]:
+def _collect(model: Any, venv: Any, callback: BaseCallback, on_policy: bool, pauses: Pauses) -> tuple[int, float]:
     """Timesteps that were collected, and the seconds that they took; the first few compile and do not count."""
     most = MIN_TIMESTEPS if not on_policy else min(MIN_TIMESTEPS, model.n_steps)
 
@@ -55,6 +60,7 @@ def _collect(model: Any, venv: Any, callback: BaseCallback, on_policy: bool) -> 
         return int(model.num_timesteps - before)
 
     collect()
+    pauses.longest = 0.0
     done, began = 0, time.perf_counter()
     while done < MIN_TIMESTEPS or (done < MAX_TIMESTEPS and time.perf_counter() - began < COLLECT_SECONDS):
         done += collect()
@@ -87,8 +93,9 @@ def _timed(work: Any) -> float:
     return time.perf_counter() - began
 
 
-def _evaluation(model: Any, run: RunConfig, device: str) -> tuple[float, bool, int]:
+def _evaluation(model: Any, run: RunConfig, device: str, pauses: Pauses) -> tuple[float, bool, int]:
     """Seconds of one evaluation, whether its episodes ended within EVALUATION_SECONDS, and the steps it took."""
+    pauses.heard(EVALUATING)
     venv = environments.make_environments(evaluation.for_evaluation(run), device)
     try:
         venv.seed(run.seed)
@@ -97,6 +104,7 @@ def _evaluation(model: Any, run: RunConfig, device: str) -> tuple[float, bool, i
         while running and time.perf_counter() - began < EVALUATION_SECONDS:
             actions, _ = model.policy.predict(obs, deterministic=True)
             obs, _, over, _ = venv.step(actions)
+            pauses.heard(EVALUATING)
             steps += venv.num_envs
             running -= set(np.nonzero(over)[0].tolist())
         rounds = math.ceil(run.eval_episodes / venv.num_envs)
