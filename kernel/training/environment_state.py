@@ -41,9 +41,9 @@ Beat = Callable[[], None]
 class ActionLog(gymnasium.Wrapper):
     """Remembers what leads from the beginning of the episode to here."""
 
-    def __init__(self, env: gymnasium.Env, own_modules: list[str]) -> None:
+    def __init__(self, env: gymnasium.Env, own_modules: list[str], place: str = "") -> None:
         super().__init__(env)
-        self._graph = StateGraph({"env": env}, own_modules)
+        self._graph = StateGraph(_named_layers(env, place), own_modules)
         self._begins: dict[str, Any] | None = None
         self._reset_arguments: dict[str, Any] | None = None
         self._actions: list[Any] = []
@@ -89,7 +89,7 @@ class ActionLog(gymnasium.Wrapper):
     def repeat(self, record: dict[str, Any], beat: Beat) -> None:
         """Bring the environment to the beginning of its episode and step it again; it must end where it did."""
         self._begins, self._reset_arguments, self._actions = record["begins"], record["reset"], list(record["actions"])
-        self._graph.put(self._begins)
+        put_after_reset(self._graph, self._begins, self.env.reset)
         if self._reset_arguments is not None:
             self.env.reset(**self._reset_arguments)
         obs = None
@@ -98,10 +98,9 @@ class ActionLog(gymnasium.Wrapper):
             beat()
         self._obs = record["obs"]
         if self._actions and codec.encode(obs) != codec.encode(record["obs"]):
-            raise NotRestorable(
-                f"{type(self.env.unwrapped).__qualname__} holds what Python cannot see, and repeating its "
-                f"{len(self._actions):,} actions led elsewhere. Give it state_dict() and load_state_dict()."
-            )
+            name, left = type(self.env.unwrapped).__qualname__, self._begins["left"]
+            why = f": {_said_of(left)}" if left else "."
+            raise NotRestorable(f"Repeating {len(self._actions):,} actions of an episode of {name} led elsewhere{why}")
 
 
 class EnvironmentState:
@@ -175,7 +174,7 @@ class EnvironmentState:
         except Exception as error:  # whatever the researcher's code raises of a state that it does not take
             name = type(error).__name__
             raise NotRestorable(f"The state of its environments could not be put back ({name}: {error}).") from error
-        self._graph.put(state["graph"])
+        put_after_reset(self._graph, state["graph"], *(env.reset for env in self._envs))
         put_normalisation(self._venv, state)
         # Seeds and options count for the first reset of a run only.
         self._base._reset_seeds()
@@ -225,7 +224,10 @@ class EnvironmentState:
     def _go(self, way: str) -> None:
         """Take the state that way from the next episode on."""
         if way == "actions" and not self._logs():
-            self._envs = [ActionLog(env, self._own_modules) for env in self._envs]
+            places = [f"[{number}]" if len(self._envs) > 1 else "" for number in range(len(self._envs))]
+            self._envs = [
+                ActionLog(env, self._own_modules, place) for env, place in zip(self._envs, places, strict=True)
+            ]
         elif way != "actions":
             self._envs = _without_logs(self._envs)
         if self._envs:
@@ -242,13 +244,37 @@ class EnvironmentState:
         roots: dict[str, Any] = {}
         for number, env in enumerate(self._envs):
             place = f"[{number}]" if len(self._envs) > 1 else ""
-            for layer in reversed(list(_layers(env))):
-                name = type(layer).__name__ if isinstance(layer, gymnasium.Wrapper) else "env"
-                roots.setdefault(f"{name}{place}", layer)
+            roots |= _named_layers(env, place)
             if _tells(env.unwrapped):
                 roots[f"env{place}.action_space"] = env.unwrapped.action_space
                 roots[f"env{place}.observation_space"] = env.unwrapped.observation_space
         return roots
+
+
+def put_after_reset(graph: StateGraph, tree: Any, *resets: Callable[..., Any]) -> None:
+    """Put `tree` back; where that fails, once more after resets: what they open and import is there then.
+
+    Raises
+    ------
+    NotRestorable
+        It cannot be put back.
+    """
+    try:
+        graph.put(tree)
+    except NotRestorable:
+        for reset in resets:
+            reset()
+        graph.learn()
+        graph.put(tree)
+
+
+def _named_layers(env: gymnasium.Env, place: str) -> dict[str, gymnasium.Env]:
+    """Its wrappers and itself, the innermost first, by the words in which a path begins."""
+    found: dict[str, gymnasium.Env] = {}
+    for layer in reversed(list(_layers(env))):
+        name = type(layer).__name__ if isinstance(layer, gymnasium.Wrapper) else "env"
+        found.setdefault(f"{name}{place}", layer)
+    return found
 
 
 def why_lost(state: dict[str, Any]) -> str:

@@ -619,7 +619,7 @@ class ThreadLocal(Exhibit):
         return LOCAL.load
 
 
-@shown("Context")
+@shown(PROVED)
 class ContextVariable(Exhibit):
     def tick(self, action: int) -> float:
         CONTEXT.set(CONTEXT.get() + 1 + action)
@@ -866,7 +866,7 @@ class Hashing(Exhibit):
         return self.hash.digest()[0] + len(self.packer.copy().flush())
 
 
-@shown(PROVED)
+@shown("env.cell")
 class CStructure(Exhibit):
     class Cell(ctypes.Structure):
         _fields_ = [("load", ctypes.c_double), ("lane", ctypes.c_int)]
@@ -1080,7 +1080,7 @@ class Tired(gymnasium.Wrapper):
 
 @shown(PROVED)
 def Wrapped() -> gymnasium.Env:  # noqa: N802  named as the classes are
-    return Tired(gymnasium.wrappers.TimeAwareObservation(Clock()))
+    return Tired(gymnasium.wrappers.TimeAwareObservation(gymnasium.wrappers.TimeLimit(Clock(), 9)))
 
 
 @shown(PROVED)

@@ -27,6 +27,11 @@ class StateGraph:
         tops = frozenset(name.partition(".")[0] for name in own_modules) - KNOWN_LIBRARIES
         self._lookup = Lookup(tops, opaque=dict(opaque or {}))
         self._ways: dict[type, Way | str] = {}
+        self.learn()
+        self.take()  # now that every class is known
+
+    def learn(self) -> None:
+        """Let a checkpoint name the classes and functions of what is held now, too."""
         walk = Walk(self._lookup)
         walk.take(self._roots)
         for node, value in zip(walk.nodes, walk.objects, strict=False):
@@ -35,7 +40,6 @@ class StateGraph:
             cls = type(value)
             if cls.__module__.partition(".")[0] not in sys.stdlib_module_names:
                 self._lookup.held.setdefault(f"{cls.__module__}:{cls.__qualname__}", cls)
-        self.take()  # now that every class is known
 
     def take(self) -> dict[str, Any]:
         """The state of everything that the objects lead to, as a tree that `kernel.training.codec` holds.

@@ -94,7 +94,7 @@ class Lookup:
     def own_modules(self) -> list[ModuleType]:
         """The run's own modules that are loaded, by name."""
         if self._loaded[0] != len(sys.modules):
-            names = sorted(name for name in sys.modules if self.is_own(name)) if self.own else []
+            names = sorted(name for name in list(sys.modules) if self.is_own(name)) if self.own else []
             found = [sys.modules[name] for name in names if type(sys.modules[name]) is ModuleType]
             self._loaded = (len(sys.modules), found)
         return self._loaded[1]

@@ -37,8 +37,18 @@ def _take_iterator(value: Any, walk: Taking) -> Node:
     if name is None:
         raise CannotTake("is an iterator that cannot be looked into")
     state = found[2] if len(found) > 2 else None
+    if name == "cycle" and state is not None and state[1]:
+        found = (found[0], (_turned(found[1][0], state[0]),))
     items = [walk.refer(part, position) for position, part in enumerate((state, *found[1]))]
     return Node("iterator", "", [name, state is not None], items, None)
+
+
+def _turned(at: Any, seen: Any) -> Any:
+    """Where a cycle that has been round once is in `seen`: at its end is at its beginning."""
+    found = at.__reduce__()
+    again: Any = iter(seen)
+    again.__setstate__(found[2] % len(seen) if len(found) > 2 and seen else 0)
+    return again
 
 
 def _make_iterator(node: Node, put: Putting) -> Any:
@@ -57,6 +67,8 @@ def _take_file(value: Any, walk: Taking) -> Node:
     for name in _STANDARD_STREAMS:
         if getattr(sys, name) is value:
             return Node("stream", "", name, None, None)
+    if isinstance(value.name, int):
+        raise CannotTake("is an open file without a name")
     mode = _mode_of(value)
     is_read = bool(mode) and not set(mode) & set("wax+") and value.seekable()
     return Node("file", "", [str(value.name), mode, value.tell() if is_read else None], None, None)

@@ -208,7 +208,7 @@ class Walk:
         classes = {
             cls: None
             for module in modules
-            for value in vars(module).values()
+            for value in list(vars(module).values())
             for cls in _classes(value, module.__name__)
         }
         classes |= {

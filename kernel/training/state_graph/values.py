@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import array
+import contextvars
 import datetime
 import decimal
 import enum
 import pathlib
 import re
+import threading
 import types
 import zoneinfo
 from collections.abc import Callable
@@ -122,7 +124,50 @@ def _torch_constant(kind: type) -> Callable[[str], Any]:
     return find
 
 
+def _take_local(value: threading.local, walk: Taking) -> Node:
+    return Node("thread's own", "", None, None, {name: walk.refer(held, name) for name, held in vars(value).items()})
+
+
+def _fill_local(live: threading.local, node: Node, put: Putting) -> None:
+    vars(live).clear()
+    vars(live).update({name: put.get(held) for name, held in (node.attributes or {}).items()})
+
+
+_UNSET = object()
+
+
+def _take_context(value: contextvars.ContextVar[Any], walk: Taking) -> Node:
+    held: Any = value.get(_UNSET)  # its default, where it has one
+    return Node("context variable", "", value.name, [] if held is _UNSET else [walk.refer(held, "")], None)
+
+
+def _make_context(node: Node, put: Putting) -> Any:
+    raise NotRestorable(f"The context variable {node.value!r} is none that a freshly made environment has.")
+
+
+def _fill_context(live: contextvars.ContextVar[Any], node: Node, put: Putting) -> None:
+    if node.items:
+        live.set(put.get(node.items[0]))
+
+
 KINDS = (
+    Kind(
+        "thread's own",
+        _take_local,
+        lambda node, put: threading.local(),
+        _fill_local,
+        lambda live, node: True,
+        types=(threading.local,),
+    ),
+    Kind(
+        "context variable",
+        _take_context,
+        _make_context,
+        _fill_context,
+        lambda live, node: live.name == node.value,
+        lambda live, node: [live.get(None)],
+        types=(contextvars.ContextVar,),
+    ),
     # Members of an enumeration of numbers are numbers too: theirs comes first.
     Kind("enum", _take_member, _make_member, types=(enum.Enum,), base=enum.Enum),
     Kind("datetime", _take_time, _make_time(datetime.datetime), is_whole_at_once=True, types=(datetime.datetime,)),

@@ -1,0 +1,50 @@
+"""The conformance kit tells apart what can be gone on from and what cannot, on a part of the gallery."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.conformance import certify, expected
+from tests.limits import limit_s
+
+from .support import environment
+
+GALLERY = expected()
+SAMPLE = ("Alias", "Iterating", "InnerNew", "Worker", "ThreadLocal", "Words", "CStructure", "FileCounter")
+
+
+def test_the_gallery_has_many_kinds_of_both() -> None:
+    proved = sum(wanted == "proved" for wanted in GALLERY.values())
+    assert proved >= 45
+    assert len(GALLERY) - proved >= 12
+    assert set(SAMPLE) <= set(GALLERY)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SAMPLE)
+def test_an_exhibit_comes_out_as_it_must(name: str) -> None:
+    came = certify(name, GALLERY[name], kills=1)
+    assert came.holds, came.said
+
+
+@pytest.mark.slow
+def test_what_cannot_be_gone_on_from_at_all_is_said_to_fail(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "kernel.training.conformance", "toy_environments:BrokenQueue"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=limit_s(120), check=False
+    )
+    assert done.returncode == 1
+    assert "the light is broken" in done.stderr
+
+
+def test_an_environment_or_a_configuration_is_asked_for(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "kernel.training.conformance"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=limit_s(120), check=False
+    )
+    assert done.returncode == 2
+    assert "name an environment, or give --config" in done.stderr
