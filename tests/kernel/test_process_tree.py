@@ -44,6 +44,14 @@ def started(folder: Path) -> dict[str, int]:
     return {path.name: int(path.read_text()) for path in found}
 
 
+def lives(pid: int) -> bool:
+    """Whether the process is there and no zombie: those of a parent that was killed are init's to reap."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def require_free(ports: list[int]) -> None:
     """Listen on each of `ports` once."""
     for port in ports:
@@ -188,7 +196,7 @@ def test_trial_before_a_push_leaves_nothing_of_an_environment_behind(killed: boo
     assert killed or '"event": "gate"' in output
     servers = started(tmp_path)
     assert len(servers) == len(KINDS)
-    until(lambda: not any(map(psutil.pid_exists, servers.values())), 10.0)
+    until(lambda: not any(map(lives, servers.values())), 10.0)
 
 
 ADOPTING = """
