@@ -78,7 +78,7 @@ def _run_of_one_session(state_dir: Path) -> LocalKaggle:
     service = LocalKaggle(state_dir / "local-kaggle")
     endpoint = service.ensure_running()
     backend = KaggleBackend(endpoint.url, Credentials("here", endpoint.token, endpoint.username))
-    run = new_run("start-up", "local", endpoint.username, RunConfig("start-up", 100, 10), state_dir)
+    run = new_run("start-up", "local", endpoint.username, RunConfig("start-up", 100, 10), Path.cwd())
     backend.push(Kernel(run.slug(1), b"print('up')\n", None, 600))
     book = Ledger(state_dir / "ledger.sqlite")
     book.add_run(run)
