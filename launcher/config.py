@@ -133,7 +133,7 @@ class WatchSettings:
     silence_s: float = 600.0
     """No line for this long: WARN."""
     publish_silence_s: float = 1_800.0
-    """Training goes on and nothing was published for this long: WARN."""
+    """Training goes on and nothing was published for this long: ALERT."""
     health_reports: int = 1
     """So many health findings of one kind by the kernel (constant reward, one action, NaN, memory): WARN."""
     min_session_left_s: float = 900.0

@@ -35,6 +35,9 @@ SAID_EVENTS = (
     events.Calibration,
     events.WriteProved,
     events.WriteFailed,
+    events.PublishLost,
+    events.PublishSlow,
+    events.AtRisk,
     events.Restart,
     events.Inexact,
     events.Proved,
@@ -188,7 +191,7 @@ class LiveScreen:
             self.tick(progress, line.time)
 
     def alert(self, alert: Alert) -> None:
-        said, style = printable(str(alert)), "bold red" if alert.level is Level.STOP else "yellow"
+        said, style = printable(str(alert)), "yellow" if alert.level is Level.WARN else "bold red"
         self._alerts = [*self._alerts, (self._clock(), said)][-3:]
         self._say(said, "  ", style)
 

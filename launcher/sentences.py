@@ -82,6 +82,15 @@ def _trouble(event: Event) -> str:
                 f"Checkpoints come every {_seconds(event.seconds_between)} from {_at(event.num_timesteps)} on"
                 f"{_why(event.reason)}"
             )
+        case events.PublishSlow():
+            before = f"; the longest one before took {_seconds(event.usual_seconds)}" if event.usual_seconds else ""
+            takes = f"Publishing {_at(event.num_timesteps)} takes {_seconds(event.seconds)} so far{before}"
+            return f"{takes}{_why(event.waits_for)}"
+        case events.PublishLost():
+            now = "nothing" if event.published_timesteps is None else _at(event.published_timesteps)
+            return f"What was published, {_at(event.num_timesteps)}, is gone; {now} is left{_why(event.reason)}"
+        case events.AtRisk():
+            return f"Far more is at risk than was asked for: {risk(event)}"
         case events.PublishFailed():
             return f"Publishing {_at(event.num_timesteps)} failed{_why(event.reason)}"
         case events.Flood():
@@ -131,6 +140,17 @@ def exactness_words(known: Exactness) -> str:
     if known.standing is Standing.inexact:
         return f"{proved}{', ' if proved else ''}not from {_at(known.inexact_since)} on{_why(known.reason)}".rstrip(".")
     return proved or f"not proved yet{_why(known.reason)}".rstrip(".")
+
+
+def risk(event: events.AtRisk) -> str:
+    """What would be lost now, held to what was asked for, and what comes of it."""
+    asked = f"{event.limit_timesteps:,} timesteps" if event.limit_timesteps else _seconds(event.limit_seconds)
+    held = f" (limit {asked})" if event.limit_timesteps or event.limit_seconds else ""
+    ends = " No publish can succeed: only the outputs of its end bring checkpoints out." if event.final else ""
+    return (
+        f"{event.at_risk_timesteps:,} timesteps, {_seconds(event.seconds)} of work, are at risk{held}"
+        f"{_why(event.reason)}{ends}"
+    )
 
 
 def _progress(event: events.Progress) -> str:

@@ -121,3 +121,11 @@ def publishing_given_up(folder: Path) -> bool:
         return bool(json.loads((folder / PUBLISHED).read_text("utf-8")).get("given_up"))
     except (OSError, ValueError, AttributeError):
         return False
+
+
+def publish_patience(folder: Path) -> float | None:
+    """How long a publish may take by what the ones before took [s]; None where the supervisor did not say."""
+    try:
+        return float(json.loads((folder / PUBLISHED).read_text("utf-8"))["patience_seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

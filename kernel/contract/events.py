@@ -343,6 +343,58 @@ class PublishFailed(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PublishSlow(Event):
+    """A publish takes longer than usual; it is waited for all the same."""
+
+    num_timesteps: int | None = None
+    """Timestep of the checkpoint; null where there is none yet."""
+    seconds: float
+    """What it has taken so far [s]."""
+    usual_seconds: float | None = None
+    """The longest that one took before [s]; null for the first one."""
+    waits_for: str = ""
+    """What is to come, in words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishLost(Event):
+    """What was published is not in the dataset any more: it was deleted. The newest checkpoint is published again."""
+
+    num_timesteps: int
+    """Timestep that was published."""
+    published_timesteps: int | None = None
+    """Timestep of the newest checkpoint that the dataset lists now; null where it lists none."""
+    reason: str = ""
+    """What was found."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AtRisk(Event):
+    """A multiple of what was asked for would be lost with the session now: an alarm.
+
+    Told once, and again only after a checkpoint was published in between. The training goes on at full speed, publishes
+    are tried further, and the outputs of a session that ends well bring its checkpoints out at the end.
+    """
+
+    num_timesteps: int
+    """Timesteps that are done."""
+    published_timesteps: int | None = None
+    """Timestep of the newest checkpoint that is in a dataset version; null without one."""
+    at_risk_timesteps: int
+    """Done and not published."""
+    seconds: float
+    """Since the last published checkpoint was taken up, or since the training began [s]."""
+    limit_seconds: float | None = None
+    """What `seconds` is held to [s]; null where timesteps alone were asked for."""
+    limit_timesteps: int | None = None
+    """What `at_risk_timesteps` is held to; null where time was asked for."""
+    reason: str = ""
+    """Why the last publish did not succeed."""
+    final: bool = False
+    """The service does not accept the session's credentials, again and again: only outputs can bring checkpoints."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Flood(Event):
     """The trainer prints more than the log may take."""
 

@@ -18,6 +18,7 @@ from kernel.contract.events import (
     Progress,
     Published,
     PublishFailed,
+    PublishLost,
 )
 from kernel.session.log_governor import Budget
 
@@ -43,6 +44,8 @@ class EventGovernor:
         if len(reason) > MAX_REASON:
             event = dataclasses.replace(event, reason=reason[:MAX_REASON])  # type: ignore[call-arg]
         with self._lock:
+            if isinstance(event, PublishLost):
+                self._waiting.pop(Published, None)  # it is not true any more
             if isinstance(event, FREQUENT):
                 self._waiting.pop(type(event), None)
                 if not self._budget.take(self._clock()):

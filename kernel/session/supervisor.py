@@ -96,6 +96,7 @@ class Supervisor:
     total_timesteps: int = 0
     _crashes_here: int = 0
     _last_checkpoint: int = -1
+    _done: int = -1
     _terminations: int = 0
     _log_lines: int = 0
     _hidden_lines: int = 0
@@ -196,6 +197,7 @@ class Supervisor:
         match message:
             case Beat():
                 self._liveness.heard(self.clock(), message.phase)
+                self._done = message.num_timesteps
                 return
             case Ended():
                 trainer.ended = message
@@ -230,6 +232,8 @@ class Supervisor:
             self._look_at_clock()
             self._look_at_silence(trainer)
             self.proof.look()
+            if self.publisher is not None:
+                self.publisher.look_at_risk(self._done)
             for finding in memory.fresh_findings(self.clock()):
                 self.events.event(Health(action="warn", **vars(finding)))
             self._enforce(trainer)

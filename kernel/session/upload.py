@@ -19,27 +19,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from kernel import signals
 from kernel.contract.names import INDEX, told_by_version
+from kernel.session.listing import Remote
 
 ANSWER = "@answer "
-
-
-@dataclass(frozen=True)
-class Remote:
-    """What the service says of the newest version of a dataset."""
-
-    exists: bool = False
-    ready: bool = False
-    version: int | None = None
-    session: int | None = None
-    """The session that wrote it, as its notes or its index.json say."""
-    sizes: dict[str, int] = field(default_factory=dict)
+REFUSALS = (403, 404)
 
 
 class UploadFailed(ValueError):
@@ -58,7 +47,13 @@ class Uploader(Protocol):
         """Make the files of `folder` the next version of dataset `handle`."""
 
     def newest(self, handle: str, timeout: float) -> Remote:
-        """Look the newest version up."""
+        """Look up what the dataset lists.
+
+        Raises
+        ------
+        UploadFailed
+            No answer, or one that does not tell; that there is no such dataset is an answer.
+        """
 
 
 class SubprocessUploader:
@@ -73,7 +68,8 @@ class SubprocessUploader:
         self._ask({"do": "upload", "folder": str(folder), "handle": handle, "notes": notes}, timeout)
 
     def newest(self, handle: str, timeout: float) -> Remote:
-        return Remote(**self._ask({"do": "newest", "handle": handle}, timeout))
+        answer = self._ask({"do": "newest", "handle": handle}, timeout)
+        return Remote(**{**answer, "notes": {int(number): note for number, note in answer["notes"].items()}})
 
     def close(self) -> None:
         """End the worker."""
@@ -145,27 +141,77 @@ def _upload(folder: str, handle: str, notes: str) -> dict[str, Any]:
 
 def _newest(handle: str) -> dict[str, Any]:
     from kagglehub.clients import build_kaggle_client
+    from requests import HTTPError
 
     owner, slug = handle.split("/")
     with build_kaggle_client() as client:
         api = client.datasets.dataset_api_client
-        dataset = api.get_dataset(_request(api.get_dataset, owner, slug))
-        status = api.get_dataset_status(_request(api.get_dataset_status, owner, slug)).status
+        try:
+            dataset = api.get_dataset(_request(api.get_dataset, owner, slug))
+        except HTTPError as error:
+            if _failure(error)["status"] not in REFUSALS:
+                raise
+            # The service answers 403 for what is missing and for what is forbidden; the account's own list tells.
+            listed = _is_listed(api, owner, slug)
+            if listed:
+                raise
+            return dataclasses.asdict(Remote(refused=listed is None))
+        status = _word(api.get_dataset_status(_request(api.get_dataset_status, owner, slug)).status)
         newest = max(dataset.versions or (), key=lambda v: v.version_number or 0, default=None)
-        request = _request(api.list_dataset_files, owner, slug)
-        request.page_size = 200
-        files = api.list_dataset_files(request).dataset_files or ()
-    notes = (newest.version_notes or "") if newest else ""
+        files = _files(api, owner, slug) if dataset.current_version_number else ()
     remote = Remote(
         exists=True,
-        ready=str(getattr(status, "name", status)).upper() == "READY",
-        version=dataset.current_version_number,
-        session=_session_in(notes),
+        ready=status == "READY",
+        version=dataset.current_version_number or None,
+        session=_session_in((newest.version_notes or "") if newest else ""),
         sizes={f.name: int(f.total_bytes) for f in files},
+        notes={
+            v.version_number: v.version_notes or ""
+            for v in dataset.versions or ()
+            if _word(v.status) in ("READY", "") and v.version_number <= (dataset.current_version_number or 0)
+        },
+        failed=(newest.version_number if newest else 0) if status == "FAILED" else None,
     )
     if remote.session is None and INDEX in remote.sizes:
         remote = dataclasses.replace(remote, session=_session_in_index(handle))
     return dataclasses.asdict(remote)
+
+
+def _word(status: Any) -> str:
+    """The service's word for a state, from an enum or a text."""
+    return str(getattr(status, "name", status) or "").upper()
+
+
+def _files(api: Any, owner: str, slug: str) -> list[Any]:
+    request = _request(api.list_dataset_files, owner, slug)
+    request.page_size = 200
+    files: list[Any] = []
+    while True:
+        answer = api.list_dataset_files(request)
+        files += answer.dataset_files or ()
+        if not answer.next_page_token:
+            return files
+        request.page_token = answer.next_page_token
+
+
+def _is_listed(api: Any, owner: str, slug: str) -> bool | None:
+    """Whether the account has the dataset, by its list of them; None where that is refused too."""
+    from requests import HTTPError
+
+    request = _kind(api.list_datasets)()
+    request.group, request.page_size = type(request.group).DATASET_SELECTION_GROUP_MY, 100
+    while True:
+        try:
+            answer = api.list_datasets(request)
+        except HTTPError as error:
+            if _failure(error)["status"] not in REFUSALS:
+                raise
+            return None
+        if any(str(one.ref).lower().endswith(f"{owner}/{slug}".lower()) for one in answer.datasets or ()):
+            return True
+        if not answer.next_page_token:
+            return False
+        request.page_token = answer.next_page_token
 
 
 def _session_in(notes: str) -> int | None:
@@ -181,12 +227,16 @@ def _session_in_index(handle: str) -> int | None:
 
 
 def _request(method: Any, owner: str, slug: str) -> Any:
-    """The request object of a client method, found by its annotation: the SDK itself is not ours to import."""
-    annotation = method.__annotations__["request"]
-    kind = annotation if isinstance(annotation, type) else method.__globals__[annotation]
-    request = kind()
+    """The request object of a client method, for one dataset."""
+    request = _kind(method)()
     request.owner_slug, request.dataset_slug = owner, slug
     return request
+
+
+def _kind(method: Any) -> Any:
+    """What a client method takes, found by its annotation: the SDK itself is not ours to import."""
+    annotation = method.__annotations__["request"]
+    return annotation if isinstance(annotation, type) else method.__globals__[annotation]
 
 
 def _said(error: Exception) -> str:
@@ -216,10 +266,7 @@ def answer_to(request: dict[str, Any]) -> dict[str, Any]:
     try:
         return do(**request)
     except Exception as error:  # noqa: BLE001  whatever a client raises, the asking process must hear of it
-        failure = _failure(error)
-        if do is _newest and failure["status"] in (403, 404):
-            return dataclasses.asdict(Remote())  # the service does not tell missing from forbidden
-        return failure
+        return _failure(error)
 
 
 def main() -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kernel.channel import Channel
@@ -13,11 +13,16 @@ from kernel.contract import events
 from kernel.training.pace import Pace
 
 RISK_WAIT_SECONDS = 120.0
+"""Longest wait for one publish, where the supervisor does not say what one takes."""
 
 
 @dataclass
 class RiskWait:
-    """Holds the training up while it is `bound` timesteps ahead of what is published; 0 never does."""
+    """Holds the training up while it is `bound` timesteps ahead of what is published; 0 never does.
+
+    A wait in vain is the last one: the training goes on at full speed until a checkpoint is published, and the bound
+    holds again from then on. Waits in vain never take more time than the training does.
+    """
 
     folder: Path
     """Working folder of the session."""
@@ -27,22 +32,50 @@ class RiskWait:
     stop_requested: Callable[[], bool]
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
+    _gave_up_at: int | None = field(default=None, init=False)
+    """What was published when a wait was given up; None while the bound holds."""
+    _in_vain: float = field(default=0.0, init=False)
+    _began: float | None = field(default=None, init=False)
 
     def wait(self, t: int) -> None:
-        """Return when the publish has caught up, after RISK_WAIT_SECONDS, or when the training is to stop."""
-        if not self._is_at_risk(t):
+        """Return when the publish has caught up, when it is given up, or when the training is to stop."""
+        if not self.bound:
             return
         began = self.clock()
+        if self._began is None:
+            self._began = began
+        if not self._is_at_risk(t):
+            return
+        patience = self._patience(began)
         while self._is_at_risk(t) and not self.stop_requested():
-            if self.clock() - began >= RISK_WAIT_SECONDS:
-                reason = f"{self.bound} timesteps at risk for {RISK_WAIT_SECONDS:.0f} s; training goes on unpublished"
-                self.channel.event(events.PublishFailed(num_timesteps=t, reason=reason))
+            if self.clock() - began >= patience:
+                self._give_up(t, self.clock() - began)
                 break
             self.channel.beat(t)
             self.sleep(0.02)
-        self.pace.waited(self.clock() - began)
+        waited = self.clock() - began
+        in_vain = self._gave_up_at is not None or retention.publishing_given_up(self.folder)
+        self._in_vain += waited if in_vain else 0.0
+        self.pace.waited(waited, in_vain=in_vain)
+
+    def _patience(self, now: float) -> float:
+        usual = retention.publish_patience(self.folder) or RISK_WAIT_SECONDS
+        if not self._in_vain:
+            return usual
+        trained = now - (self._began or now) - self._in_vain
+        return min(usual, max(0.0, trained - self._in_vain))
+
+    def _give_up(self, t: int, seconds: float) -> None:
+        self._gave_up_at = retention.published_timesteps(self.folder) or 0
+        reason = (
+            f"{self.bound} timesteps at risk for {seconds:.0f} s; training goes on unpublished, at full speed, until a "
+            "checkpoint is published"
+        )
+        self.channel.event(events.PublishFailed(num_timesteps=t, reason=reason))
 
     def _is_at_risk(self, t: int) -> bool:
-        if not self.bound or retention.publishing_given_up(self.folder):
+        published = retention.published_timesteps(self.folder) or 0
+        if self._gave_up_at is not None and published <= self._gave_up_at:
             return False
-        return t - (retention.published_timesteps(self.folder) or 0) >= self.bound
+        self._gave_up_at = None
+        return t - published >= self.bound and not retention.publishing_given_up(self.folder)

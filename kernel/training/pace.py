@@ -50,6 +50,8 @@ class Pace:
     _calibrated: int = 0
     _not_training: float = 0.0
     _waited: float = 0.0
+    _stood: float = 0.0
+    """Seconds in which the training stood still, since it began."""
     _warm: bool = False
     _warm_at: float = 0.0
     _warm_from: int = 0
@@ -61,9 +63,10 @@ class Pace:
             # The first step compiles what it runs; it says nothing of the ones to come.
             self._warm, self._warm_at, self._warm_from = True, now, num_timesteps
             self._not_training = self._waited = 0.0
-        if not self._marks or now - self._marks[-1][0] >= 1.0:
-            self._marks.append((now, num_timesteps))
-        while len(self._marks) > 2 and now - self._marks[0][0] > 60.0:
+        trained = now - self._stood
+        if not self._marks or trained - self._marks[-1][0] >= 1.0:
+            self._marks.append((trained, num_timesteps))
+        while len(self._marks) > 2 and trained - self._marks[0][0] > 60.0:
             self._marks.popleft()
 
     def evaluated(self, seconds: float) -> None:
@@ -71,10 +74,12 @@ class Pace:
         self.evaluation_seconds.append(seconds)
         self._not_training += seconds
 
-    def waited(self, seconds: float) -> None:
-        """The training stood still for `seconds`, waiting for a publish."""
+    def waited(self, seconds: float, *, in_vain: bool = False) -> None:
+        """The training stood still for `seconds`, waiting for a publish; one `in_vain` is not waited for again."""
         self._not_training += seconds
-        self._waited += seconds
+        self._stood += seconds
+        if not in_vain:
+            self._waited += seconds
 
     def checkpointed(self) -> None:
         """A checkpoint was taken: progress is due."""
@@ -94,11 +99,12 @@ class Pace:
         return round(done / seconds, 3) if self._warm and done > 0 and seconds > 0 else None
 
     def recent_speed(self, now: float) -> float | None:
-        """Timesteps a second over the last minute, everything included; None until there is half a minute."""
-        if not self._marks or now - self._marks[0][0] < 30.0:
+        """Timesteps a second over the last minute, all but waits for publishes; None until there is half a minute."""
+        trained = now - self._stood
+        if not self._marks or trained - self._marks[0][0] < 30.0:
             return None
         began, first = self._marks[0]
-        return (self._t - first) / (now - began)
+        return (self._t - first) / (trained - began)
 
     def calibration(self, now: float, num_timesteps: int) -> Calibration | None:
         """When the speed is known, and again when an evaluation or a wait was timed: what is left, whether it fits."""

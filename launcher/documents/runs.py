@@ -101,6 +101,8 @@ class Standing:
     """Done and not safe at its end; null while it lives, and where nobody followed it to its end."""
     live: bool
     """Whether it waits or runs, as last seen."""
+    risk: str
+    """What its kernel said of work at risk far beyond what was asked for; empty where it was published since."""
     steps_per_s: float | None
     """Speed that its log told; null where it was not read."""
     to_go_s: int | None
@@ -148,7 +150,9 @@ class SessionReport:
     seen_at: str | None
     """When state and published timesteps were last seen, ISO 8601; null before that."""
     bound: str
-    """The most that a kill of it can cost."""
+    """The most that was at risk at once so far; what was asked for before anything was measured."""
+    risk: str
+    """What its kernel said of work at risk far beyond what was asked for; empty where it was published since."""
     ended: str
     """How it ended, or how it stands, in words."""
 

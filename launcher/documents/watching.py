@@ -68,7 +68,7 @@ class AlertRaised:
     event: Literal["alert"] = "alert"
     """Which kind of line this is."""
     level: str
-    """WARN, or STOP where the session ends by it."""
+    """WARN, ALERT where somebody should act, or STOP where the session ends by it."""
     rule: str
     """Name of what was found, such as flood or silence."""
     message: str

@@ -1,13 +1,15 @@
 """When a session goes wrong: rules over log lines and time, pure but for what they remember; clocks are passed in.
 
-STOP says that the session ends; WARN says so once and again only after it was well in between. Each decision has one
-owner, and the other side tells what it sees or waits:
+STOP says that the session ends, ALERT that somebody should act: far more than was asked for would be lost. WARN says so
+once and again only after it was well in between. Each decision has one owner, and the other side tells what it sees or
+waits:
 
 | decision | owner | what the other side does |
 |---|---|---|
 | a flood of the trainer | kernel (`on_flood`) | STOP or WARN with the kernel's figures; waits for the end |
 | a flood that the kernel says nothing of for `grace_s` | launcher | the kernel cannot know: it is killed |
 | an unhealthy training | kernel (`on_unhealthy`) | STOP where it stops, else WARN; waits for the end |
+| checkpoints do not come out | kernel: trains and tries on | ALERT, kept in the ledger; the session's end has outputs |
 | no step for long | kernel: restarts the trainer | WARN |
 | no line for long | nobody: the kernel or the network may come back | WARN |
 | the session's clock | kernel (`deadline`); the platform at the limit | WARN before it; waits for the end |
@@ -27,6 +29,7 @@ from kernel.contract.events import Event
 from kernel.contract.stopping import told_ending
 from launcher.config import WatchSettings
 from launcher.runs.progress import Progress
+from launcher.sentences import risk, sentence
 from launcher.targets.base import LogLine
 
 DEBUG_TAG = "[DEBUG"
@@ -43,6 +46,7 @@ class Level(Enum):
     """What an alert asks for."""
 
     WARN = "WARN"
+    ALERT = "ALERT"
     STOP = "STOP"
 
 
@@ -81,6 +85,12 @@ class Alerts:
                 found += self._raise(_level(event), "flood", flood_figure(event))
             case events.Health():
                 found += self._unhealthy(event)
+            case events.AtRisk():
+                found.append(Alert(Level.ALERT, "at risk", risk(event)))
+            case events.PublishLost():
+                found.append(Alert(Level.ALERT, "publish lost", sentence(event)))
+            case events.PublishSlow():
+                found.append(Alert(Level.WARN, "publish slow", sentence(event)))
             case events.PublishFailed() | events.WriteFailed() | events.CheckpointFailed() | events.Restart():
                 found.append(Alert(Level.WARN, event.name.replace("_", " "), event.reason or "no reason is told"))
             case events.Training():
@@ -107,6 +117,7 @@ class Alerts:
             "not publishing",
             progress.at_risk > 0 and unpublished_s > self.limits.publish_silence_s,
             f"{progress.at_risk:,} timesteps at risk; nothing was published for {unpublished_s:.0f} s",
+            Level.ALERT,
         )
         return found + self._clock(progress, now_s, limit_s) + self._quota(progress, now_s)
 
@@ -162,9 +173,9 @@ class Alerts:
         limit = self.limits.min_timesteps_per_s
         return self._held("slow", steps_per_s < limit, f"{steps_per_s:.2f} timesteps/s (limit {limit:g} per s)")
 
-    def _held(self, rule: str, bad: bool, message: str) -> list[Alert]:
+    def _held(self, rule: str, bad: bool, message: str, level: Level = Level.WARN) -> list[Alert]:
         if bad:
-            return self._raise(Level.WARN, rule, message)
+            return self._raise(level, rule, message)
         self._raised.discard(rule)
         return []
 

@@ -143,12 +143,16 @@ class Ledger:
             ) from error
         return number
 
-    def update_session(self, run_id: str, number: int, **values: Any) -> None:
-        """Write what became known, if anything did; timesteps only ever grow."""
+    def update_session(self, run_id: str, number: int, *, taken_back: bool = False, **values: Any) -> None:
+        """Write what became known, if anything did; timesteps only ever grow.
+
+        Where something was `taken_back`, what is published is what is said now.
+        """
         if not values:
             return
         _require_fields(Session, values)
-        growing = ("seen_timesteps", "published_timesteps")
+        growing = {"seen_timesteps", "published_timesteps", "most_at_risk", "most_at_risk_s"}
+        growing -= {"published_timesteps"} if taken_back else set()
         clauses = [f"{name} = MAX(COALESCE({name}, 0), ?)" if name in growing else f"{name} = ?" for name in values]
         with self._connected() as db:
             db.execute(

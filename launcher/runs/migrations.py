@@ -76,6 +76,12 @@ def _m008_exactness(db: sqlite3.Connection) -> None:
     db.execute("ALTER TABLE sessions ADD COLUMN exactness TEXT NOT NULL DEFAULT ''")
 
 
+def _m009_what_was_at_risk(db: sqlite3.Connection) -> None:
+    db.execute("ALTER TABLE sessions ADD COLUMN most_at_risk INTEGER")
+    db.execute("ALTER TABLE sessions ADD COLUMN most_at_risk_s REAL")
+    db.execute("ALTER TABLE sessions ADD COLUMN risk_message TEXT NOT NULL DEFAULT ''")
+
+
 _MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _m001_initial,
     _m002_places_digests_relays,
@@ -85,6 +91,7 @@ _MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _m006_notes_and_tags,
     _m007_told_total,
     _m008_exactness,
+    _m009_what_was_at_risk,
 )
 
 

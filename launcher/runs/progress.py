@@ -12,6 +12,7 @@ from kernel.contract.endings import Ending
 from kernel.contract.events import Event
 from kernel.contract.exactness import Exactness
 from kernel.contract.stopping import told_ending
+from launcher.sentences import risk
 from launcher.targets.base import LogLine
 
 SERIES_LENGTH = 60
@@ -37,6 +38,16 @@ class Progress:
     checkpoint_time: float | None = None
     published_timesteps: int | None = None
     published_time: float | None = None
+    safe_time: float | None = None
+    """When the newest published checkpoint was taken up for it: what was done since is not safe."""
+    lost_publish: bool = False
+    """What was published was taken back: `published_timesteps` may be less than it was."""
+    alarm: str = ""
+    """What the kernel says of work that is at risk far beyond what was asked for; empty since the last publish."""
+    most_at_risk: int | None = None
+    """The most timesteps that were at risk so far."""
+    most_at_risk_s: float = 0.0
+    """The most seconds of work that were."""
     training_time: float | None = None
     progress_time: float | None = None
     seconds_needed: float | None = None
@@ -66,21 +77,26 @@ class Progress:
             "session_id": self.session_id,
             "resumed_timesteps": self.resumed_timesteps,
             "seen_timesteps": self.num_timesteps or None,
-            "published_timesteps": self.published_timesteps,
+            "published_timesteps": (self.published_timesteps or 0) if self.lost_publish else self.published_timesteps,
             "trains_on": self.device,
             "total_timesteps": self.told_total,
             "exactness": json.dumps(typed.plain(self.exactness)) if self.exactness else None,
+            "most_at_risk": self.most_at_risk,
+            "most_at_risk_s": self.most_at_risk_s or None,
+            "risk_message": self.alarm if self.alarm or self.published_time is not None else None,
         }
         return {name: value for name, value in values.items() if value is not None}
 
     @property
     def at_risk(self) -> int:
         """Timesteps that a kill would cost now: done since the last published checkpoint of this session or before."""
-        return max(0, self.num_timesteps - max(self.published_timesteps or 0, self.resumed_timesteps or 0))
+        # What a session begins with is published too, until what was published is taken back.
+        began = 0 if self.lost_publish else self.resumed_timesteps or 0
+        return max(0, self.num_timesteps - max(self.published_timesteps or 0, began))
 
     def at_risk_s(self, now_s: float) -> float:
         """Seconds of work that a kill would cost now."""
-        since = self.published_time if self.published_time is not None else self.training_time
+        since = self.safe_time if self.safe_time is not None else self.training_time
         return max(0.0, now_s - since) if self.at_risk and since is not None else 0.0
 
     def lines_per_s(self, now_s: float) -> float:
@@ -132,6 +148,7 @@ class Progress:
         known = event.revise(self.exactness or Exactness())
         if self.exactness is not None or known != Exactness() or isinstance(event, events.Training):
             self.exactness = known
+        self._measure(when)
         match event:
             case events.Session(session_id=int() as session_id):
                 self.session_id = session_id
@@ -154,15 +171,27 @@ class Progress:
                 self.checkpoint_timesteps, self.checkpoint_time = event.num_timesteps, when
             case events.Published():
                 self.published_timesteps = max(self.published_timesteps or 0, event.num_timesteps)
-                self.published_time = when
+                self.published_time, self.safe_time, self.alarm = when, when - (event.seconds or 0.0), ""
+            case events.PublishLost():
+                self.published_timesteps, self.lost_publish = event.published_timesteps, True
+            case events.AtRisk():
+                self.alarm = risk(event)
             case events.Restart():
                 self.ending = None
             case events.Result():
                 self.result, self.phase = event, None
                 if event.published_timesteps is not None:
-                    self.published_timesteps = max(self.published_timesteps or 0, event.published_timesteps)
+                    before = 0 if self.lost_publish else self.published_timesteps or 0
+                    self.published_timesteps = max(before, event.published_timesteps)
+        self._measure(when)
         self.ending = told_ending(event) or self.ending
         return event
+
+    def _measure(self, when: float) -> None:
+        """What is at risk now, where it is the most so far."""
+        if self.training_time is not None:
+            self.most_at_risk = max(self.most_at_risk or 0, self.at_risk)
+            self.most_at_risk_s = max(self.most_at_risk_s, round(self.at_risk_s(when), 1))
 
     def _count(self, event: Event, when: float) -> None:
         """Whatever event tells a timestep moves it; the total is the trainer's own word."""

@@ -161,6 +161,12 @@ class Session:
     """What its log told that it trains, whole rollouts; None before that."""
     exactness: str
     """`Exactness` as JSON, as its log told it last; empty before that."""
+    most_at_risk: int | None
+    """The most timesteps that were at risk at once, as its log told; None before that."""
+    most_at_risk_s: float | None
+    """The most seconds of work that were."""
+    risk_message: str
+    """What its kernel said of work at risk far beyond what was asked for; empty where it was published since."""
 
     @property
     def over(self) -> bool:

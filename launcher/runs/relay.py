@@ -288,6 +288,8 @@ class Relaying:
             self.bound.update(session.number, status=DELETED)
         else:
             self._followed = ending(self.bound.session(session.number), state)
+            if risk := self.bound.session(session.number).risk_message:
+                self._note(f"followed session {session.number}, whose checkpoints did not come out in time: {risk}")
         self._over = None
 
     def _push(self, max_hours: float) -> None:

@@ -106,7 +106,8 @@ def of_session(run: Run, session: Session, had: int = 0, *, gone: bool = False) 
         lost_timesteps=0 if finished else unsafe if followed and not live else None,
         live=live,
         seen_at=_moment(session.seen_at),
-        bound=bound(session),
+        bound=bound(session, unsafe or 0 if live else 0),
+        risk=session.risk_message,
         ended="finished" if finished else "not on the target" if gone else ended(session),
     )
 
@@ -121,13 +122,16 @@ def _moment(seconds: float) -> str | None:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds") if seconds else None
 
 
-def bound(session: Session) -> str:
-    """The publish interval of a session, which is what a kill can cost."""
+def bound(session: Session, at_risk: int = 0) -> str:
+    """What a kill of a session can cost: the most that was at risk so far, and before that what was asked for."""
     if session.here:
         return "one checkpoint interval"
+    if session.most_at_risk is not None:
+        most = max(session.most_at_risk, at_risk)
+        return f"{most:,} timesteps, {duration(session.most_at_risk_s or 0.0)} of work, as measured so far"
     if session.max_timesteps_at_risk:
-        return f"{session.max_timesteps_at_risk:,} timesteps"
-    return f"{duration(session.publish_interval_seconds)} and one upload"
+        return f"{session.max_timesteps_at_risk:,} timesteps, as asked for"
+    return f"{duration(session.publish_interval_seconds)} and one upload, as asked for"
 
 
 def ended(session: Session) -> str:
@@ -176,7 +180,11 @@ def as_table(run: Run, told: RunReport) -> str:
         *columns(header, body, WIDTH),
     ]
     if living := [row for row in told.sessions if row.live]:
-        lines.append(f"A kill of session {living[-1].session} costs at most {living[-1].bound}.")
+        said = f"A kill of session {living[-1].session} costs at most {living[-1].bound}."
+        lines += textwrap.wrap(said, WIDTH, break_on_hyphens=False)
+    for row in told.sessions:
+        if row.risk:
+            lines += textwrap.wrap(f"ALERT session {row.session}: {row.risk}", WIDTH, break_on_hyphens=False)
     if told.exactness:
         known = Exactness(told.proved_timesteps, told.inexact_timesteps, told.exactness_reason)
         lines += textwrap.wrap(exactness_sentence(known), WIDTH, break_on_hyphens=False, break_long_words=False)

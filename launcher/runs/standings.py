@@ -91,6 +91,7 @@ def _standing(run: Run, ledger: Ledger, found: Look) -> Standing:
         at_risk_timesteps=row.at_risk_timesteps,
         lost_timesteps=row.lost_timesteps,
         live=row.live,
+        risk=row.risk,
         steps_per_s=progress.whole_steps_per_s or progress.steps_per_s,
         to_go_s=None if to_go_s is None else math.ceil(to_go_s),
         published_age_s=age_s,

@@ -215,7 +215,7 @@ class Watch:
     def _on_state(self, state: SessionState) -> None:
         """Whoever asks the ledger meanwhile hears it; an end waits for what the log still has to say."""
         if not state.status.final:
-            values = {"status": state.status.value, "message": state.message, "seen_at": self._heard_at}
+            values: dict[str, Any] = {"status": state.status.value, "message": state.message, "seen_at": self._heard_at}
             self.ledger.update_session(self.run.run_id, self.session.number, **values)
 
     def _on_end(self, state: SessionState, complete: bool) -> None:
@@ -234,7 +234,13 @@ class Watch:
         if ended_for is not None:
             known |= {"alert_rule": ended_for.rule, "alert_message": ended_for.message}
         if known or self._heard_at:
-            self.ledger.update_session(self.run.run_id, self.session.number, seen_at=self._heard_at, **known)
+            self.ledger.update_session(
+                self.run.run_id,
+                self.session.number,
+                taken_back=self.progress.lost_publish,
+                seen_at=self._heard_at,
+                **known,
+            )
 
 
 def unanswered(follower: Follower, now: float) -> str:

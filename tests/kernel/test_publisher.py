@@ -79,10 +79,16 @@ class Service:
     def newest(self, handle: str, timeout: float) -> Remote:
         if not self.versions:
             return Remote()
-        _, files, notes = self.versions[-1]
-        session = int(notes.rpartition("session=")[2])
-        sizes = {name: len(data) for name, data in files.items()}
-        return Remote(True, self._ready(-1), len(self.versions), session, sizes)
+        ready = {i + 1: version for i, version in enumerate(self.versions) if self._ready(i)}
+        current = max(ready, default=None)
+        session = int(self.versions[-1][2].rpartition("session=")[2])
+        sizes = {name: len(data) for name, data in ready[current][1].items()} if current is not None else {}
+        notes = {number: version[2] for number, version in ready.items()}
+        return Remote(True, self._ready(-1), current, session, sizes, notes)
+
+    def delete(self) -> None:
+        """The dataset is deleted from elsewhere; made anew, its versions are counted from one."""
+        self.versions.clear()
 
     def _ready(self, index: int) -> bool:
         return self.clock.now >= self.versions[index][0] + self.processing

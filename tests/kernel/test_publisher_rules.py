@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import socket
 import tempfile
@@ -14,8 +15,9 @@ import pytest
 import requests
 
 from kernel.checkpoints.retention import publishing_given_up
-from kernel.session.publisher import Publisher, _wrong_files
-from kernel.session.upload import Remote, UploadFailed, _failure
+from kernel.session.listing import Remote, wrong_files
+from kernel.session.publisher import Publisher
+from kernel.session.upload import UploadFailed, _failure
 
 from .test_publisher import Bench
 
@@ -43,10 +45,25 @@ class Answers:
 
 NONE_YET = Remote()
 READY = {"run.json": 0, "index.json": 0}
+NOTHING_PUBLISHED = {"num_timesteps": None, "given_up": False, "patience_seconds": 120.0}
 
 
 def remote(version: int, *, ready: bool = True, session: int | None = 1) -> Remote:
-    return Remote(True, ready, version, session, dict(READY))
+    """The version that proves the write of `session`, or one that is not ready yet."""
+    if not ready:
+        return Remote(True, False, None, session)
+    return Remote(True, True, version, session, dict(READY), {version: f"t=0 session={session}"})
+
+
+def earlier(version: int, *, ready: bool = True, session: int | None = 1) -> Remote:
+    """A version that holds a checkpoint of an earlier publish."""
+    sizes = {**READY, f"checkpoint_t{version}.zip.bin": 7}
+    return Remote(True, ready, version, session, sizes, {version: f"t={version} session={session}"})
+
+
+def untold(version: int | None, session: int | None = 1, **sizes: int) -> Remote:
+    """The first version of a dataset: its note is the service's own."""
+    return Remote(True, True, version, session, {**READY, **sizes}, {version: "Initial release"} if version else {})
 
 
 @pytest.fixture
@@ -192,11 +209,18 @@ def test_the_third_failed_first_write_is_an_alarm_and_only_the_third(bench: Any)
     assert not publishing_given_up(b.folder)
 
 
-def test_once_a_write_is_proved_no_failure_is_an_alarm(bench: Any) -> None:
+def test_once_a_write_is_proved_no_failure_says_that_none_can_be_made_and_the_third_gives_up(bench: Any) -> None:
     b = bench([None, *[UploadFailed("no")] * 5])
-    assert [b.publisher._try() for _ in range(6)] == [True] + [False] * 5
+    assert b.publisher._try()
+    b.write(10)
+    given_up = []
+    for _ in range(5):
+        assert not b.publisher._try()
+        given_up.append(publishing_given_up(b.folder))
+    assert given_up == [False, False, True, True, True], "nobody waits for a publish that fails again and again"
     assert b.named("write_failed") == []
-    assert json.loads((b.folder / "published.json").read_text()) == {"num_timesteps": None, "given_up": False}
+    assert b.publisher._try()
+    assert not publishing_given_up(b.folder)
 
 
 @pytest.mark.parametrize(
@@ -326,6 +350,7 @@ def test_the_new_version_is_asked_for_less_and_less_often(bench: Any) -> None:
     b = bench()
     answers = answered(b, NONE_YET, *[remote(1, ready=False)] * 7, remote(1))
     assert b.publisher._try()
+    assert b.named("publish_slow") == []
     assert answers.asked_at == [0.0, 0.0, 0.2, 0.7, 1.7, 3.7, 8.7, 13.7, 18.7]
 
 
@@ -333,8 +358,10 @@ def test_a_version_that_is_never_ready_is_given_up_after_ten_minutes(bench: Any)
     b = bench()
     answers = answered(b, NONE_YET, remote(1, ready=False))
     assert not b.publisher._try()
-    assert b.named("publish_failed")[0]["reason"] == "version 1 was not ready in time"
+    assert b.named("publish_failed")[0]["reason"] == "the new version was not ready within 604 s"
     assert answers.asked_at[-2:] == [598.7, 603.7]
+    (slow,) = b.named("publish_slow")
+    assert (slow["seconds"], slow["usual_seconds"]) == (123.7, None), "once, when it is longer than any first one"
 
 
 def test_a_version_that_is_never_ready_is_not_asked_for_once_uploads_are_given_up(bench: Any) -> None:
@@ -350,18 +377,23 @@ def test_a_version_that_is_never_ready_is_not_asked_for_once_uploads_are_given_u
     ("before", "after", "succeeds"),
     [
         (NONE_YET, [remote(1)], True),
-        (remote(3), [remote(3), remote(4)], True),
-        (remote(3), [remote(5)], True),
-        (remote(3), [remote(3)], False),
-        (remote(3, ready=False), [remote(3), remote(4)], True),
-        (remote(3, session=None), [remote(4)], True),
-        (NONE_YET, [Remote(True, True, None, 1, dict(READY)), remote(1)], True),
-        (NONE_YET, [Remote(True, True, None, 1, dict(READY))], False),
-        (Remote(True, True, 0, 1, {}), [remote(1)], True),
+        (earlier(3), [earlier(3), remote(4)], True),
+        (earlier(3), [remote(5)], True),
+        (earlier(3), [remote(1)], True),  # deleted and made anew meanwhile
+        (earlier(3), [earlier(3)], False),
+        (earlier(3), [earlier(4)], False),
+        (earlier(3, ready=False), [earlier(3), remote(4)], True),
+        (earlier(3, session=None), [remote(4)], True),
+        (NONE_YET, [untold(1)], True),
+        (NONE_YET, [untold(1, session=None)], False),
+        (NONE_YET, [untold(1, **{"checkpoint_t10.zip.bin": 7})], False),
+        (NONE_YET, [untold(None), remote(1)], True),
+        (NONE_YET, [untold(None)], False),
+        (NONE_YET, [NONE_YET], False),
         (Remote(True, False, None, None, {}), [Remote(True, True, None, 1, {}), remote(1)], True),
     ],
 )
-def test_a_publish_has_succeeded_when_a_version_after_the_one_before_is_ready(
+def test_a_publish_has_succeeded_when_a_version_holds_what_was_sent(
     before: Remote, after: list[Remote], succeeds: bool, bench: Any
 ) -> None:
     b = bench()
@@ -377,10 +409,112 @@ def test_a_publish_has_succeeded_when_a_version_after_the_one_before_is_ready(
         assert not b.publisher.proved
 
 
+def test_a_version_that_was_taken_while_its_answer_was_lost_is_not_sent_again(bench: Any) -> None:
+    b = bench()
+    answers = answered(b, remote(2))
+    assert b.publisher._try()
+    assert answers.notes == []
+    assert b.named("write_proved")[0]["version"] == 2
+
+
+def test_a_version_that_failed_in_processing_is_waited_for_no_longer_and_the_next_goes_after_it(bench: Any) -> None:
+    b = bench()
+    failed = dataclasses.replace(earlier(3), ready=False, failed=4)
+    answers = answered(b, earlier(3), failed)
+    assert not b.publisher._try()
+    assert b.named("publish_failed")[0]["reason"] == "the new version failed in processing on the service"
+    assert b.clock.now < 10.0
+    answers.remotes = [failed, failed, remote(5)]
+    assert b.publisher._try(), "what has failed is over"
+
+
+def test_what_cannot_come_is_given_up_before_what_may(bench: Any) -> None:
+    b = bench()
+    answered(b, earlier(3))
+    assert not b.publisher._try()
+    assert b.named("publish_failed")[0]["reason"] == (
+        "the new version is not listed, and the service processes nothing"
+    )
+    assert 120.0 <= b.clock.now < 130.0
+
+
+def test_a_dataset_that_is_deleted_takes_back_what_was_published_and_the_newest_goes_again(bench: Any) -> None:
+    """While an upload is under way: the version that is made anew is known by what it holds, not by its number."""
+    b = bench(publish_interval_seconds=0.0)
+    assert b.publisher._try()
+    b.write(10)
+    assert b.publisher._try()
+    b.write(20)
+    upload = b.service.upload
+
+    def deleted_meanwhile(*args: Any) -> None:
+        b.service.delete()
+        upload(*args)
+
+    b.service.upload = deleted_meanwhile
+    began = b.clock.now
+    assert b.publisher._try()
+    assert (b.publisher.published, b.named("published")[-1]["version"]) == (20, 1)
+    assert b.clock.now - began < 30.0, "nobody waits for a number"
+    assert [one["num_timesteps"] for one in b.named("publish_lost")] == [10]
+    b.service.upload = upload
+    b.service.delete()
+    b.publisher._look_again()
+    assert b.publisher.published is None
+    told = b.named("publish_lost")[-1]
+    assert (told["num_timesteps"], told["published_timesteps"]) == (20, None)
+    assert json.loads((b.folder / "published.json").read_text())["num_timesteps"] is None
+    assert b.publisher._is_behind()
+    assert b.publisher._try()
+    assert b.publisher.published == 20
+
+
+def test_a_version_that_is_deleted_leaves_the_one_before_it_published(bench: Any) -> None:
+    b = bench(publish_interval_seconds=0.0)
+    for t in (10, 20):
+        b.write(t)
+        assert b.publisher._try()
+    b.service.versions.pop()
+    b.publisher._look_again()
+    assert (b.publisher.published, b.named("publish_lost")[0]["published_timesteps"]) == (10, 10)
+
+
+@pytest.mark.parametrize("answer", [UploadFailed("denied", 403), Remote(refused=True)])
+def test_what_is_refused_is_not_gone(answer: Any, bench: Any) -> None:
+    b = bench()
+    b.write(10)
+    assert b.publisher._try()
+    b.write(20)
+    newest = b.service.newest
+
+    def refused(*args: Any) -> Remote:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    b.service.newest = refused
+    assert not b.publisher._try()
+    b.publisher._look_again()
+    assert (b.publisher.published, b.named("publish_lost"), b.service.timesteps()) == (10, [], [10])
+    b.service.newest = newest
+    assert b.publisher._try()
+
+
+def test_what_an_earlier_session_published_is_published_from_the_first_look_on(bench: Any) -> None:
+    b = bench(session=2)
+    answered(b, earlier(40), remote(41, session=2))
+    assert b.publisher._try()
+    assert b.named("publish_lost")[0]["num_timesteps"] == 40, "the one that is listed now holds no checkpoint"
+    b = bench(session=2)
+    answered(b, earlier(40))
+    b.publisher._look_again()
+    assert json.loads((b.folder / "published.json").read_text())["num_timesteps"] == 40
+
+
 @pytest.mark.parametrize(("theirs", "fenced"), [(None, False), (1, False), (2, False), (3, True)])
 def test_only_a_later_session_fences(theirs: int | None, fenced: bool, bench: Any) -> None:
     b = bench(session=2)
-    answers = answered(b, remote(3, session=theirs), remote(4, session=2))
+    answers = answered(b, earlier(3, session=theirs), remote(4, session=2))
     assert b.publisher._try() is not fenced
     assert b.publisher.fenced is fenced
     assert answers.notes == ([] if fenced else ["t=0 session=2"])
@@ -411,12 +545,12 @@ def test_each_request_has_its_time(bench: Any) -> None:
 def test_a_version_must_list_every_file_and_checkpoints_at_their_size(
     sent: dict[str, int], listed: dict[str, int], wrong: list[str]
 ) -> None:
-    assert _wrong_files(sent, listed) == wrong
+    assert wrong_files(sent, listed) == wrong
 
 
 def test_a_version_without_a_sent_file_is_no_publish_and_says_which(bench: Any) -> None:
     b = bench()
-    answered(b, NONE_YET, Remote(True, True, 1, 1, {"run.json": 0}))
+    answered(b, NONE_YET, Remote(True, True, 1, 1, {"run.json": 0}, {1: "t=0 session=1"}))
     assert not b.publisher._try()
     assert b.named("publish_failed")[0]["reason"] == "the new version does not list index.json as it was sent"
 
@@ -454,7 +588,7 @@ def test_what_is_published_is_written_down_before_the_first_publish_and_a_checkp
     b.publisher.abandon()
     b.publisher._closing.set()
     b.publisher.start()
-    assert json.loads((b.folder / "published.json").read_text()) == {"num_timesteps": None, "given_up": False}
+    assert json.loads((b.folder / "published.json").read_text()) == NOTHING_PUBLISHED
     assert not b.publisher._wake.is_set()
     b.publisher.notify()
     assert b.publisher._wake.is_set()
@@ -476,7 +610,11 @@ def test_what_a_publish_tells(bench: Any) -> None:
     assert told["bytes"] >= path.stat().st_size
     figures = [told[name] for name in ("num_timesteps", "files", "seconds", "version")]
     assert figures == [10, 4, 1.235, 1]
-    assert json.loads((b.folder / "published.json").read_text()) == {"num_timesteps": 10, "given_up": False}
+    assert json.loads((b.folder / "published.json").read_text()) == {
+        "num_timesteps": 10,
+        "given_up": False,
+        "patience_seconds": 10.0,
+    }
 
 
 def test_a_connection_that_failed_is_told_by_where_to_and_why() -> None:

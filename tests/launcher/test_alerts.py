@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import io
 import json
@@ -54,6 +55,9 @@ def _speed(steps_per_s: float | None) -> events.Progress:
 
 FLOOD = events.Flood(lines_per_s=120.4, limit=20.0, reason="debug output is on", sample="[DEBUG] step 3001 x")
 STARTED = events.Training(num_timesteps=0)
+AT_RISK = events.AtRisk(
+    num_timesteps=1_300, at_risk_timesteps=1_300, seconds=65.0, limit_timesteps=1_200, reason="HTTP 403"
+)
 CASES = (
     # the trainer's own lines
     Case("as many debug lines as the limit", _every(0.01, 3, "[DEBUG] x"), (), {"max_debug_lines_per_s": 3}),
@@ -219,6 +223,29 @@ CASES = (
         ("WARN publish failed: 429",) * 2,
     ),
     Case(
+        "far more at risk than was asked for",
+        [(1.0, AT_RISK)],
+        ("ALERT at risk: 1,300 timesteps, 1 min 05 s of work, are at risk (limit 1,200 timesteps): HTTP 403.",),
+    ),
+    Case(
+        "no publish can succeed any more",
+        [(1.0, dataclasses.replace(AT_RISK, final=True, limit_timesteps=None, limit_seconds=40.0))],
+        (
+            "ALERT at risk: 1,300 timesteps, 1 min 05 s of work, are at risk (limit 40 s): HTTP 403. No publish can "
+            "succeed: only the outputs of its end bring checkpoints out.",
+        ),
+    ),
+    Case(
+        "what was published is gone",
+        [(1.0, events.PublishLost(num_timesteps=40, reason="there is no such dataset"))],
+        ("ALERT publish lost: What was published, t40, is gone; nothing is left: there is no such dataset.",),
+    ),
+    Case(
+        "a publish that takes longer than usual",
+        [(1.0, events.PublishSlow(num_timesteps=40, seconds=31.0, usual_seconds=3.0, waits_for="the new version"))],
+        ("WARN publish slow: Publishing t40 takes 31 s so far; the longest one before took 3 s: the new version.",),
+    ),
+    Case(
         "a failed first version", [(1.0, events.WriteFailed(dataset="a/b"))], ("WARN write failed: no reason is told",)
     ),
     Case(
@@ -284,13 +311,13 @@ MOMENTS = (
     Moment("unpublished for as long as the limit", (), _slow_run(published_time=50.0), now_s=1_850.0),
     Moment(
         "unpublished for longer than the limit",
-        ("WARN not publishing: 400 timesteps at risk; nothing was published for 1801 s",),
+        ("ALERT not publishing: 400 timesteps at risk; nothing was published for 1801 s",),
         _slow_run(published_time=50.0, training_time=1_000.0),
         now_s=1_851.0,
     ),
     Moment(
         "never published since training began",
-        ("WARN not publishing: 400 timesteps at risk; nothing was published for 1801 s",),
+        ("ALERT not publishing: 400 timesteps at risk; nothing was published for 1801 s",),
         _slow_run(training_time=50.0),
         now_s=1_851.0,
     ),
@@ -298,7 +325,7 @@ MOMENTS = (
     Moment("nothing is at risk", (), _slow_run(published_timesteps=400, published_time=1.0), now_s=9_999.0),
     Moment(
         "one timestep is at risk",
-        ("WARN not publishing: 1 timesteps at risk; nothing was published for 9998 s",),
+        ("ALERT not publishing: 1 timesteps at risk; nothing was published for 9998 s",),
         _slow_run(published_timesteps=399, published_time=1.0),
         now_s=9_999.0,
     ),

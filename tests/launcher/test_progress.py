@@ -55,12 +55,27 @@ def _step(at: float, t: int, speed: float | None = None, **more: Any) -> events.
     return events.Progress(time=at, num_timesteps=t, steps_per_s=speed, **more)
 
 
-def _published(at: float, t: int) -> events.Published:
-    return events.Published(time=at, num_timesteps=t)
+def _published(at: float, t: int, **more: Any) -> events.Published:
+    return events.Published(time=at, num_timesteps=t, **more)
 
 
 def _needs(at: float, seconds: float, t: int = 0) -> events.Calibration:
     return events.Calibration(time=at, num_timesteps=t, steps_per_s=10.0, seconds_needed=seconds)
+
+
+def _lost(at: float, t: int, left: int | None) -> events.PublishLost:
+    return events.PublishLost(time=at, num_timesteps=t, published_timesteps=left)
+
+
+def _alarm(at: float) -> events.AtRisk:
+    return events.AtRisk(
+        time=at,
+        num_timesteps=1_300,
+        at_risk_timesteps=1_300,
+        seconds=65.0,
+        limit_timesteps=1_200,
+        reason="401 Unauthenticated",
+    )
 
 
 LOADING = events.Phase(time=1.0, phase="loading", detail="loading torch")
@@ -97,6 +112,34 @@ CASES = (
         {"at_risk": 10, "published_timesteps": 40, "at_risk_s": 6.0},
         9.0,
     ),
+    Case(
+        "what is published no more is at risk, what the session began with too",
+        [_training(1.0, 30), _published(2.0, 40), _step(3.0, 50), _lost(4.0, 40, None)],
+        {"at_risk": 50, "published_timesteps": None, "most_at_risk": 50},
+    ),
+    Case(
+        "what is left of what was published is safe",
+        [_training(1.0), _published(2.0, 40), _step(3.0, 50), _lost(4.0, 40, 20), _step(5.0, 60)],
+        {"at_risk": 40, "published_timesteps": 20},
+    ),
+    Case(
+        "what was taken back and published again is safe",
+        [_training(1.0), _published(2.0, 40), _lost(3.0, 40, None), _published(4.0, 50), _step(5.0, 60)],
+        {"at_risk": 10, "published_timesteps": 50},
+    ),
+    Case(
+        "work counts as at risk from the moment on that the newest publish took it up",
+        [_training(1.0), _step(2.0, 50), _published(9.0, 40, seconds=4.0), _step(10.0, 60)],
+        {"at_risk_s": 7.0, "most_at_risk": 50, "most_at_risk_s": 8.0},
+        12.0,
+    ),
+    Case("nothing is measured before the training", [_published(2.0, 40)], {"most_at_risk": None}),
+    Case(
+        "an alarm stays until a publish",
+        [_training(1.0), _alarm(2.0)],
+        {"alarm": "1,300 timesteps, 1 min 05 s of work, are at risk (limit 1,200 timesteps): 401 Unauthenticated."},
+    ),
+    Case("a publish ends an alarm", [_training(1.0), _alarm(2.0), _published(3.0, 40)], {"alarm": ""}),
     Case("everything is published", [_training(1.0), _published(2.0, 40)], {"at_risk": 0, "at_risk_s": 0.0}, 9.0),
     Case("steps before the training began", [_step(2.0, 50)], {"at_risk": 50, "at_risk_s": 0.0}, 9.0),
     Case("a clock before the publish", [_training(1.0), _published(5.0, 1), _step(6.0, 2)], {"at_risk_s": 0.0}, 4.0),
@@ -232,6 +275,9 @@ def test_the_ledger_keeps_what_was_told_and_nothing_else() -> None:
         "trains_on": "cuda",
         "total_timesteps": 9000,
         "exactness": '{"proved_to": null, "inexact_since": null, "reason": ""}',
+        "most_at_risk": 20,
+        "most_at_risk_s": 1.0,
+        "risk_message": "",
     }
 
 
@@ -526,7 +572,25 @@ def test_the_report_counts_what_a_kill_has_cost_and_its_bound(tmp_path: Path) ->
     )
     told = report.report(run, book)
     (row,) = told.sessions
-    assert (row.done_timesteps, row.published_timesteps, row.lost_timesteps, row.bound) == (50, 30, 20, "20 timesteps")
+    assert (row.done_timesteps, row.published_timesteps, row.lost_timesteps, row.bound) == (
+        50,
+        30,
+        20,
+        "20 timesteps, as asked for",
+    )
+    book.update_session(run.run_id, 1, most_at_risk=45, most_at_risk_s=70.0)
+    (row,) = report.report(run, book).sessions
+    assert row.bound == "45 timesteps, 1 min 10 s of work, as measured so far"
+    book.update_session(run.run_id, 1, status="RUNNING", log_complete=False, seen_timesteps=90, risk_message="x: 403.")
+    told = report.report(run, book)
+    assert told.sessions[0].bound == "60 timesteps, 1 min 10 s of work, as measured so far"
+    table = report.as_table(run, told)
+    assert "costs at most 60 timesteps, 1 min 10 s of work" in " ".join(table.split())
+    assert "ALERT session 1: x: 403." in table
+    book.update_session(run.run_id, 1, published_timesteps=10)
+    assert report.report(run, book).safe_timesteps == 30, "timesteps only ever grow,"
+    book.update_session(run.run_id, 1, taken_back=True, published_timesteps=10)
+    assert report.report(run, book).safe_timesteps == 10, "but what was taken back"
     assert "killed" in row.ended
     text = report.as_table(run, told)
     assert "30 of 100 timesteps safe, not finished yet" in text

@@ -147,6 +147,7 @@ def test_an_end_has_its_words_and_its_exit_code(
         "publish_interval_seconds": 20.0,
         "resumed_timesteps": 0,
         "seen_timesteps": 70,
+        "most_at_risk": None,
         "published_timesteps": 40,
         "result": result,
         "status": status.value,
