@@ -14,10 +14,12 @@
     ├── NotPlotted                   1   a comparison was printed, and its plot could not be written
     ├── BackendError                 1   the target answered with an error
     │   ├── BackendUnavailable       1   no answer, or one that says to come back later
-    │   │   └── Unavailable          1   the same, of Kaggle's protocol, with what it said
+    │   │   ├── Unavailable          1   the same, of Kaggle's protocol, with what it said
+    │   │   └── Withheld             1   refused to tell of what it lists all the same
     │   ├── Unreadable               1   an answer that is none of Kaggle's protocol
     │   ├── HereBusy                 1   a session of the run is alive on this machine
     │   ├── NotFound                 1   missing, or not ours: the platform does not tell which
+    │   │   └── Forbidden            1   the same, and it may be there all the same: 403
     │   └── SubmissionUnknown        1   the answer to a push was lost: it may or may not run
     ├── CheckpointError              1   no checkpoint that verifies
     ├── Refused                      3   refused before anything was spent
@@ -41,6 +43,8 @@ A message says what was asked, what was found, and what to type next.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterable
 
 
 class LauncherError(Exception):
@@ -93,6 +97,30 @@ class BackendUnavailable(BackendError):
 
 class NotFound(BackendError):
     """Raised for 403 and 404: the platform answers alike for what is missing and what is another's."""
+
+
+class Forbidden(NotFound):
+    """Raised for 403: what the account's own list has is there all the same, see `Withheld`."""
+
+
+class Withheld(BackendUnavailable):
+    """Raised when the target does not tell of what its own list has: that is no word of its being gone."""
+
+
+def withheld(what: str, refusal: Forbidden, listed: Callable[[], Iterable[str]]) -> NotFound | Withheld:
+    """What the `refusal` to tell of `what` means, by the list of all that the account has.
+
+    Returns
+    -------
+    NotFound or Withheld
+        The refusal where `what` is not listed, and else, or where the list is refused too, that nobody knows.
+    """
+    try:
+        if what not in listed():
+            return refusal
+    except Forbidden:
+        return Withheld(f"{refusal}\nNor does the target tell what it has: whether {what} is there is not known.")
+    return Withheld(f"{refusal}\nIts list has {what} all the same: it is not taken for gone. Try again in a while.")
 
 
 class SubmissionUnknown(BackendError):

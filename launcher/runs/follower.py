@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kernel.contract import events
-from launcher.errors import BackendError, BackendUnavailable, LauncherError, NotFound
+from launcher.errors import BackendError, BackendUnavailable, LauncherError, NotFound, Withheld
 from launcher.runs.patience import Backoff
 from launcher.targets.base import Compute, LogLine, Quota, SessionState, Status
 
@@ -185,7 +185,8 @@ class Follower:
                     raise
             except BackendError as error:
                 self._ask()
-                odd = 0 if isinstance(error, BackendUnavailable) else odd + 1
+                again = isinstance(error, BackendUnavailable) and not isinstance(error, Withheld)
+                odd = 0 if again else odd + 1
                 if odd >= ODD_ANSWERS:
                     raise
                 if self.seen > before:

@@ -90,6 +90,26 @@ def published_by_session(versions: Iterable[DatasetVersion]) -> dict[int, int]:
     return furthest
 
 
+def listed(quick: QuickLook, dataset: str, session: int) -> list[DatasetVersion]:
+    """Versions of `dataset`, newest first; what the newest one says of itself is held to its files.
+
+    A note without the checkpoint that it tells counts for nothing. The first version of a dataset has a note of the
+    service's own: where it holds a checkpoint, `session` is taken to have written it.
+    """
+    versions = quick.versions(dataset)
+    if not versions:
+        return versions
+    newest, *before = versions
+    files = quick.dataset_files(dataset, newest.number)
+    held = max((t for t in map(names.num_timesteps_of, files) if t is not None), default=0)
+    told = names.told_by_version(newest.notes)
+    if held and told is None:
+        newest = replace(newest, notes=names.version_note(held, session))
+    elif told is not None and told[0] != held:
+        newest = replace(newest, notes="")
+    return [newest, *before]
+
+
 class _Question:
     """One thing that is asked in a thread of its own; the thread is left behind when the bound has passed."""
 
@@ -146,7 +166,8 @@ class _Asked:
         self._sessions = {session.number: session for session in remote}
         self._states = {n: _Question(run, _state_of(run, n)) for n in self._sessions}
         self._logs = {n: _LogQuestion(run, n, clock) for n in self._sessions}
-        self._versions = _Question(run, lambda quick: quick.versions(run.dataset)) if remote else None
+        newest = max(self._sessions, default=0)
+        self._versions = _Question(run, lambda quick: listed(quick, run.dataset, newest)) if remote else None
         on_gpu = any(session.accelerator for session in remote)
         self._quota = _Question(run, lambda quick: quick.quota()) if with_quota and on_gpu else None
         single = [question for question in (self._versions, self._quota) if question]
@@ -164,8 +185,10 @@ class _Asked:
             if (told := log.progress()) is not None:
                 progress[number] = told
                 values |= told.known()
-            if number in furthest:
-                values |= {"published_timesteps": furthest[number]}
+            # While a session lives its kernel says itself what was taken back, and may have published since.
+            over = versions is not None and state is not None and state.status.final
+            if number in furthest or over:
+                values |= {"published_timesteps": furthest.get(number, 0)}
             if state is not None:
                 values |= {"status": state.status.value, "message": state.message, "submission": "pushed"}
                 if state.status.final and log.answer:
@@ -175,7 +198,8 @@ class _Asked:
                 if versions is not None:
                     values |= {"seen_at": now}
             if values:
-                book.update_session(self._run.run_id, session.number, **values)
+                taken_back = over or (told is not None and told.lost_publish)
+                book.update_session(self._run.run_id, session.number, taken_back=taken_back, **values)
         missing = frozenset(n for n, question in self._states.items() if isinstance(question.error, NotFound))
         needed = [*self._states.values(), *([self._versions] if self._versions else [])]
         errors = (q.error for q in needed if q.error is not None and not isinstance(q.error, NotFound))

@@ -14,6 +14,7 @@ from launcher.errors import (
     BackendError,
     BackendUnavailable,
     CredentialsError,
+    Forbidden,
     NoFreeSession,
     NotFound,
     PushRefused,
@@ -62,7 +63,9 @@ def _from_status(url: str, error: requests.HTTPError) -> Exception:
     message = str(error).split(" for url:")[0]
     if status == 401:
         return CredentialsError(f"{url} does not accept these credentials (401: {message}).\n{WAYS}")
-    if status in (403, 404):
+    if status == 403:
+        return Forbidden(f"{url} answered {status}: {message}")
+    if status == 404:
         return NotFound(f"{url} answered {status}: {message}")
     if status == 429 or status >= 500:
         header = response.headers.get("Retry-After", "") if response is not None else ""

@@ -28,10 +28,12 @@ from kernel.contract import files
 from launcher.errors import (
     BackendError,
     BackendUnavailable,
+    Forbidden,
     LauncherError,
     NotFound,
     PushRefused,
     SubmissionUnknown,
+    withheld,
 )
 from launcher.targets import log_lines, storage
 from launcher.targets.answers import (
@@ -152,7 +154,10 @@ class KaggleBackend:
 
         request = ApiGetKernelSessionStatusRequest()
         request.user_name, request.kernel_slug = self.username, slug
-        answer = self._retry(lambda: self._kernels.get_kernel_session_status(request))
+        try:
+            answer = self._retry(lambda: self._kernels.get_kernel_session_status(request))
+        except Forbidden as refusal:
+            raise withheld(slug, refusal, self.kernels) from refusal
         return SessionState(Status(answer.status.name), answer.failure_message or "")
 
     def session_id(self, slug: str) -> int | None:
@@ -281,6 +286,11 @@ class KaggleBackend:
         request.owner_slug, request.dataset_slug = dataset.split("/", 1)
         try:
             answer = self._retry(lambda: self._datasets.get_dataset(request))
+        except Forbidden as refusal:
+            unknown = withheld(request.dataset_slug, refusal, self.datasets)
+            if isinstance(unknown, NotFound):
+                return []
+            raise unknown from refusal
         except NotFound:
             return []
         versions = [

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from launcher.errors import BackendError, BackendUnavailable, CredentialsError, NotFound
+from launcher.errors import BackendError, BackendUnavailable, CredentialsError, Forbidden, NotFound, withheld
 from launcher.targets import log_lines
 from launcher.targets.base import DatasetVersion, LogLine, Quota, SessionState, Status
 from launcher.targets.credentials import WAYS, Credentials
@@ -48,15 +48,27 @@ class QuickLook:
     def state(self, username: str, slug: str) -> SessionState:
         """Where the newest session of the kernel `username`/`slug` stands."""
         asked = {"userName": username, "kernelSlug": slug}
-        answer = self._ask("kernels.KernelsApiService/GetKernelSessionStatus", asked)
+        try:
+            answer = self._ask("kernels.KernelsApiService/GetKernelSessionStatus", asked)
+        except Forbidden as refusal:
+            raise withheld(
+                slug, refusal, lambda: self._all("kernels.KernelsApiService/ListKernels", "PROFILE", "kernels")
+            ) from refusal
         with self._readable():
             return SessionState(Status(answer["status"]), str(answer.get("failureMessage") or ""))
 
     def versions(self, dataset: str) -> list[DatasetVersion]:
-        """Ready versions of `owner/slug`, newest first; empty when there is no such dataset."""
+        """Ready versions of `owner/slug`, newest first; empty when there is no such dataset for certain."""
         owner, _, slug = dataset.partition("/")
         try:
             answer = self._ask("datasets.DatasetApiService/GetDataset", {"ownerSlug": owner, "datasetSlug": slug})
+        except Forbidden as refusal:
+            unknown = withheld(
+                slug, refusal, lambda: self._all("datasets.DatasetApiService/ListDatasets", "MY", "datasets")
+            )
+            if isinstance(unknown, NotFound):
+                return []
+            raise unknown from refusal
         except NotFound:
             return []
         with self._readable():
@@ -69,11 +81,32 @@ class QuickLook:
             ]
         return sorted(found, key=lambda version: version.number, reverse=True)
 
+    def dataset_files(self, dataset: str, version: int) -> list[str]:
+        """Names of the files of one version, as many as one answer holds."""
+        owner, _, slug = dataset.partition("/")
+        asked = {"ownerSlug": owner, "datasetSlug": slug, "datasetVersionNumber": version, "pageSize": 200}
+        answer = self._ask("datasets.DatasetApiService/ListDatasetFiles", asked)
+        with self._readable():
+            return [str(file["name"]) for file in answer.get("datasetFiles") or []]
+
     def kernels(self) -> list[str]:
         """Slugs of this user's kernels, the last used ones first, as many as one answer holds."""
         answer = self._ask("kernels.KernelsApiService/ListKernels", {"group": "PROFILE", "pageSize": 100})
         with self._readable():
             return [str(kernel["ref"]).rpartition("/")[2] for kernel in answer.get("kernels") or []]
+
+    def _all(self, method: str, group: str, key: str) -> list[str]:
+        """Slugs of everything that the account has by a list, all of its pages."""
+        slugs: list[str] = []
+        token = ""
+        while True:
+            page = {"pageToken": token} if token else {}
+            answer = self._ask(method, {"group": group, "pageSize": 100, **page})
+            with self._readable():
+                slugs += [str(one["ref"]).rpartition("/")[2] for one in answer.get(key) or []]
+                token = str(answer.get("nextPageToken") or "")
+            if not token:
+                return slugs
 
     def quota(self) -> Quota | None:
         """GPU hours of this week; None where the target does not tell."""
@@ -155,7 +188,9 @@ class QuickLook:
         if error.code == 401:
             return CredentialsError(f"{self.url} does not accept these credentials (401).\n{WAYS}")
         said = f"{self.url} answered {error.code} ({error.reason})."
-        if error.code in (403, 404):
+        if error.code == 403:
+            return Forbidden(said)
+        if error.code == 404:
             return NotFound(said)
         if error.code == 429 or error.code >= 500:
             header = error.headers.get("Retry-After", "")

@@ -157,7 +157,8 @@ WATCHED: Sequence[Fault] = (
     watched("The log stream is answered 429 (HTML), 3 times", 0, FINISHED, http("LogStream", 429, html=True, times=3)),
     watched("The log stream is answered 500, 3 times", 0, FINISHED, http("LogStream", 500, times=3)),
     watched("The status is answered 401", 1, CREDENTIALS, http(STATE, 401, **ALWAYS)),
-    watched("The status is answered 403 for good", 1, "is not on the target any more", http(STATE, 403, **ALWAYS)),
+    watched("The status is answered 403 for good", 1, "it is not taken for gone", http(STATE, 403, **ALWAYS)),
+    watched("The status is answered 403, 3 times", 0, FINISHED, http(STATE, 403, times=3)),
     watched("The status is answered 404 twice", 0, FINISHED, http(STATE, 404, times=2)),
     watched("The status is answered 409 for good", 1, "answered 409", http(STATE, 409, **ALWAYS)),
     watched("The status is answered 429, 3 times", 0, FINISHED, http(STATE, 429, times=3)),
@@ -222,11 +223,19 @@ FETCHED: Sequence[Fault] = (
         http("GetDataset", 500, **ALWAYS),
         safe=(50,),
     ),
+    Fault(
+        "The dataset is answered 403 although it is there",
+        FETCH,
+        1,
+        "it is not taken for gone",
+        http("GetDataset", 403, **ALWAYS),
+        safe=(50,),
+    ),
     Fault("A download is never answered", FETCH, 0, "t50", {"hang": {"method": "DownloadDataset"}}, safe=(50,)),
 )
 ASKED: Sequence[Fault] = (
     Fault("`status` is answered 401", STATUS, 1, CREDENTIALS, http(STATE, 401, **ALWAYS), safe=(50,)),
-    Fault("`status` is answered 403", STATUS, 0, "NOT_FOUND", http(STATE, 403, **ALWAYS), safe=(50,)),
+    Fault("`status` is answered 403", STATUS, 1, "it is not taken for gone", http(STATE, 403, **ALWAYS), safe=(50,)),
     Fault(
         "`status` is answered 500 for minutes",
         STATUS,

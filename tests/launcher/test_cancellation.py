@@ -25,7 +25,7 @@ from launcher.targets.kaggle import KaggleBackend
 from launcher.targets.target import Target, TargetName, local_kaggle
 from tests.limits import limit_s, until
 
-from .local_kaggle.callers import FAST
+from .local_kaggle.callers import FAST, Caller
 
 RUN_ID = "quick-cancel"
 TELLS = """
@@ -249,6 +249,8 @@ def test_a_watch_that_came_too_late_for_the_log_does_not_know_what_the_end_cost(
 ) -> None:
     run, _ = _running(backend, home, STEPS.format(go="never"))
     Ledger().update_session(RUN_ID, 1, seen_timesteps=50, published_timesteps=40)
+    Caller(kaggle).dataset(run.dataset.partition("/")[2], checkpoint_t40__zip__bin=b"a checkpoint")
+    until(lambda: backend.dataset_versions(run.dataset) != [])
     backend.cancel(kaggle.status()["sessions"][0]["session_id"])
     until(lambda: backend.state(run.slug(1)).status.final)
     assert main(["watch"]) == 6

@@ -14,12 +14,13 @@ from kernel.contract.config import RunConfig
 from kernel.contract.names import version_note
 from launcher.cli import main
 from launcher.documents.runs import RunReport
-from launcher.errors import BackendUnavailable
+from launcher.errors import BackendUnavailable, NotFound, Withheld
 from launcher.runs import report, standings
 from launcher.runs.ledger import Ledger
-from launcher.runs.look import Look, look, settled
+from launcher.runs.look import Look, listed, look, settled
 from launcher.runs.progress import Progress
 from launcher.runs.records import Run, new_run
+from launcher.targets import target
 from launcher.targets.base import Status
 from launcher.targets.credentials import Credentials
 from launcher.targets.quick_look import QuickLook
@@ -55,11 +56,12 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(look.__kwdefaults__, "bound_s", 60.0)  # type: ignore[index]
 
 
-def _publish(stage: Stage, run: Run, num_timesteps: int, session: int = 1) -> None:
+def _publish(stage: Stage, run: Run, num_timesteps: int, session: int = 1, *, held: bool = True) -> None:
     """A second dataset version, whose note tells `num_timesteps`."""
     slug = run.dataset.split("/")[1]
     stage.publish(run, num_timesteps)
-    file = {"token": stage.call.upload("x", b"x"), "name": "x"}
+    name = f"checkpoint_t{num_timesteps}.zip.bin" if num_timesteps and held else "x"
+    file = {"token": stage.call.upload(name, b"x"), "name": name}
     body = {"versionNotes": version_note(num_timesteps, session), "files": [file]}
     stage.call(DATASETS, "CreateDatasetVersion", ownerSlug="local", datasetSlug=slug, body=body)
     until(lambda: len(stage.backend().dataset_versions(run.dataset)) == 2)
@@ -156,6 +158,49 @@ def test_a_version_without_a_checkpoint_is_no_publish(stage: Stage, capsys: pyte
     assert _told(capsys, "status", other.run_id)["published_age_s"] >= 0
     assert main(["cancel", other.run_id, "--yes"]) == 0
     assert f"published  1 version of {other.dataset}, the newest at t40\n" in capsys.readouterr().out
+
+
+def test_a_note_without_its_checkpoint_is_not_believed(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    run = stage.begins(AT_WORK)
+    _publish(stage, run, 40, held=False)
+    until(lambda: stage.backend().state(run.slug(1)).status is Status.RUNNING)
+    assert _told(capsys, "report", run.run_id)["safe_timesteps"] == 0
+    assert main(["cancel", run.run_id, "--yes"]) == 0
+
+
+def test_what_was_published_is_taken_back_when_the_dataset_is_gone(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = stage.begins(FINISHED)
+    _publish(stage, run, 40)
+    until(lambda: _ended(stage, run))
+    stage.book.update_session(run.run_id, 1, published_timesteps=40, status="CANCEL_ACKNOWLEDGED")
+    quick = target.of_run(run).quick_look(time.monotonic() + 60.0, time.monotonic)
+    assert [version.number for version in listed(quick, run.dataset, 1)] == [2, 1]
+    stage.kaggle.set_fault("http_error", {"method": "GetDataset", "status": 403, "times": 1000})
+    with pytest.raises(Withheld, match="not taken for gone"):
+        listed(quick, run.dataset, 1)
+    stage.kaggle.clear_faults()
+    stage.call(DATASETS, "DeleteDataset", ownerSlug="local", datasetSlug=run.dataset.split("/")[1])
+    assert listed(quick, run.dataset, 1) == []
+    look([run], stage.book)
+    assert stage.book.sessions(run.run_id)[0].published_timesteps == 0
+
+
+@pytest.mark.parametrize(("method", "again"), [("ListKernels", "not known"), ("GetDataset", "all the same")])
+def test_a_session_whose_status_is_refused_is_not_taken_for_gone(method: str, again: str, stage: Stage) -> None:
+    run = stage.begins(AT_WORK)
+    with pytest.raises(NotFound):
+        stage.backend().state("no-such-kernel")
+    denied = [{"method": name, "status": 403, "times": 1000} for name in ("GetKernelSessionStatus", method)]
+    stage.kaggle.set_fault("http_error", denied)
+    with pytest.raises(Withheld, match=again):
+        stage.backend().state(run.slug(1))
+    found = look([run], stage.book)[run.run_id]
+    assert found.missing == frozenset()
+    assert isinstance(found.error, Withheld)
+    stage.kaggle.clear_faults()
+    assert main(["cancel", run.run_id, "--yes"]) == 0
 
 
 def test_what_is_not_known_of_a_session_that_lives_is_not_called_lost(tmp_path: Path) -> None:
