@@ -41,7 +41,10 @@ logger = logging.getLogger(__name__)
 
 FIRST_BACKOFF = 2.0
 MAX_BACKOFF = 300.0
+MIN_UPLOAD_SECONDS = 120.0
 MAX_UPLOAD_SECONDS = 600.0
+SLOWEST_BYTES_PER_SECOND = 20_000
+"""An upload that takes longer than at this speed hangs, within the two limits."""
 MAX_READY_SECONDS = 600.0
 NOTHING_COMES_SECONDS = 120.0
 """A service that processes nothing, and lists what was sent by then neither, will not list it."""
@@ -241,7 +244,7 @@ class Publisher:
         return True
 
     def _fence(self, fence: Fenced) -> None:
-        self.fenced = True
+        self.fenced, self._reason = True, str(fence)
         self._write_marker()
         self._emit(PublishFailed(reason=str(fence), fenced=True))
 
@@ -255,11 +258,13 @@ class Publisher:
             before = self._wait(staged, "the version before", lambda remote: remote.settled)
         if holds(before, t, session, staged.sizes) and not wrong_files(staged.sizes, before.sizes):
             return before  # it was taken, and the answer was lost
-        self._uploader.upload(staged.folder, handle, version_note(t, session), self._timeout(MAX_UPLOAD_SECONDS))
+        longest = min(max(staged.bytes / SLOWEST_BYTES_PER_SECOND, MIN_UPLOAD_SECONDS), MAX_UPLOAD_SECONDS)
+        self._uploader.upload(staged.folder, handle, version_note(t, session), self._timeout(longest))
         after = self._wait(staged, "the new version", lambda remote: holds(remote, t, session, staged.sizes), before)
         if wrong := wrong_files(staged.sizes, after.sizes):
             self._spoilt |= {after.version or 0}
             raise UploadFailed(f"the new version does not list {', '.join(wrong)} as it was sent")
+        self._spoilt.discard(after.version or 0)  # a dataset that was made anew counts from one again
         return after
 
     def _look(self) -> Remote:

@@ -525,12 +525,21 @@ def test_each_request_has_its_time(bench: Any) -> None:
     b = bench()
     answers = answered(b, NONE_YET, remote(1))
     assert b.publisher._try()
-    assert answers.timeouts == [("newest", 60.0), ("upload", 600.0), ("newest", 60.0)]
+    assert answers.timeouts == [("newest", 60.0), ("upload", 120.0), ("newest", 60.0)]
     short = bench(max_seconds=660.0)
     short.clock.now = 600.0
     answers = answered(short, NONE_YET, remote(1))
     assert short.publisher._try()
     assert answers.timeouts == [("newest", 30.0), ("upload", 30.0), ("newest", 30.0)]
+
+
+@pytest.mark.parametrize(("size", "longest_s"), [(2_000_000, 120.0), (4_000_000, 200.0), (20_000_000, 600.0)])
+def test_an_upload_has_time_by_its_bytes_within_limits(size: int, longest_s: float, bench: Any) -> None:
+    b = bench()
+    b.write(10, size)
+    answers = answered(b, earlier(1))
+    b.publisher._try()
+    assert answers.timeouts[1] == ("upload", pytest.approx(longest_s, rel=0.01))
 
 
 @pytest.mark.parametrize(
