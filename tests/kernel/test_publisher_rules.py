@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from kernel.checkpoints.retention import publishing_given_up
-from kernel.session.listing import Remote, wrong_files
+from kernel.session.listing import Remote, safe_timesteps, wrong_files
 from kernel.session.publisher import Publisher
 from kernel.session.upload import UploadFailed, _failure
 
@@ -555,6 +555,40 @@ def test_a_version_must_list_every_file_and_checkpoints_at_their_size(
     sent: dict[str, int], listed: dict[str, int], wrong: list[str]
 ) -> None:
     assert wrong_files(sent, listed) == wrong
+
+
+@pytest.mark.parametrize(
+    ("version", "sizes", "notes", "safe"),
+    [
+        (None, {}, {}, None),
+        (1, {"run.json": 1}, {1: "t=0 session=1"}, None),
+        (2, {"checkpoint_t20.zip.bin": 9}, {1: "t=10 session=1", 2: "t=20 session=1"}, 20),
+        (2, {"checkpoint_t20.zip.bin": 9}, {1: "t=10 session=1", 2: "Initial release"}, 20),
+        (2, {"checkpoint_t20.manifest.json": 9}, {1: "t=10 session=1", 2: "t=20 session=1"}, 10),
+        (3, {"run.json": 1}, {1: "Initial release", 2: "t=10 session=1", 3: "t=0 session=2"}, 10),
+        (4, {"checkpoint_t40.zip.bin": 9}, {3: "t=30 session=1", 4: "t=40 session=1"}, 30),
+    ],
+)
+def test_what_is_safe_is_the_newest_checkpoint_whose_state_is_there(
+    version: int | None, sizes: dict[str, int], notes: dict[int, str], safe: int | None
+) -> None:
+    """A note or a manifest alone is none, and version 4 does not list what was sent."""
+    assert safe_timesteps(Remote(True, True, version, 1, sizes, notes), {4}) == safe
+
+
+def test_a_torn_version_counts_for_nothing_until_the_dataset_is_made_anew(bench: Any) -> None:
+    b = bench([None, "torn"], publish_interval_seconds=0.0)
+    assert b.publisher._try()
+    b.write(10)
+    assert not b.publisher._try()
+    b.publisher._look_again()
+    assert (b.publisher.published, b.publisher._spoilt) == (None, {2})
+    b.service.delete()
+    for t in (20, 30):
+        b.write(t)
+        assert b.publisher._try()
+    b.publisher._look_again()
+    assert (b.publisher.published, b.named("publish_lost")) == (30, [])
 
 
 def test_a_version_without_a_sent_file_is_no_publish_and_says_which(bench: Any) -> None:
