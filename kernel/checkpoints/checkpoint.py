@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kernel.contract import names
+from kernel.contract import chunks, names
 from kernel.contract.manifest import MANIFEST, STATE, CheckpointInvalid, Manifest, Member
 
 METRICS_MEMBER = "kaglaunch/metrics.jsonl"
@@ -124,8 +124,10 @@ def _write_all(file: int, data: bytes) -> None:
 
 
 def sweep(folder: Path) -> list[str]:
-    """Remove what a killed writer may have left aside in `folder`; its names."""
-    left = [path for path in folder.glob(f"{TEMPORARY}*") if path.is_file()] if folder.is_dir() else []
+    """Remove what a killed writer may have left aside in `folder`, and beside its replay chunks; its names."""
+    beside = folder / chunks.FOLDER
+    found = [*folder.glob(f"{TEMPORARY}*"), *beside.glob(f"{TEMPORARY}*"), *beside.glob(".*.aside")]
+    left = [path for path in found if path.is_file()]
     for path in left:
         path.unlink(missing_ok=True)
     return [path.name for path in left]
@@ -174,6 +176,20 @@ def refuse(path: Path) -> None:
     """Set an invalid checkpoint aside: under its new name nothing takes it for a checkpoint again."""
     with contextlib.suppress(OSError):
         os.replace(path, path.with_name(path.name + REFUSED))
+
+
+def leave_weights(path: Path) -> Path:
+    """Give a checkpoint whose replay chunks are kept no more the name that says so; where it lies then.
+
+    Under that name nothing resumes from it, and everything that asks for its weights alone can read it.
+    """
+    num_timesteps = names.num_timesteps_of(path.name)
+    assert num_timesteps is not None
+    target = path.with_name(names.weights_name(num_timesteps))
+    with contextlib.suppress(OSError):
+        os.replace(path, target)
+        return target
+    return path
 
 
 def import_into(folder: Path, source: Path, manifest: Manifest) -> Path:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from kernel.checkpoints import checkpoint, digests
+from kernel.contract import chunks
 from kernel.contract import manifest as manifests
-from kernel.contract import segments
 from kernel.contract.config import RunConfig
 from kernel.contract.manifest import MANIFEST, CheckpointInvalid, Manifest
 from kernel.contract.names import INDEX, METRICS
@@ -98,7 +98,7 @@ def choose(
             continue
         try:
             manifest = manifests.verify(path, run_id=run.run_id)
-            segments.verify(path, manifest)
+            chunks.verify(path, manifest)
         except (CheckpointInvalid, OSError) as error:
             refused.append(Refused(path, str(error)))
             continue
@@ -133,8 +133,8 @@ def _short(value: Any) -> str:
 
 
 def import_checkpoint(source: Path, manifest: Manifest, checkpoints: Path) -> Path:
-    """A verified checkpoint from a mounted dataset, with the replay segments it needs, as a file of `checkpoints`."""
-    segments.copy_all(source, manifest, checkpoints)
+    """A verified checkpoint from a mounted dataset, with the replay chunks it needs, as a file of `checkpoints`."""
+    chunks.copy_all(source, manifest, checkpoints)
     return checkpoint.import_into(checkpoints, source, manifest)
 
 

@@ -1,6 +1,6 @@
 """A folder of what one dataset version holds, fresh each time: re-used names can make a client send old bytes.
 
-    run.json · index.json · metrics.jsonl · checkpoint_t500.zip.bin · checkpoint_t500.manifest.json · replay_*.bin
+    run.json · index.json · metrics.jsonl · checkpoint_t500.zip.bin · checkpoint_t500.manifest.json · chunk_*.bin
 
 Standard library only.
 """
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from kernel.contract import config, segments
+from kernel.contract import chunks, config
 from kernel.contract import manifest as manifests
 from kernel.contract.config import Configuration
 from kernel.contract.manifest import Manifest, checkpoints_in
@@ -53,7 +53,7 @@ def verified(working: Path, configuration: Configuration) -> Iterator[tuple[Path
     for path in checkpoints_in(working / CHECKPOINTS):
         try:
             manifest = manifests.verify(path, run_id=configuration.run.run_id)
-            segments.verify(path, manifest)
+            chunks.verify(path, manifest)
         except (manifests.CheckpointInvalid, OSError):
             continue
         yield path, manifest
@@ -107,18 +107,18 @@ def _add_checkpoint(folder: Path, path: Path, manifest: Manifest) -> dict[str, o
     _link(path, folder / name)
     (folder / manifest_name(manifest.num_timesteps)).write_text(manifest.to_json(), "utf-8")
     replay = []
-    for entry in segments.listed(manifest):
-        _link(segments.path_of(path, entry["name"]), folder / entry["name"])
-        replay.append({"file": entry["name"], "sha256": entry["sha256"], "size": entry["size"]})
+    for chunk in chunks.listed(manifest):
+        _link(chunks.path_of(path, chunk), folder / chunk.name)
+        replay.append({"file": chunk.name, "sha256": chunk.sha256, "size": chunk.size})
     listed: dict[str, object] = {
         "num_timesteps": num_timesteps_of(path.name),
         "file": name,
-        "sha256": segments.sha256_of(folder / name),
+        "sha256": chunks.sha256_of(folder / name),
         "size": (folder / name).stat().st_size,
         "state_digest": manifest.state_digest,
     }
     if replay:
-        listed["segments"] = replay
+        listed["chunks"] = replay
     return listed
 
 

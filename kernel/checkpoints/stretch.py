@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from kernel import channel, pinning
-from kernel.contract import events, segments
+from kernel.contract import chunks, events
 from kernel.contract.config import Configuration
 from kernel.contract.events import Event, Inexact, Proved, Unproved
 from kernel.contract.files import write_aside
@@ -59,10 +59,10 @@ class Stretch:
             It is gone, or lists what cannot be.
         """
         _link(checkpoint, self.folder / CHECKPOINTS / checkpoint.name)
-        for entry in segments.listed(manifest):
-            target = self.folder / CHECKPOINTS / segments.FOLDER / entry["name"]
+        for chunk in chunks.listed(manifest):
+            target = self.folder / CHECKPOINTS / chunks.FOLDER / chunk.name
             target.parent.mkdir(exist_ok=True)
-            _link(segments.path_of(checkpoint, entry["name"]), target)
+            _link(chunks.path_of(checkpoint, chunk), target)
 
     def come_to(self, checkpoint: Path) -> None:
         """It is to come to this one."""

@@ -151,6 +151,8 @@ class SessionConfig:
     restarted from its last checkpoint."""
     keep_checkpoints: int = 3
     """Newest checkpoints kept on the session's disk (the best one and every power of two besides)."""
+    disk_bytes: int = 0
+    """What checkpoints and replay buffers may take of the session's disk [B]; 0 leaves it to what is free."""
     on_flood: str = "stop"
     """What a log flood does: one of FLOOD_ACTIONS."""
     on_unhealthy: str = "warn"
@@ -178,7 +180,12 @@ class SessionConfig:
         _require_positive(self, "session", "max_seconds", "keep_checkpoints")
         _require_positive(self, "silence_seconds")
         _require_not_negative(
-            self, "margin_seconds", "publish_interval_seconds", "max_timesteps_at_risk", "checkpoint_seconds"
+            self,
+            "margin_seconds",
+            "publish_interval_seconds",
+            "max_timesteps_at_risk",
+            "checkpoint_seconds",
+            "disk_bytes",
         )
         _require_not_negative(self, "proof_after_seconds")
         _require_one_of(self, "device", DEVICES)

@@ -275,12 +275,17 @@ class Checkpoint(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointFailed(Event):
-    """A checkpoint could not be written; training goes on."""
+    """A checkpoint could not be written; training goes on, and a crash would cost what was done since the last one.
+
+    On a full disk older checkpoints were deleted first, and it was tried again.
+    """
 
     num_timesteps: int
     """Its timestep."""
     reason: str = ""
     """What the system said."""
+    in_a_row: int | None = None
+    """Checkpoints that failed since one was written, this one included."""
 
 
 @dataclass(frozen=True, kw_only=True)

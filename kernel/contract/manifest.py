@@ -68,7 +68,7 @@ class Manifest:
     parent: str = ""
     """`state_digest` of the checkpoint that this session resumed from; empty when it began from scratch."""
     details: Mapping[str, Any] = field(default_factory=dict)
-    """Further JSON that the writer wants back: configuration, code digest, segments."""
+    """Further JSON that the writer wants back: configuration, code digest, chunks."""
     format: int = FORMAT
 
     def to_json(self) -> str:

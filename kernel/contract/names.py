@@ -15,6 +15,7 @@ _KERNEL = re.compile(rf"({_RUN})-s([1-9]\d{{0,4}})")
 _DATASET = re.compile(rf"({_RUN})-ckpt")
 _NOTE = re.compile(r"\bt=(\d+) session=(\d+)\b")
 _CHECKPOINT = re.compile(r"checkpoint_t(\d+)\.zip(?:\.bin)?")
+_WEIGHTS = re.compile(r"checkpoint_t(\d+)\.weights\.zip")
 
 TRAFFIC = "arz_model:TrafficSignal-v0"
 """The environment that travels with every bundle."""
@@ -89,6 +90,11 @@ def checkpoint_name(num_timesteps: int) -> str:
     return f"checkpoint_t{num_timesteps}.zip"
 
 
+def weights_name(num_timesteps: int) -> str:
+    """Its file name once its replay buffer is kept no more: everything else is in it, and no run goes on from it."""
+    return f"checkpoint_t{num_timesteps}.weights.zip"
+
+
 def manifest_name(num_timesteps: int) -> str:
     """File of its manifest in a dataset version."""
     return f"checkpoint_t{num_timesteps}.manifest.json"
@@ -97,6 +103,12 @@ def manifest_name(num_timesteps: int) -> str:
 def num_timesteps_of(name: str) -> int | None:
     """The timestep in a checkpoint's file name (published suffix allowed), or None for another file."""
     match = _CHECKPOINT.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+def weights_timesteps_of(name: str) -> int | None:
+    """The timestep in the file name of a checkpoint without its replay buffer, or None for another file."""
+    match = _WEIGHTS.fullmatch(name)
     return int(match[1]) if match else None
 
 

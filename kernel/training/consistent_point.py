@@ -17,6 +17,7 @@ from kernel.training.at_risk import RiskWait
 from kernel.training.cadence import Cadence
 from kernel.training.learner import Learner
 from kernel.training.reports import HealthReports, Reports
+from kernel.training.row_feed import RowFeed
 from kernel.training.state_graph.difference import named
 from kernel.training.writer import CheckpointWriter, Snapshot
 
@@ -52,6 +53,8 @@ class ConsistentPoint:
     stop_requested: Callable[[], bool]
     plan: Callable[[Learner], Wish] | None = None
     """Decides at each point, in the cadence's place, about checkpoints and the end."""
+    feed: RowFeed | None = None
+    """Hands rows of the replay buffer over; None without one."""
     clock: Callable[[], float] = time.monotonic
     row_at: int = 0
     evaluated_at: int = 0
@@ -63,6 +66,8 @@ class ConsistentPoint:
     def __call__(self) -> None:
         if not self._settled:
             self._put_back()
+        if self.feed is not None:
+            self.feed.offer()
         t, now, stop = self.learner.num_timesteps, self.clock(), self.stop_requested()
         self._evaluate_if_due(t)
         self._close_row_if_due(t)
@@ -142,7 +147,8 @@ class ConsistentPoint:
         if self.plan is not None:
             self._wish = self.plan(self.learner)
         is_due = self.cadence.is_due(now, t) if self.plan is None else self._wish is not Wish.go_on
-        if ((stop or is_due) and t != self.cadence.last_timesteps) or self.learner.rows_fill_up():
+        fills_up = self.feed is not None and self.feed.fills_up
+        if ((stop or is_due) and t != self.cadence.last_timesteps) or fills_up:
             self._checkpoint(t)
 
     def _checkpoint(self, t: int, finished: bool = False) -> None:
@@ -163,7 +169,7 @@ class ConsistentPoint:
             list(statistics.recent_rows),
             finished=finished,
             lost=f"a resume from here begins new episodes: {lost}" if lost else "",
-            replay_rows=self.learner.new_rows(),
+            replay_rows=self.feed.rest() if self.feed is not None else None,
         )
         self.writer.put(snapshot)
         now = self.clock()

@@ -17,7 +17,10 @@ from kernel.contract.config import LEARNERS, RunConfig
 from kernel.training.metrics import Row
 
 Rows = dict[str, np.ndarray]
-"""Columns of a replay buffer, of equal length."""
+"""Columns of a replay buffer, of shape (rows, environments, ...).
+
+A column `next_X` has what `X` has in the row after, but at the end of an episode: then it is stored once.
+"""
 
 
 class Statistics(Protocol):
@@ -107,14 +110,15 @@ class Learner(Protocol):
         None where nothing was restored, or new episodes were begun.
         """
 
+    @property
+    def rows_done(self) -> int:
+        """Rows that the replay buffer took in since the run began, one a step of all environments."""
+
+    def copy_rows(self, first: int, last: int) -> Rows:
+        """Copies of rows [first, last) of the replay buffer, which must all be in it still."""
+
     def put_rows(self, first: int, rows: Rows, num_rows: int) -> None:
-        """Fill the replay buffer with `rows`, which begin at `first`, as it was when it had taken in `num_rows`."""
-
-    def new_rows(self) -> Rows | None:
-        """Copies of the rows that the buffer took in since the last call; None without a replay buffer."""
-
-    def rows_fill_up(self) -> bool:
-        """Whether rows that were not handed out yet will soon be written over."""
+        """Put `rows`, which begin at `first`, where they were when the replay buffer had taken in `num_rows`."""
 
     def evaluate(self, beat: Callable[[], None]) -> dict[str, float]:
         """Scores on environments of its own, leaving no trace in the training; `beat` is called at each step."""

@@ -20,13 +20,13 @@ from kernel.channel import REPLAYING, Channel
 from kernel.checkpoints import sources
 from kernel.checkpoints.checkpoint import read_state, refuse
 from kernel.checkpoints.digests import append_digest, read_digests
-from kernel.contract import events, segments
+from kernel.contract import chunks, events
 from kernel.contract.config import Configuration
 from kernel.contract.manifest import CheckpointInvalid, Manifest
-from kernel.training import codec, environments, fingerprint
+from kernel.training import codec, earlier_replay, environments, fingerprint
 from kernel.training import learner as learners
 from kernel.training.learner import Learner
-from kernel.training.segment_store import SegmentStore
+from kernel.training.replay_store import ReplayStore
 from kernel.training.state_graph.nodes import NotRestorable
 from kernel.training.writer import Lineage
 
@@ -42,7 +42,7 @@ class Beginning:
     """A training that can begin to learn."""
 
     learner: Learner
-    store: SegmentStore | None
+    store: ReplayStore | None
     choice: sources.Choice
     lineage: Lineage
     state: dict[str, Any] | None = None
@@ -85,7 +85,7 @@ def begin(
     while True:
         kind = learners.kind_of(configuration.run.algorithm)
         learner = kind.make(configuration.run, device, session.environment_state, session.inexact_because)
-        store = SegmentStore(checkpoints / segments.FOLDER, learner.buffer_size) if learner.buffer_size else None
+        store = _replay_store(checkpoints, learner)
         choice = sources.choose([checkpoints], configuration.run, session.allow_changed, unusable)
         for refused in choice.refused:
             _set_aside(refused, unusable, channel)
@@ -158,9 +158,7 @@ def _put_back(
         if state["scalars"]["num_timesteps"] != manifest.num_timesteps:
             raise CheckpointInvalid(f"its state is of timestep {state['scalars']['num_timesteps']}")
         if beginning.store is not None:
-            first, rows = beginning.store.load(state["replay"], manifest.details.get("segments", []))
-            if rows:
-                learner.put_rows(first, rows, beginning.store.rows)
+            _put_replay_back(beginning.store, learner, state["replay"], manifest)
         if not beginning.is_over:
             lost = learner.restore(state, beat, new_episodes)
     except (MemoryError, th.cuda.OutOfMemoryError):
@@ -172,6 +170,28 @@ def _put_back(
     except Exception as error:  # a state that is whole in form may hold anything, and torch raises anything of it
         raise CheckpointInvalid(f"it cannot be put back ({type(error).__name__}: {error})") from error
     return state, lost
+
+
+def _replay_store(checkpoints: Path, learner: Learner) -> ReplayStore | None:
+    if not learner.buffer_size:
+        return None
+    return ReplayStore(checkpoints / chunks.FOLDER, learner.copy_rows(0, 0), learner.buffer_size)
+
+
+def _put_replay_back(store: ReplayStore, learner: Learner, saved: Any, manifest: Manifest) -> None:
+    """Bring the rows of a checkpoint into the buffer, a chunk at a time.
+
+    Raises
+    ------
+    CheckpointInvalid
+        A chunk is missing, altered, or holds other rows than the checkpoint says.
+    """
+    listed = chunks.listed(manifest)
+    if not chunks.is_of_earlier_version(manifest):
+        store.load(saved, listed, lambda first, rows: learner.put_rows(first, rows, saved["rows"]))
+        return
+    parts = earlier_replay.segments(store.folder, saved, listed, store.buffer_size)
+    store.adopt(parts, saved["digest"], lambda first, rows: learner.put_rows(first, rows, saved["rows"]))
 
 
 def _lineage(

@@ -27,6 +27,7 @@ from kernel.training.learner import Learner
 from kernel.training.metrics import MetricsFile
 from kernel.training.pace import Pace
 from kernel.training.reports import HealthReports, Reports
+from kernel.training.row_feed import RowFeed
 from kernel.training.writer import CheckpointWriter
 
 logger = logging.getLogger(__name__)
@@ -74,6 +75,7 @@ def train(
         RiskWait(folder, session.max_timesteps_at_risk if session.dataset else 0, channel, pace, stop.is_set),
         stop.is_set,
         plan,
+        RowFeed(learner, beginning.store, writer) if beginning.store is not None else None,
     )
     point.cadence.begin(now, began)
     writer.progressed = point.saving

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import logging
 import queue
@@ -11,10 +12,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from kernel.checkpoints import checkpoint, digests, retention
-from kernel.contract import exactness
+from kernel.contract import chunks, exactness
 from kernel.contract.config import RunConfig, SessionConfig
 from kernel.contract.events import Checkpoint, CheckpointFailed, Event, Inexact
 from kernel.contract.exactness import Exactness
@@ -23,11 +24,13 @@ from kernel.contract.names import checkpoint_name
 from kernel.process import thread_seconds
 from kernel.training import codec
 from kernel.training.metrics import MetricsFile, Row
-from kernel.training.segment_store import SegmentStore
+from kernel.training.replay_store import ReplayStore
 
 logger = logging.getLogger(__name__)
 
 IN_FLIGHT = 2
+FULL = (errno.ENOSPC, errno.EDQUOT)
+T = TypeVar("T")
 Report = Callable[[Event], None]
 
 
@@ -43,7 +46,16 @@ class Snapshot:
     lost: str = ""
     """Why a resume from here begins new episodes; empty where it goes on with these."""
     replay_rows: Mapping[str, Any] | None = None
-    """Rows that the replay buffer took in since the snapshot before; None without a replay buffer."""
+    """Rows of the replay buffer that were not handed over yet; None without one."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of the replay buffer, ahead of the snapshot that needs them."""
+
+    rows: Mapping[str, Any]
+    again_from: int | None = None
+    """The first of them, where the disk did not take them before."""
 
 
 @dataclass
@@ -71,13 +83,13 @@ class CheckpointWriter:
         members: Callable[[Mapping[str, Any]], dict[str, bytes]],
         metrics: MetricsFile,
         report: Report,
-        replay: SegmentStore | None = None,
+        replay: ReplayStore | None = None,
         write: Callable[[Path, bytes], None] = checkpoint.write_new,
     ) -> None:
         self.folder = folder
         self.lineage = lineage
         self.cpu_seconds = 0.0
-        """Processor time of the writing so far: it competes with the training."""
+        """Processor time of checkpoints so far, without rows handed over ahead: those cost the same however many."""
         self.progressed: Callable[[], None] = lambda: None
         """Called now and then while the writer is waited for and gets on."""
         self._members = members
@@ -85,16 +97,30 @@ class CheckpointWriter:
         self._report = report
         self._write = write
         self._replay = replay
-        self._scores = retention.Scores()
+        self._retention = retention.Retention(
+            folder, lineage.session.keep_checkpoints, retention.budget_bytes(folder, lineage.session.disk_bytes)
+        )
+        self._failed = 0
+        if replay is not None:
+            replay.write = self._write_chunk
         self._run_values = dataclasses.asdict(lineage.run)
         self._config_digest = lineage.run.digest
-        self._queue: queue.Queue[Snapshot | None] = queue.Queue(IN_FLIGHT - 1)
+        self._queue: queue.Queue[Snapshot | Rows | None] = queue.Queue(IN_FLIGHT - 1)
         self._thread = threading.Thread(target=self._run, name="checkpoint writer", daemon=True)
         self._thread.start()
 
     def put(self, snapshot: Snapshot) -> None:
         """Hand over `snapshot`; waits while one is being written and another waits."""
         self._hand_over(snapshot)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is being written, and nothing waits."""
+        return self._queue.unfinished_tasks == 0
+
+    def put_rows(self, rows: Mapping[str, Any], again_from: int | None = None) -> None:
+        """Hand over rows of the replay buffer, the next ones or some that are missing; waits as `put` does."""
+        self._hand_over(Rows(rows, again_from))
 
     def close(self) -> None:
         """Write what is in flight and end."""
@@ -105,7 +131,7 @@ class CheckpointWriter:
                 self._thread.join(1.0)
                 self._tell_of_progress(done)
 
-    def _hand_over(self, item: Snapshot | None) -> None:
+    def _hand_over(self, item: Snapshot | Rows | None) -> None:
         while self._thread.is_alive():
             done = thread_seconds(self._thread)
             try:
@@ -125,17 +151,36 @@ class CheckpointWriter:
         self._queue.join()
 
     def _run(self) -> None:
-        while (snapshot := self._queue.get()) is not None:
-            began = time.thread_time()
+        while (item := self._queue.get()) is not None:
             try:
-                self._write_checkpoint(snapshot)
-            except (OSError, CheckpointInvalid, codec.NotEncodable) as error:
-                logger.warning("Checkpoint at %d could not be written: %s", snapshot.num_timesteps, error)
-                self._report(CheckpointFailed(num_timesteps=snapshot.num_timesteps, reason=str(error)))
+                if isinstance(item, Rows):
+                    self._take_rows(item)
+                else:
+                    self._try(item)
             finally:
-                self.cpu_seconds += time.thread_time() - began
                 self._queue.task_done()
         self._queue.task_done()
+
+    def _take_rows(self, item: Rows) -> None:
+        assert self._replay is not None
+        if item.again_from is None:
+            self._replay.add(dict(item.rows))
+        else:
+            self._replay.again(item.again_from, dict(item.rows))
+
+    def _try(self, snapshot: Snapshot) -> None:
+        began = time.thread_time()
+        try:
+            self._write_checkpoint(snapshot)
+            self._failed = 0
+        except (OSError, CheckpointInvalid, codec.NotEncodable) as error:
+            self._failed += 1
+            logger.warning("Checkpoint at %d could not be written: %s", snapshot.num_timesteps, error)
+            self._report(
+                CheckpointFailed(num_timesteps=snapshot.num_timesteps, reason=str(error), in_a_row=self._failed)
+            )
+        finally:
+            self.cpu_seconds += time.thread_time() - began
 
     def _write_checkpoint(self, snapshot: Snapshot) -> None:
         began = time.monotonic()
@@ -144,7 +189,7 @@ class CheckpointWriter:
         if self._replay is not None and snapshot.replay_rows is not None:
             self._replay.add(dict(snapshot.replay_rows))
             tree["replay"] = self._replay.state()
-            details["segments"] = self._replay.commit()
+            details[chunks.DETAIL] = self._replay.commit()
         state = codec.encode(tree)
         digest = hashlib.sha256(state).hexdigest()
         self._compare_with_known(t, digest)
@@ -156,15 +201,34 @@ class CheckpointWriter:
         manifest = self._manifest(snapshot, digest, details)
         data = checkpoint.to_bytes(manifest, members)
         path = self.folder / checkpoint_name(t)
-        self._create(path, data, digest)
-        self._scores.add(path, manifest)
+        self._with_room(lambda: self._create(path, data, digest))
+        self._retention.scores.add(path, manifest)
         self.lineage.known_digests[t] = digest
         digests.append_digest(self.folder, t, digest)
         self._metrics.append(snapshot.recent_rows)
-        retention.prune(self.folder, self.lineage.session.keep_checkpoints, self._scores)
+        self._retention.prune(self._in_use)
         seconds = round(time.monotonic() - began, 4)
         said = manifest.exactness
         self._report(Checkpoint(num_timesteps=t, bytes=len(data), seconds=seconds, state_digest=digest, exactness=said))
+
+    @property
+    def _in_use(self) -> set[str]:
+        return self._replay.in_use if self._replay is not None else set()
+
+    def _write_chunk(self, path: Path, data: bytes) -> None:
+        self._with_room(lambda: checkpoint.write_new(path, data))
+
+    def _with_room(self, write: Callable[[], T]) -> T:
+        """`write`, and where the disk is full again with milestones deleted, and then all that is not the newest."""
+        for everything in (False, True):
+            try:
+                return write()
+            except OSError as error:
+                if error.errno not in FULL:
+                    raise
+                if self._retention.make_room(self._in_use, everything=everything):
+                    logger.warning("The disk is full (%s): older checkpoints were deleted.", error)
+        return write()
 
     def _create(self, path: Path, data: bytes, digest: str) -> None:
         try:

@@ -11,9 +11,10 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from kernel.contract import files, segments
+from kernel.contract import chunks, files
+from kernel.contract.chunks import Chunk
 from kernel.contract.manifest import CheckpointInvalid, Manifest, checkpoints_in, verify
 from kernel.contract.names import METRICS, checkpoint_name, num_timesteps_of
 from launcher import locks
@@ -38,7 +39,7 @@ class Candidate:
     origin: str
     files: tuple[RemoteFile, ...]
     beside: Mapping[str, RemoteFile]
-    """All files of the same place by their own names: replay segments and metrics are among them."""
+    """All files of the same place by their own names: replay chunks and metrics are among them."""
     download: Callable[[RemoteFile, Path, OnBytes], None]
 
     @property
@@ -72,7 +73,7 @@ def fetch(
 ) -> list[Fetched]:
     """Bring back the newest checkpoint that verifies, or the one at `step`, or `everything`; newest first.
 
-    A checkpoint counts with every replay segment that it lists. A bad one is reported and the one before is taken.
+    A checkpoint counts with every replay chunk that it lists. A bad one is reported and the one before is taken.
     Files that are already here and verify are neither fetched again nor touched; what was broken off goes on. Of two
     processes that fetch at once the second one finds what the first one has brought.
 
@@ -105,11 +106,11 @@ def fetch(
 
 
 def newest_here(run: Run) -> Fetched | None:
-    """The newest verified checkpoint in the run's folder, its replay segments with it."""
+    """The newest verified checkpoint in the run's folder, its replay chunks with it."""
     for path in checkpoints_in(run.checkpoints):
         try:
             manifest = verify(path, run_id=run.run_id, config_digest=run.config.digest)
-            segments.verify(path, manifest)
+            chunks.verify(path, manifest)
         except (CheckpointInvalid, OSError) as error:
             logger.warning("%s", error)
             continue
@@ -218,8 +219,8 @@ def _bring(run: Run, candidate: Candidate, shown: Transfers) -> Fetched:
         verdict = "verified" if manifest is None else "already here"
         if manifest is None:
             aside, manifest = _bring_checkpoint(run, candidate, final, shown)
-        for entry in segments.listed(manifest):
-            if _bring_segment(candidate, entry, run.checkpoints / segments.FOLDER, shown):
+        for chunk in chunks.listed(manifest):
+            if _bring_chunk(candidate, chunk, run.checkpoints / chunks.FOLDER, shown):
                 verdict = "verified"
         if aside is not None:
             files.put_in_place(aside, final)
@@ -271,32 +272,28 @@ def _bring_checkpoint(run: Run, candidate: Candidate, final: Path, shown: Transf
     return aside, _checked(incoming, download, check, final.name, candidate.origin, shown)
 
 
-def _bring_segment(candidate: Candidate, entry: Mapping[str, Any], folder: Path, shown: Transfers) -> bool:
-    """Bring one replay segment to `folder`; False when it is there already, whole."""
-    name = str(entry["name"])
+def _bring_chunk(candidate: Candidate, chunk: Chunk, folder: Path, shown: Transfers) -> bool:
+    """Bring one replay chunk to `folder`; False when it is there already, whole."""
+    name = chunk.name
     final = folder / name
-    if _is_whole(final, entry):
+    if chunks.is_whole(final, chunk):
         return False
     file = candidate.beside.get(name)
     if file is None:
-        raise CheckpointInvalid(f"its replay segment {name} is not with it")
+        raise CheckpointInvalid(f"its replay chunk {name} is not with it")
     incoming = _incoming(final, candidate)
     incoming.parent.mkdir(parents=True, exist_ok=True)
 
     def check() -> None:
-        if not _is_whole(incoming, entry):
+        if not chunks.is_whole(incoming, chunk):
             incoming.unlink()
-            raise CheckpointInvalid(f"its replay segment {name} does not have the size and sha256 that it names")
+            raise CheckpointInvalid(f"its replay chunk {name} does not have the size and sha256 that it names")
 
     _checked(
         incoming, lambda on_bytes: candidate.download(file, incoming, on_bytes), check, name, candidate.origin, shown
     )
     files.put_in_place(incoming, final)
     return True
-
-
-def _is_whole(path: Path, entry: Mapping[str, Any]) -> bool:
-    return path.is_file() and path.stat().st_size == entry["size"] and segments.sha256_of(path) == entry["sha256"]
 
 
 def _bring_metrics(run: Run, candidate: Candidate, shown: Transfers) -> None:

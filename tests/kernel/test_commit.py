@@ -21,8 +21,9 @@ from harness import Ear, configuration, digests, learn
 from stable_baselines3 import PPO
 
 from kernel.checkpoints import checkpoint, retention
-from kernel.contract import segments
+from kernel.contract import chunks
 from kernel.contract.manifest import CheckpointInvalid, checkpoints_in, verify
+from kernel.contract.names import num_timesteps_of
 from kernel.training import codec, train, writer
 from tests.limits import limit_s
 
@@ -155,16 +156,14 @@ def test_what_was_written_once_is_never_replaced(unnamed: bool, tmp_path: Path, 
 
 
 class FullDisk:
-    """A disk that is full for some writes."""
+    """A disk that does not take some checkpoints."""
 
     def __init__(self, fails: range, error: int = errno.ENOSPC) -> None:
         self.fails = fails
         self.error = error
-        self.count = 0
 
     def __call__(self, path: Path, data: bytes) -> None:
-        self.count += 1
-        if self.count - 1 in self.fails:
+        if num_timesteps_of(path.name) in self.fails:
             raise OSError(self.error, os.strerror(self.error), str(path))
         checkpoint.write_new(path, data)
 
@@ -175,7 +174,7 @@ def test_training_goes_on_when_a_checkpoint_cannot_be_written(
     error: int, algorithm: str, tmp_path: Path, monkeypatch: Any
 ) -> None:
     run = {} if algorithm == "PPO" else {"algorithm": "DQN", "hyperparameters": {"learning_starts": 20}}
-    disk = FullDisk(range(2, 6), error)
+    disk = FullDisk(range(24, 56), error)
 
     def make(*args: Any, **kwargs: Any) -> writer.CheckpointWriter:
         return writer.CheckpointWriter(*args, **{**kwargs, "write": disk})
@@ -187,6 +186,7 @@ def test_training_goes_on_when_a_checkpoint_cannot_be_written(
     assert (status, num_timesteps) == ("finished", 96)
     failed = ear.of("checkpoint_failed")
     assert [event["num_timesteps"] for event in failed] == [24, 32, 40, 48]
+    assert [event["in_a_row"] for event in failed] == [1, 2, 3, 4]
     assert os.strerror(error) in failed[0]["reason"]
     for path in checkpoints_in(tmp_path / "full" / "checkpoints"):
         verify(path)
@@ -246,7 +246,7 @@ def test_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
 def test_retention_never_deletes_the_last_two(tmp_path: Path, small: Path) -> None:
     for t in (8, 16):
         shutil.copy(small / f"checkpoint_t{t}.zip", tmp_path)
-    assert retention.prune(tmp_path, 1, retention.Scores()) == []
+    assert retention.Retention(tmp_path, 1).prune() == []
     assert len(checkpoints_in(tmp_path)) == 2
 
 
@@ -265,11 +265,11 @@ def test_a_checkpoint_that_does_not_read_back_costs_none_of_the_older_ones(tmp_p
     assert "does not read back" in ear.of("checkpoint_failed")[0]["reason"]
 
 
-def test_no_replay_segment_is_deleted_while_a_checkpoint_cannot_be_read(tmp_path: Path, monkeypatch: Any) -> None:
+def test_no_replay_chunk_is_deleted_while_a_checkpoint_cannot_be_read(tmp_path: Path, monkeypatch: Any) -> None:
     run = {"algorithm": "DQN", "hyperparameters": {"learning_starts": 2000}}
     learn(configuration(run, keep_checkpoints=20), tmp_path)
     folder = tmp_path / "checkpoints"
-    before = sorted((folder / segments.FOLDER).iterdir())
+    before = sorted((folder / chunks.FOLDER).iterdir())
     newest = checkpoints_in(folder)[0]
     original = zipfile.ZipFile
 
@@ -279,11 +279,11 @@ def test_no_replay_segment_is_deleted_while_a_checkpoint_cannot_be_read(tmp_path
         return original(path, *args)
 
     monkeypatch.setattr(retention.zipfile, "ZipFile", failing)
-    retention.prune(folder, 2, retention.Scores())
-    assert sorted((folder / segments.FOLDER).iterdir()) == before
+    retention.Retention(folder, 2).prune()
+    assert sorted((folder / chunks.FOLDER).iterdir()) == before
     monkeypatch.undo()
-    retention.prune(folder, 2, retention.Scores())
-    segments.verify(newest, verify(newest))
+    retention.Retention(folder, 2).prune()
+    chunks.verify(newest, verify(newest))
 
 
 def test_disk_does_not_grow_with_the_length_of_a_run(tmp_path: Path) -> None:

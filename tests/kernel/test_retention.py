@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -9,20 +10,35 @@ from typing import Any
 import pytest
 
 from kernel.checkpoints import checkpoint, retention
-from kernel.contract import segments
+from kernel.contract import chunks, manifest
+from kernel.contract.chunks import Chunk
 from kernel.contract.manifest import Manifest, checkpoints_in
 
 
-def write(folder: Path, t: int, score: Any = None, needs: tuple[str, ...] = ()) -> Path:
-    """A checkpoint with an evaluation of `score`, if any, that needs these replay segments."""
+def write(folder: Path, t: int, score: Any = None, needs: tuple[int, ...] = (), size: int = 1) -> Path:
+    """A checkpoint with an evaluation of `score`, if any, that needs the chunks of these numbers, of `size` bytes."""
     metrics = {} if score is None else {"eval/mean_reward": score}
-    whole = {"first": 0, "last": 1, "size": 1, "sha256": "0" * 64}
-    details = {"segments": [{"name": name, **whole} for name in needs]} if needs else {}
+    details = {"chunks": [chunk(number, size).entry() for number in needs]} if needs else {}
     manifest = Manifest("quick-run", 1, t, 100, "", {}, metrics, state_digest=f"{t:064d}", details=details)
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / chunks.FOLDER).mkdir(parents=True, exist_ok=True)
+    for number in needs:
+        (folder / chunks.FOLDER / chunk(number, size).name).write_bytes(b"x" * size)
     path = folder / f"checkpoint_t{t}.zip"
     checkpoint.write_new(path, checkpoint.to_bytes(manifest, {"data": b"x"}))
     return path
+
+
+def chunk(number: int, size: int = 1) -> Chunk:
+    return Chunk.named(number, number + 1, f"{number:064d}", size)
+
+
+def held(folder: Path) -> list[int]:
+    """Numbers of the chunks that are there."""
+    return sorted(int(path.stem.removeprefix("chunk_")) for path in (folder / chunks.FOLDER).glob("chunk_*"))
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("*.zip"))
 
 
 def left(folder: Path) -> list[int]:
@@ -88,14 +104,14 @@ def test_the_best_is_the_highest_score_and_the_later_of_equals(scores: dict[int,
 
 
 def test_each_manifest_is_read_once(tmp_path: Path) -> None:
-    path = write(tmp_path, 10, 5.0, ("replay_0_1_0123abcd.bin",))
+    path = write(tmp_path, 10, 5.0, (3,))
     scores = retention.Scores()
     assert scores.best([path]) == 10
     path.unlink()
-    assert scores.segments(path) == ("replay_0_1_0123abcd.bin",)
+    assert scores.chunks(path) == (chunk(3),)
     assert scores.best([tmp_path / "checkpoint_t20.zip"]) is None, "what cannot be read has no score"
     with pytest.raises(OSError, match="No such file"):
-        scores.segments(tmp_path / "checkpoint_t20.zip")
+        scores.chunks(tmp_path / "checkpoint_t20.zip")
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x05\x06" + b"\x00" * 18])
@@ -103,7 +119,7 @@ def test_what_is_no_checkpoint_scores_nothing_and_needs_nothing(content: bytes, 
     path = tmp_path / "checkpoint_t10.zip"
     path.write_bytes(content)
     assert retention.Scores().best([path]) is None
-    assert retention.Scores().segments(path) == ()
+    assert retention.Scores().chunks(path) == ()
 
 
 def test_a_manifest_of_another_shape_scores_nothing(tmp_path: Path) -> None:
@@ -119,7 +135,7 @@ def test_pruning_leaves_what_must_stay_and_names_what_went(tmp_path: Path) -> No
     for t in range(100, 111):
         write(folder, t, 9.0 if t == 105 else 1.0)
     (tmp_path / "published.json").write_text('{"num_timesteps": 103}')
-    gone = retention.prune(folder, 2, retention.Scores())
+    gone = retention.Retention(folder, 2).prune()
     assert sorted(gone) == [f"checkpoint_t{t}.zip" for t in (101, 102, 104, 106, 107, 108)]
     assert left(folder) == [100, 103, 105, 109, 110]
 
@@ -127,37 +143,93 @@ def test_pruning_leaves_what_must_stay_and_names_what_went(tmp_path: Path) -> No
 def test_pruning_never_deletes_the_last_two(tmp_path: Path) -> None:
     for t in (100, 101):
         write(tmp_path, t)
-    assert retention.prune(tmp_path, 0, retention.Scores()) == []
+    assert retention.Retention(tmp_path, 0).prune() == []
     assert left(tmp_path) == [100, 101]
 
 
-def test_a_replay_segment_goes_with_the_last_checkpoint_that_needs_it(tmp_path: Path) -> None:
-    names = [f"replay_{k}_{k + 1}_0123abcd.bin" for k in range(5)]
+def test_the_newest_two_keep_their_replay_buffer_and_milestones_their_weights(tmp_path: Path) -> None:
     for t, needs in {100: (0,), 101: (0, 1), 102: (1, 2), 103: (2, 3), 104: (3, 4)}.items():
-        write(tmp_path, t, needs=tuple(names[k] for k in needs))
-    store = tmp_path / segments.FOLDER
-    store.mkdir()
-    for name in names:
-        (store / name).write_bytes(b"x")
-    (store / "other.txt").write_text("x")
-    assert retention.prune(tmp_path, 2, retention.Scores()) == ["checkpoint_t102.zip", "checkpoint_t101.zip"]
-    assert sorted(path.name for path in store.iterdir()) == ["other.txt", names[0], names[2], names[3], names[4]]
+        write(tmp_path, t, needs=needs)
+    (tmp_path / chunks.FOLDER / "other.txt").write_text("x")
+    (tmp_path / chunks.FOLDER / chunk(9).name).write_text("x")
+    (tmp_path / chunks.FOLDER / chunk(8).name).write_text("x")
+    assert retention.Retention(tmp_path, 3).prune({chunk(9).name}) == ["checkpoint_t101.zip"]
+    assert names(tmp_path) == [
+        "checkpoint_t100.weights.zip",
+        "checkpoint_t102.weights.zip",
+        "checkpoint_t103.zip",
+        "checkpoint_t104.zip",
+    ]
+    assert held(tmp_path) == [2, 3, 4, 9]
+    assert (tmp_path / chunks.FOLDER / "other.txt").exists()
+    assert manifest.verify(tmp_path / "checkpoint_t100.weights.zip").num_timesteps == 100
+
+
+def test_an_older_checkpoint_keeps_a_replay_buffer_that_costs_little(tmp_path: Path) -> None:
+    for t, needs in {100: (0, 1, 2), 101: (0, 1, 2, 3), 102: (1, 2, 3, 4), 103: (1, 2, 3, 4)}.items():
+        write(tmp_path, t, needs=needs)
+    retention.Retention(tmp_path, 4).prune()
+    assert left(tmp_path) == [100, 101, 102, 103], "five chunks, where the newest has four"
+    write(tmp_path, 104, needs=(3, 4, 5, 6))
+    retention.Retention(tmp_path, 5).prune()
+    assert left(tmp_path) == [102, 103, 104]
+
+
+def test_over_the_budget_the_oldest_milestones_go_and_no_other(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    for t in (1, 2, 4, 8, 16, 20, 21):
+        write(folder, t, 9.0 if t == 2 else 1.0, needs=(t,), size=10_000)
+    (tmp_path / "published.json").write_text('{"num_timesteps": 4}')
+    keeper = retention.Retention(folder, 2)
+    keeper.prune()
+    taken = retention.used_bytes(folder)
+    assert held(folder) == [20, 21]
+    keeper.budget_bytes = taken
+    assert keeper.prune() == []
+    keeper.budget_bytes = taken - 1
+    assert keeper.prune() == ["checkpoint_t1.weights.zip"]
+    keeper.budget_bytes = 0
+    assert keeper.prune() == ["checkpoint_t8.weights.zip", "checkpoint_t16.weights.zip"]
+    assert names(folder) == [
+        "checkpoint_t2.weights.zip",
+        "checkpoint_t20.zip",
+        "checkpoint_t21.zip",
+        "checkpoint_t4.weights.zip",
+    ]
+
+
+def test_room_is_made_of_milestones_first_and_the_newest_is_never_touched(tmp_path: Path) -> None:
+    for t in (1, 2, 4, 6, 7):
+        write(tmp_path, t, 9.0 if t == 2 else 1.0, needs=(t,))
+    keeper = retention.Retention(tmp_path, 2)
+    assert keeper.make_room({chunk(1).name})
+    assert names(tmp_path) == ["checkpoint_t2.zip", "checkpoint_t6.zip", "checkpoint_t7.zip"]
+    assert held(tmp_path) == [1, 2, 6, 7]
+    assert not keeper.make_room({chunk(1).name}), "there are no more"
+    assert keeper.make_room(everything=True)
+    assert (names(tmp_path), held(tmp_path)) == (["checkpoint_t2.zip", "checkpoint_t7.zip"], [2, 7])
+    assert not keeper.make_room(everything=True)
 
 
 @pytest.mark.parametrize("unreadable", [100, 104])
-def test_no_segment_goes_while_a_checkpoint_that_stays_cannot_be_read(unreadable: int, tmp_path: Path) -> None:
+def test_no_chunk_goes_while_a_checkpoint_that_stays_cannot_be_read(unreadable: int, tmp_path: Path) -> None:
     for t in range(100, 105):
         write(tmp_path, t)
-    (tmp_path / segments.FOLDER).mkdir()
-    segment = tmp_path / segments.FOLDER / "replay_0_1_0123abcd.bin"
-    segment.write_bytes(b"x")
-    scores = retention.Scores()
+    stray = tmp_path / chunks.FOLDER / chunk(1).name
+    stray.write_bytes(b"x")
     broken = tmp_path / f"checkpoint_t{unreadable}.zip"
     broken.unlink()
     broken.mkdir()  # reading it is an OSError
-    retention.prune(tmp_path, 2, scores)
-    assert segment.exists()
+    retention.Retention(tmp_path, 2).prune()
+    assert stray.exists()
     assert broken.exists()
+
+
+def test_the_budget_is_what_is_asked_for_and_else_most_of_what_is_free(tmp_path: Path) -> None:
+    write(tmp_path, 1, needs=(1,), size=5000)
+    assert retention.used_bytes(tmp_path) > 5000
+    assert retention.budget_bytes(tmp_path, 7) == 7
+    assert 0 < retention.budget_bytes(tmp_path) <= 5001 + shutil.disk_usage(tmp_path).total
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from kernel.contract import segments
+from kernel.contract import chunks
 from kernel.contract.manifest import MANIFEST, Manifest, verify
 from launcher.local_kaggle.service import LocalKaggle
 from launcher.runs import checkpoints
@@ -112,7 +112,7 @@ def test_a_checkpoint_comes_with_every_replay_segment_it_lists(
     (result,) = _fetch(run, local_kaggle, book, said)
     assert (result.num_timesteps, result.verdict) == (30, "verified")
     assert result.path is not None
-    segments.verify(result.path, verify(result.path))
+    chunks.verify(result.path, verify(result.path))
     assert (run.checkpoints / "replay" / new).read_bytes() == SEGMENT
     assert (run.folder / "metrics.jsonl").read_bytes() == b'{"t": 30}\n'
     assert sum(f"{len(SEGMENT):,} bytes from version 2" in line for line in said) == 1
@@ -217,7 +217,7 @@ def test_outputs_of_a_kernel_bring_their_segments_too(
     (result,) = until(lambda: _fetch(run, local_kaggle, book, []))
     assert (result.num_timesteps, result.origin, result.verdict) == (100, "outputs of session 1", "verified")
     assert result.path is not None
-    segments.verify(result.path, verify(result.path))
+    chunks.verify(result.path, verify(result.path))
 
 
 def test_a_segment_name_that_leads_elsewhere_is_refused(

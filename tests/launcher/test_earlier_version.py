@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kernel.contract import events, segments
+from kernel.contract import chunks, events
 from kernel.contract.config import RunConfig, from_mapping
 from kernel.contract.manifest import verify
 from launcher.runs import checkpoints
@@ -56,5 +56,5 @@ def test_its_dataset_is_fetched_and_verifies(name: str, stage: Stage) -> None:
     (fetched,) = checkpoints.fetch(run, stage.backend(), stage.book, transfers=PlainTransfers(lambda line: None))
     assert (fetched.num_timesteps, fetched.verdict) == (100, "verified")
     assert fetched.path is not None
-    segments.verify(fetched.path, verify(fetched.path))
+    chunks.verify(fetched.path, verify(fetched.path))
     assert (run.folder / "metrics.jsonl").read_bytes() == files["metrics.jsonl"]

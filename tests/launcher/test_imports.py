@@ -50,7 +50,7 @@ def test_help_imports_nothing_heavy() -> None:
         "kernel.contract.files",
         "kernel.contract.result",
         "kernel.contract.manifest",
-        "kernel.contract.segments",
+        "kernel.contract.chunks",
         "launcher.local_kaggle.service",
     ],
 )

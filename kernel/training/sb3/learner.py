@@ -30,7 +30,6 @@ class StableBaselines3Learner:
         self._environment_state = EnvironmentState(venv, environments.source_modules(run), way, because)
         self._constant_data = members.constant_data(self.model)
         self._restored: dict[str, Any] | None = None
-        self._rows_handed_out = 0
 
     @classmethod
     def make(cls, run: RunConfig, device: str, way: str = "", because: str = "") -> StableBaselines3Learner:
@@ -88,7 +87,6 @@ class StableBaselines3Learner:
         self.statistics.load_state(state["training"]["statistics"])
         self.model.resumes_inside_rollout = True
         self._restored = state
-        self._rows_handed_out = replay.rows_done(self.model) if self.buffer_size else 0
         return lost
 
     def restore_again(self) -> dict[str, Any] | None:
@@ -101,21 +99,18 @@ class StableBaselines3Learner:
         self.statistics.load_state(state["training"]["statistics"])
         return None if state["environments"] is None else state
 
+    @property
+    def rows_done(self) -> int:
+        """Rows that the replay buffer took in since the run began, one a step of all environments."""
+        return replay.rows_done(self.model)
+
+    def copy_rows(self, first: int, last: int) -> Rows:
+        """Copies of rows [first, last) of the replay buffer, which must all be in it still."""
+        return replay.copy_rows(self.model, first, last)
+
     def put_rows(self, first: int, rows: Rows, num_rows: int) -> None:
-        """Fill the replay buffer as it was when it had taken in `num_rows`."""
+        """Put `rows`, which begin at `first`, where they were when the buffer had taken in `num_rows`."""
         replay.put_rows(self.model, first, rows, num_rows)
-
-    def new_rows(self) -> Rows | None:
-        """Copies of the rows that the buffer took in since the last call; None without a replay buffer."""
-        if not self.buffer_size:
-            return None
-        first, self._rows_handed_out = self._rows_handed_out, replay.rows_done(self.model)
-        return replay.copy_rows(self.model, first, self._rows_handed_out)
-
-    def rows_fill_up(self) -> bool:
-        """Whether rows that were not handed out yet will soon be written over."""
-        waiting = replay.rows_done(self.model) - self._rows_handed_out if self.buffer_size else 0
-        return waiting > 1 and 2 * waiting >= self.buffer_size
 
     def evaluate(self, beat: Beat) -> dict[str, float]:
         """Scores on environments of its own, leaving no trace in the training; `beat` is called at each step."""

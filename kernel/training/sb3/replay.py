@@ -1,4 +1,4 @@
-"""Rows of stable-baselines3's replay buffer, out of its ring and back; `kernel.training.segment_store` keeps them."""
+"""Rows of stable-baselines3's replay buffer, out of its ring and back; `kernel.training.replay_store` keeps them."""
 
 from __future__ import annotations
 
@@ -24,19 +24,30 @@ def rows_done(model: Any) -> int:
 def copy_rows(model: Any, first: int, last: int) -> Arrays:
     """Copies of rows [first, last); all of them must still be in the ring."""
     buffer = model.replay_buffer
-    index = np.arange(first, last) % buffer.buffer_size
-    return {name: values[index] for name, values in _columns(buffer).items()}
+    parts = _places(first, last, buffer.buffer_size)
+    columns = _columns(buffer)
+    return {name: np.concatenate([values[begin:end] for begin, end in parts]) for name, values in columns.items()}
 
 
 def put_rows(model: Any, first: int, rows: Arrays, num_rows: int) -> None:
-    """Fill the ring with `rows`, which begin at `first`, as it was when `num_rows` had been put into it."""
+    """Put `rows`, which begin at `first`, where they were in the ring when `num_rows` had been put into it."""
     buffer = model.replay_buffer
     columns = _columns(buffer)
     begin = max(first, num_rows - buffer.buffer_size)
-    index = np.arange(begin, num_rows) % buffer.buffer_size
     for name, values in rows.items():
-        columns[name][index] = values[begin - first : num_rows - first]
+        at = begin - first
+        for place, end in _places(begin, first + len(values), buffer.buffer_size):
+            columns[name][place:end] = values[at : at + end - place]
+            at += end - place
     buffer.pos, buffer.full = num_rows % buffer.buffer_size, num_rows >= buffer.buffer_size
+
+
+def _places(first: int, last: int, size: int) -> list[tuple[int, int]]:
+    """Where rows [first, last) lie in a ring of `size`: one slice, two where they go over its end."""
+    if last <= first:
+        return [(0, 0)]
+    begin, end = first % size, (last - 1) % size + 1
+    return [(begin, end)] if begin < end else [(begin, size), (0, end)]
 
 
 def _columns(buffer: Any) -> Arrays:
