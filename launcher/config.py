@@ -102,6 +102,8 @@ class SessionSettings:
     silence_s: float = 300.0
     """A training that does nothing for this long, and for three times what its phase ever took, starts again from its
     newest checkpoint. Steps, updates, evaluations and repeated actions count one by one: it must cover the slowest."""
+    disk_gb: float = 0.0
+    """What checkpoints and replay buffers may take of the session's disk; 0 leaves it to what is free."""
     on_flood: str = "stop"
     """What a log flood does inside the session: stop or throttle."""
     on_unhealthy: str = "warn"
@@ -191,6 +193,7 @@ class Settings:
             max_timesteps_at_risk=chosen.max_timesteps_at_risk,
             keep_checkpoints=chosen.keep_checkpoints,
             silence_seconds=chosen.silence_s,
+            disk_bytes=int(chosen.disk_gb * 1e9),
             on_flood=chosen.on_flood,
             on_unhealthy=chosen.on_unhealthy,
             require_exact=chosen.require_exact,
@@ -369,6 +372,7 @@ _KERNEL_KEYS = {
     "max_seconds": "max_hours",
     "publish_interval_seconds": "publish_interval_s",
     "silence_seconds": "silence_s",
+    "disk_bytes": "disk_gb",
 }
 """What the kernel's configuration calls otherwise."""
 _ALIASES: Mapping[str, Mapping[str, str]] = {

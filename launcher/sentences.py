@@ -74,7 +74,8 @@ def _trouble(event: Event) -> str:
     """What did not go as it should, and what this version cannot read."""
     match event:
         case events.CheckpointFailed():
-            return f"The checkpoint at {_at(event.num_timesteps)} could not be written{_why(event.reason)}"
+            often = f", the {event.in_a_row}th in a row" if (event.in_a_row or 0) > 3 else ""
+            return f"The checkpoint at {_at(event.num_timesteps)} could not be written{often}{_why(event.reason)}"
         case events.CheckpointRefused():
             return f"The checkpoint {event.file} did not verify{_why(event.reason)}"
         case events.Cadence():

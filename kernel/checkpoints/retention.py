@@ -27,11 +27,11 @@ from kernel.contract.names import PUBLISHED, num_timesteps_of, weights_timesteps
 
 BEST_KEY = "eval/mean_reward"
 WHOLE = 2
-"""Newest checkpoints that keep their replay buffer whatever it takes: one may turn out to be damaged."""
+"""Newest checkpoints that stay whatever is asked for: one may turn out to be damaged."""
 MOST_OF_NEWEST = 1.5
-"""What all kept replay buffers may take together, in those of the newest: the next one comes to half of it at most."""
-REPLAY_SHARE = 2.2
-"""What they take at the most, in those of one buffer, while the next checkpoint is being written."""
+"""What replay buffers of further ones may bring all together to, in that of the newest."""
+LITTLE_BYTES = 1 << 20
+"""What all of them may take in any case [B]."""
 FREE_SHARE = 0.9
 """Part of the free space of a disk that checkpoints may take where no other bound is asked for."""
 
@@ -102,6 +102,8 @@ class Retention:
     folder: Path
     newest: int
     """How many of the newest stay."""
+    whole: int = WHOLE
+    """How many of them keep their replay buffer whatever it takes."""
     budget_bytes: int | None = None
     """What checkpoints and replay chunks may take together [B]; None sets no bound."""
 
@@ -126,7 +128,7 @@ class Retention:
         return [path.name for path in gone]
 
     def make_room(self, in_use: Container[str] = (), *, everything: bool = False) -> bool:
-        """The disk is full: delete every milestone, with `everything` all but the newest checkpoint and the best.
+        """The disk is full: delete what was refused and every milestone, with `everything` all but the newest and best.
 
         Whether anything was there to be deleted.
         """
@@ -136,6 +138,7 @@ class Retention:
             gone = [path for t, path in found.items() if t not in (newest, self.scores.best(found.values()))]
         else:
             gone = [found[t] for t in self._milestones(found)]
+        gone += self.folder.glob(f"*{checkpoint.REFUSED}")
         _delete(gone)
         return self._sweep(in_use) or bool(gone)
 
@@ -163,8 +166,8 @@ class Retention:
             if not listed or num_timesteps_of(path.name) is None:
                 continue
             more = held | {chunk.name: chunk.size for chunk in listed}
-            most = most or MOST_OF_NEWEST * sum(more.values())
-            if keep < WHOLE or sum(more.values()) <= most:
+            most = most or max(LITTLE_BYTES, MOST_OF_NEWEST * sum(more.values()))
+            if keep < self.whole or sum(more.values()) <= most:
                 held, keep = more, keep + 1
             else:
                 found[t] = checkpoint.leave_weights(path)
@@ -222,12 +225,6 @@ def used_bytes(folder: Path) -> int:
 def budget_bytes(folder: Path, asked: int = 0) -> int:
     """What checkpoints in `folder` may take [B]: as asked for, else what they take and most of what is free."""
     return asked or int(used_bytes(folder) + FREE_SHARE * shutil.disk_usage(folder).free)
-
-
-def needed_bytes(buffer_bytes: int, checkpoint_bytes: int = 0) -> int:
-    """What a run may take [B], of such a replay buffer and so large checkpoints without it: the newest ones, the best
-    and the published, and the next."""
-    return int(REPLAY_SHARE * buffer_bytes) + (WHOLE + 3) * checkpoint_bytes
 
 
 def published_timesteps(folder: Path) -> int | None:

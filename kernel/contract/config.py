@@ -151,6 +151,8 @@ class SessionConfig:
     restarted from its last checkpoint."""
     keep_checkpoints: int = 3
     """Newest checkpoints kept on the session's disk (the best one and every power of two besides)."""
+    keep_replay_buffers: int = 2
+    """Newest checkpoints that keep their replay buffer, whatever it takes; the others are left with their weights."""
     disk_bytes: int = 0
     """What checkpoints and replay buffers may take of the session's disk [B]; 0 leaves it to what is free."""
     on_flood: str = "stop"
@@ -177,7 +179,7 @@ class SessionConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "allow_changed", tuple(self.allow_changed))
         object.__setattr__(self, "waived", tuple(self.waived))
-        _require_positive(self, "session", "max_seconds", "keep_checkpoints")
+        _require_positive(self, "session", "max_seconds", "keep_checkpoints", "keep_replay_buffers")
         _require_positive(self, "silence_seconds")
         _require_not_negative(
             self,

@@ -192,6 +192,10 @@ class Training(Event):
     """False where the continuation is known to be another one than without an interruption."""
     exactness: Exactness | None = None
     """What is known of the run up to here; null from a kernel that does not say it."""
+    replay_bytes: int | None = None
+    """What its replay buffer takes in memory when it is full [B]; null without one."""
+    replay_row_bytes: int | None = None
+    """What a row of it takes there, one step of all environments [B]."""
 
     def revise(self, known: Exactness) -> Exactness:
         """What it brings along."""

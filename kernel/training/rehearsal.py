@@ -21,7 +21,9 @@ from typing import Any, TypeVar
 from kernel import phases, signals
 from kernel.channel import LOADING, STEPPING, Channel
 from kernel.checkpoints.checkpoint import read_state
+from kernel.checkpoints.room import Takes
 from kernel.checkpoints.stretch import Outcome, Stretch
+from kernel.contract import chunks
 from kernel.contract.checks import Check, Verdict
 from kernel.contract.config import Configuration
 from kernel.contract.events import Event, Inexact, Proved, Training, Unproved
@@ -46,6 +48,8 @@ MAX_VECTOR_STEPS = 4_000
 PATIENCE_SECONDS = 60.0
 """A second process has this long besides ten times what the first one took."""
 PASS, WARN, FAIL = Verdict.PASS, Verdict.WARN, Verdict.FAIL
+MEASURABLE_BYTES = 1 << 16
+"""Rows of less say nothing of how small the others can be made."""
 _NEXT_WAYS = {"contract": ("graph", "actions"), "graph": ("actions",), "actions": ("visible",)}
 
 
@@ -62,6 +66,8 @@ class Rehearsal:
     """The longest time in which nothing was heard of its first training [s]."""
     measured: dict[str, Any] = field(default_factory=dict)
     """Further fields of the event that tells of it."""
+    takes: Takes | None = None
+    """What the run takes of a disk."""
 
 
 class _Ear(Channel):
@@ -159,6 +165,8 @@ def prepared(configuration: Configuration, way: str) -> Configuration:
             max_timesteps_at_risk=0,
             checkpoint_seconds=0.0,
             keep_checkpoints=100,
+            keep_replay_buffers=100,
+            disk_bytes=0,
             on_unhealthy="warn",
             environment_state=way,
         ),
@@ -193,8 +201,8 @@ def _killed(configuration: Configuration, folder: Path, kills: int, seed: int, b
 def _within(configuration: Configuration, folder: Path, channel: Channel) -> Rehearsal:
     """Both in this process: whether it can be gone on from, and not whether the same comes of it."""
     stop, began = signals.StopFlag.install(), time.monotonic()
-    reached, _ = _train(configuration, folder, channel.beat, stop, Points((TRIAL_TIMESTEPS,)))
-    rehearsal = Rehearsal(startup_s=time.monotonic() - began, played=reached)
+    reached, ear = _train(configuration, folder, channel.beat, stop, Points((TRIAL_TIMESTEPS,)))
+    rehearsal = Rehearsal(startup_s=time.monotonic() - began, played=reached, takes=_takes(folder, ear))
     channel.event(phases.RESUME)
     newest = _checkpoints(folder)[-1][1] if reached else None
     stop = signals.StopFlag.install()
@@ -229,6 +237,7 @@ def _across(configuration: Configuration, folder: Path, channel: Channel, kills:
         if tried == 1:
             rehearsal.startup_s, rehearsal.played = trained.startup_s, trained.reached
             rehearsal.longest_pause_s = trained.longest_pause_s
+            rehearsal.takes = trained.takes
             signals_check = trained.signals_check
             ways += _NEXT_WAYS.get(trained.way, ())
         channel.event(phases.PROOF)
@@ -288,6 +297,7 @@ class _Trained:
     longest_pause_s: float
     way: str
     signals_check: Check
+    takes: Takes | None
 
 
 def _straight(configuration: Configuration, folder: Path, channel: Channel) -> _Trained:
@@ -311,6 +321,7 @@ def _straight(configuration: Configuration, folder: Path, channel: Channel) -> _
         ear.pauses.longest,
         str(state["environments"].get("way", "")),
         _signals(plan, found[-1][1].num_timesteps),
+        _takes(folder, ear),
     )
 
 
@@ -376,6 +387,19 @@ def _train(
 def _checkpoints(folder: Path) -> list[tuple[Path, Manifest]]:
     """Those of a training, earliest first."""
     return [(path, verify(path)) for path in reversed(checkpoints_in(folder / CHECKPOINTS))]
+
+
+def _takes(folder: Path, ear: _Ear) -> Takes | None:
+    """What the newest checkpoint of a training takes, and its replay buffer would when it is full."""
+    found, training = _checkpoints(folder), ear.first(Training)
+    if not found or training is None:
+        return None
+    (path, manifest), replay_bytes = found[-1], training.replay_bytes or 0
+    listed = chunks.listed(manifest)
+    rows, size = sum(chunk.last - chunk.first for chunk in listed), sum(chunk.size for chunk in listed)
+    in_memory = rows * (training.replay_row_bytes or 0)
+    share = min(1.0, size / in_memory) if in_memory >= MEASURABLE_BYTES else 1.0
+    return Takes(path.stat().st_size, replay_bytes, share)
 
 
 def _episode_ends(count: int) -> str:

@@ -78,9 +78,14 @@ class ReplayStore:
         self._begin_chunk()
 
     @property
+    def row_bytes(self) -> int:
+        """What a row takes in memory [B]."""
+        return row_packing.row_bytes(self._like)
+
+    @property
     def buffer_bytes(self) -> int:
-        """What the whole buffer takes in memory, and at most on the disk, give or take a chunk."""
-        return row_packing.row_bytes(self._like) * self.buffer_size
+        """What the whole buffer takes in memory, and at most on the disk, give or take a chunk [B]."""
+        return self.row_bytes * self.buffer_size
 
     @property
     def in_use(self) -> set[str]:

@@ -23,9 +23,10 @@ from kernel.checkpoints.digests import append_digest, read_digests
 from kernel.contract import chunks, events
 from kernel.contract.config import Configuration
 from kernel.contract.manifest import CheckpointInvalid, Manifest
+from kernel.contract.names import weights_timesteps_of
 from kernel.training import codec, earlier_replay, environments, fingerprint
 from kernel.training import learner as learners
-from kernel.training.learner import Learner
+from kernel.training.learner import Learner, Rows
 from kernel.training.replay_store import ReplayStore
 from kernel.training.state_graph.nodes import NotRestorable
 from kernel.training.writer import Lineage
@@ -93,6 +94,7 @@ def begin(
         beginning = Beginning(learner, store, choice, lineage)
         if choice.path is None or choice.manifest is None:
             if not unrestorable:
+                _tell_of_weights(checkpoints, channel)
                 return beginning
             # No checkpoint's environments can be put back: the newest goes on with new episodes.
             new_episodes = next(iter(unrestorable.values()))
@@ -128,6 +130,14 @@ def begin(
         return beginning
 
 
+def _tell_of_weights(checkpoints: Path, channel: Channel) -> None:
+    """Name the checkpoints that are there and hold too little to go on from."""
+    for path in sorted(checkpoints.iterdir()):
+        if weights_timesteps_of(path.name) is not None:
+            reason = "its replay buffer was not kept: its weights alone are there, from which no run goes on"
+            channel.event(events.CheckpointRefused(file=path.name, reason=reason))
+
+
 def _set_aside(found: sources.Refused, unusable: set[Path], channel: Channel) -> None:
     channel.event(events.CheckpointRefused(file=found.path.name, reason=found.reason))
     unusable.add(found.path)  # on a disk that cannot be written the name stays
@@ -158,7 +168,7 @@ def _put_back(
         if state["scalars"]["num_timesteps"] != manifest.num_timesteps:
             raise CheckpointInvalid(f"its state is of timestep {state['scalars']['num_timesteps']}")
         if beginning.store is not None:
-            _put_replay_back(beginning.store, learner, state["replay"], manifest)
+            _put_replay_back(beginning.store, learner, state["replay"], manifest, beat)
         if not beginning.is_over:
             lost = learner.restore(state, beat, new_episodes)
     except (MemoryError, th.cuda.OutOfMemoryError):
@@ -178,20 +188,27 @@ def _replay_store(checkpoints: Path, learner: Learner) -> ReplayStore | None:
     return ReplayStore(checkpoints / chunks.FOLDER, learner.copy_rows(0, 0), learner.buffer_size)
 
 
-def _put_replay_back(store: ReplayStore, learner: Learner, saved: Any, manifest: Manifest) -> None:
-    """Bring the rows of a checkpoint into the buffer, a chunk at a time.
+def _put_replay_back(
+    store: ReplayStore, learner: Learner, saved: Any, manifest: Manifest, beat: Callable[[], None]
+) -> None:
+    """Bring the rows of a checkpoint into the buffer, a chunk at a time, each with a `beat`.
 
     Raises
     ------
     CheckpointInvalid
         A chunk is missing, altered, or holds other rows than the checkpoint says.
     """
+
+    def put(first: int, rows: Rows) -> None:
+        beat()
+        learner.put_rows(first, rows, saved["rows"])
+
     listed = chunks.listed(manifest)
     if not chunks.is_of_earlier_version(manifest):
-        store.load(saved, listed, lambda first, rows: learner.put_rows(first, rows, saved["rows"]))
+        store.load(saved, listed, put)
         return
     parts = earlier_replay.segments(store.folder, saved, listed, store.buffer_size)
-    store.adopt(parts, saved["digest"], lambda first, rows: learner.put_rows(first, rows, saved["rows"]))
+    store.adopt(parts, saved["digest"], put)
 
 
 def _lineage(

@@ -8,7 +8,9 @@ from kernel.training.row_packing import row_bytes
 from kernel.training.writer import CheckpointWriter
 
 PORTION_BYTES = 4 << 20
-"""Copied at once: some milliseconds of the trainer's time."""
+"""Copied at once: a millisecond or two of the trainer's time."""
+PORTIONS_AT_ONCE = 4
+"""Copied for a checkpoint without waiting for the writer."""
 
 
 class RowFeed:
@@ -31,14 +33,14 @@ class RowFeed:
             self._writer.put_rows(self._next(self._portion))
 
     def rest(self) -> Rows:
-        """All that the writer has not got, for a checkpoint; more than a portion goes ahead, and is waited for."""
+        """All that the writer has not got, for a checkpoint; more than some portions go ahead, and are waited for."""
         for first, last in self._store.missing:
             if first >= self._learner.rows_done - self._learner.buffer_size:
                 self._writer.put_rows(self._learner.copy_rows(first, last), again_from=first)
-        while self._learner.rows_done - self._handed_out > self._portion:
+        while self._learner.rows_done - self._handed_out > PORTIONS_AT_ONCE * self._portion:
             self._writer.put_rows(self._next(self._portion))
         self._at_checkpoint = self._learner.rows_done
-        return self._next(self._portion)
+        return self._next(PORTIONS_AT_ONCE * self._portion)
 
     def _next(self, most: int) -> Rows:
         first = self._handed_out

@@ -89,6 +89,8 @@ def train(
             checkpoint=choice.path.name if choice.path else None,
             exact=lineage.exactness.is_exact,
             exactness=lineage.exactness,
+            replay_bytes=beginning.store.buffer_bytes if beginning.store is not None else None,
+            replay_row_bytes=beginning.store.row_bytes if beginning.store is not None else None,
         )
     )
     try:

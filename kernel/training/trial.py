@@ -22,6 +22,7 @@ import gymnasium
 
 from kernel import health, phases
 from kernel.channel import Channel
+from kernel.checkpoints import retention, room
 from kernel.contract import events
 from kernel.contract.checks import Check, Verdict
 from kernel.contract.config import Configuration, RunConfig
@@ -34,6 +35,10 @@ from kernel.training import environment_health, environments, learner, rehearsal
 logger = logging.getLogger(__name__)
 E = TypeVar("E", bound=Event)
 
+PLATFORM_DISK_BYTES = 20_000_000_000
+"""What Kaggle gives a session's folder [B]."""
+USUAL_BUFFER_SIZE = 1_000_000
+"""stable-baselines3's own."""
 PASS, WARN, FAIL = Verdict.PASS, Verdict.WARN, Verdict.FAIL
 _MEND = "Mend it: the training would end in the same way."
 _FIXES: tuple[tuple[type[Exception], str], ...] = (
@@ -89,7 +94,8 @@ def before_training(configuration: Configuration, folder: Path, channel: Channel
     session = configuration.session
     if not session.gate or checkpoints_in(folder / CHECKPOINTS):
         return
-    trial = run(configuration, channel, thorough=False)
+    room_bytes = retention.budget_bytes(folder / CHECKPOINTS, session.disk_bytes)
+    trial = run(configuration, channel, thorough=False, room_bytes=room_bytes)
     channel.event(trial.event())
     failed = [check for check in trial.checks if check.verdict == FAIL and check.name not in session.waived]
     if failed:
@@ -105,7 +111,8 @@ def main(configuration: Configuration, kills: int = 0) -> int:
 
         if device == "cuda" and not torch.cuda.is_available():
             configuration = replace(configuration, session=replace(configuration.session, device="cpu"))
-        trial = run(configuration, Channel(), thorough=True, kills=kills)
+        room_bytes = configuration.session.disk_bytes or int(retention.FREE_SHARE * PLATFORM_DISK_BYTES)
+        trial = run(configuration, Channel(), thorough=True, room_bytes=room_bytes, kills=kills)
     except Exception as error:
         # The process ends here; whatever the environment or the recipe raised is the finding.
         logger.debug("the trial failed", exc_info=True)
@@ -115,12 +122,12 @@ def main(configuration: Configuration, kills: int = 0) -> int:
     return 0
 
 
-def run(configuration: Configuration, channel: Channel, *, thorough: bool, kills: int = 0) -> Trial:
+def run(configuration: Configuration, channel: Channel, *, thorough: bool, room_bytes: int, kills: int = 0) -> Trial:
     """Try, resume, look at the environment, each told on `channel`; the training of `configuration` is not begun.
 
     With `thorough` a stretch is proved in a second process, this one sends itself a SIGTERM, and the speed is measured:
     a session does the first beside its training, and leaves the last to its own calibration. So many `kills` more are
-    gone on from.
+    gone on from. `room_bytes` are what checkpoints may take where the run is to be trained [B].
     """
     trial = Trial()
     with tempfile.TemporaryDirectory(prefix="kaglaunch-trial-") as temporary:
@@ -131,6 +138,9 @@ def run(configuration: Configuration, channel: Channel, *, thorough: bool, kills
         startup_s = (process_age() - (time.monotonic() - began) if thorough else 0.0) + rehearsed.startup_s
         trial.measured |= {"startup_s": round(startup_s, 2), **rehearsed.measured}
         trial.checks += rehearsed.checks
+    if rehearsed.takes is not None:
+        buffer_size = int(configuration.run.hyperparameters.get("buffer_size", USUAL_BUFFER_SIZE))
+        trial.checks += [room.judge(rehearsed.takes, room_bytes, buffer_size)]
     device = train.choose_device(configuration.session.device)
     trial.measured["device"] = device
     channel.event(phases.ENVIRONMENT)

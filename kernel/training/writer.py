@@ -98,7 +98,10 @@ class CheckpointWriter:
         self._write = write
         self._replay = replay
         self._retention = retention.Retention(
-            folder, lineage.session.keep_checkpoints, retention.budget_bytes(folder, lineage.session.disk_bytes)
+            folder,
+            lineage.session.keep_checkpoints,
+            lineage.session.keep_replay_buffers,
+            retention.budget_bytes(folder, lineage.session.disk_bytes),
         )
         self._failed = 0
         if replay is not None:
@@ -204,8 +207,8 @@ class CheckpointWriter:
         self._with_room(lambda: self._create(path, data, digest))
         self._retention.scores.add(path, manifest)
         self.lineage.known_digests[t] = digest
-        digests.append_digest(self.folder, t, digest)
-        self._metrics.append(snapshot.recent_rows)
+        self._with_room(lambda: digests.append_digest(self.folder, t, digest))
+        self._with_room(lambda: self._metrics.append(snapshot.recent_rows))
         self._retention.prune(self._in_use)
         seconds = round(time.monotonic() - began, 4)
         said = manifest.exactness

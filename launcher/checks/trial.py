@@ -30,7 +30,7 @@ from kernel.contract.files import write_aside
 from kernel.contract.names import CONFIGURATION
 from launcher import paths, system, training_extra
 
-NAMES = ("checkpointing", "signals", "environment", "speed")
+NAMES = ("checkpointing", "signals", "disk", "environment", "speed")
 TIMEOUT_S = 300.0
 LOOK_S = 0.1
 """Between two looks at what a trial has printed."""
@@ -231,7 +231,16 @@ def _measured(told: Told) -> Measured | None:
 
 def _key(configuration: Configuration, code_digest: str, kills: int) -> str:
     recipe = {**dataclasses.asdict(configuration.run), "run_id": "", "total_timesteps": 0}
-    depends = [code_digest, kills, recipe, configuration.session.device, sys.version, sys.executable, platform.node()]
+    depends = [
+        code_digest,
+        kills,
+        recipe,
+        configuration.session.device,
+        configuration.session.disk_bytes,
+        sys.version,
+        sys.executable,
+        platform.node(),
+    ]
     depends += [importlib.metadata.version(name) for name in training_extra.TRAINING]
     return hashlib.sha256(canonical_json(depends).encode()).hexdigest()
 

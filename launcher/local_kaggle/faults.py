@@ -125,7 +125,7 @@ KINDS: tuple[Kind, ...] = (
         "The download of a file whose name matches has this byte altered.",
         {"bytes": 0, "pattern": ""},
         1,
-        {"bytes": 5000, "pattern": "replay_"},
+        {"bytes": 5000, "pattern": "chunk_"},
     ),
     Kind("dataset_stuck", "Dataset versions stay where they are in their processing.", {"on": True}, None, True),
     Kind("dataset_failed", "The next dataset version to be processed ends FAILED.", {"on": True}, 1, {"times": 2}),

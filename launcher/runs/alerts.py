@@ -62,6 +62,15 @@ class Alert:
         return f"{self.level.value} {self.rule}: {self.message}"
 
 
+def unsaved(event: events.CheckpointFailed) -> str:
+    """What it means that checkpoint after checkpoint cannot be written, and what to do."""
+    return (
+        f"{event.in_a_row} checkpoints in a row could not be written ({event.reason or 'no reason is told'}): what was "
+        "done since the last one would be lost with the session. End it with `kaglaunch cancel`; `kaglaunch resume` "
+        "goes on from what is published"
+    )
+
+
 @dataclass
 class Alerts:
     """The rules of one watched session."""
@@ -91,6 +100,8 @@ class Alerts:
                 found.append(Alert(Level.ALERT, "publish lost", sentence(event)))
             case events.PublishSlow():
                 found.append(Alert(Level.WARN, "publish slow", sentence(event)))
+            case events.CheckpointFailed(in_a_row=int(number)) if number > 1:
+                found.append(Alert(Level.WARN, "nothing is saved", unsaved(event)))
             case events.PublishFailed() | events.WriteFailed() | events.CheckpointFailed() | events.Restart():
                 found.append(Alert(Level.WARN, event.name.replace("_", " "), event.reason or "no reason is told"))
             case events.Training():

@@ -16,7 +16,7 @@ from typing import TypeVar
 from kernel.contract import chunks, files
 from kernel.contract.chunks import Chunk
 from kernel.contract.manifest import CheckpointInvalid, Manifest, checkpoints_in, verify
-from kernel.contract.names import METRICS, checkpoint_name, num_timesteps_of
+from kernel.contract.names import METRICS, checkpoint_name, num_timesteps_of, weights_name, weights_timesteps_of
 from launcher import locks
 from launcher.errors import BackendError, BackendUnavailable
 from launcher.runs.ledger import Ledger
@@ -41,6 +41,13 @@ class Candidate:
     beside: Mapping[str, RemoteFile]
     """All files of the same place by their own names: replay chunks and metrics are among them."""
     download: Callable[[RemoteFile, Path, OnBytes], None]
+    weights_alone: bool = False
+    """Whether its replay buffer was not kept: no run goes on from it."""
+
+    @property
+    def name(self) -> str:
+        """Of its file on this machine."""
+        return (weights_name if self.weights_alone else checkpoint_name)(self.num_timesteps)
 
     @property
     def size(self) -> int:
@@ -58,7 +65,7 @@ class Fetched:
     """Where the verified checkpoint lies; None when it is not usable."""
     size: int
     verdict: str
-    """`verified`, `already here`, or why it is not usable."""
+    """`verified`, `already here`, `weights alone` of one without its replay buffer, or why it is not usable."""
     manifest: Manifest | None = None
 
 
@@ -73,7 +80,8 @@ def fetch(
 ) -> list[Fetched]:
     """Bring back the newest checkpoint that verifies, or the one at `step`, or `everything`; newest first.
 
-    A checkpoint counts with every replay chunk that it lists. A bad one is reported and the one before is taken.
+    A checkpoint counts with every replay chunk that it lists. A bad one is reported and the one before is taken. One
+    with its weights alone is brought only where it is asked for: nothing can go on from it.
     Files that are already here and verify are neither fetched again nor touched; what was broken off goes on. Of two
     processes that fetch at once the second one finds what the first one has brought.
 
@@ -88,7 +96,9 @@ def fetch(
     for candidate in candidates(run, store, ledger, everything=everything or step is not None):
         if candidate.num_timesteps in done or (step is not None and candidate.num_timesteps != step):
             continue
-        waits = f"{checkpoint_name(candidate.num_timesteps)}: waiting for another process that fetches of this run."
+        if candidate.weights_alone and not everything and step is None:
+            continue
+        waits = f"{candidate.name}: waiting for another process that fetches of this run."
         with locks.after_others(run.fetch_lock, functools.partial(shown.note, waits)):
             result = _bring(run, candidate, shown)
             if result.manifest is not None and not done:
@@ -129,10 +139,10 @@ def candidates(run: Run, store: CheckpointStore, ledger: Ledger, *, everything: 
         # A dataset version holds the newest of its moment; outputs hold the last ones of a session that ended well.
         first = next(found, None)
         rest = ([first] if first else []) + list(_held(outputs))
-        yield from sorted(rest, key=lambda candidate: -candidate.num_timesteps)
+        yield from sorted(rest, key=_newest_and_whole_first)
         yield from found
         return
-    yield from sorted([*found, *_held(outputs)], key=lambda candidate: -candidate.num_timesteps)
+    yield from sorted([*found, *_held(outputs)], key=_newest_and_whole_first)
 
 
 @dataclass(frozen=True)
@@ -203,23 +213,31 @@ def _grouped(
     for file in files:
         if (timesteps := num_timesteps_of(file.name.rsplit("/", 1)[-1])) is not None:
             found.append(Candidate(timesteps, origin, (file,), beside, download))
+        elif (timesteps := weights_timesteps_of(file.name.rsplit("/", 1)[-1])) is not None:
+            found.append(Candidate(timesteps, origin, (file,), beside, download, weights_alone=True))
         elif match := _UNPACKED.search(file.name):
             unpacked.setdefault(int(match[2]), []).append(file)
     found += [Candidate(timesteps, origin, tuple(members), beside, download) for timesteps, members in unpacked.items()]
-    yield from sorted(found, key=lambda candidate: -candidate.num_timesteps)
+    yield from sorted(found, key=_newest_and_whole_first)
+
+
+def _newest_and_whole_first(candidate: Candidate) -> tuple[int, bool]:
+    return -candidate.num_timesteps, candidate.weights_alone
 
 
 def _bring(run: Run, candidate: Candidate, shown: Transfers) -> Fetched:
-    final = run.checkpoints / checkpoint_name(candidate.num_timesteps)
+    final = run.checkpoints / candidate.name
     result = Fetched(candidate.num_timesteps, candidate.origin, None, candidate.size, "")
     aside: Path | None = None
     try:
         run.checkpoints.mkdir(parents=True, exist_ok=True)
         manifest = _verified_here(run, final, shown)
         verdict = "verified" if manifest is None else "already here"
+        if candidate.weights_alone:
+            verdict = "weights alone"
         if manifest is None:
             aside, manifest = _bring_checkpoint(run, candidate, final, shown)
-        for chunk in chunks.listed(manifest):
+        for chunk in () if candidate.weights_alone else chunks.listed(manifest):
             if _bring_chunk(candidate, chunk, run.checkpoints / chunks.FOLDER, shown):
                 verdict = "verified"
         if aside is not None:

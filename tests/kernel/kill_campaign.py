@@ -26,6 +26,7 @@ pinning.pin()
 
 from kernel.channel import Channel  # noqa: E402
 from kernel.checkpoints.digests import read_digests  # noqa: E402
+from kernel.contract import chunks  # noqa: E402
 from kernel.contract.config import Configuration, RunConfig, SessionConfig  # noqa: E402
 from kernel.contract.manifest import checkpoints_in, verify  # noqa: E402
 from kernel.training import train  # noqa: E402
@@ -77,6 +78,13 @@ CASES: dict[str, dict[str, Any]] = {
         "checkpoint_freq": 13,
         "total_timesteps": 240,
         "hyperparameters": {**_DQN, "train_freq": [2, "episode"], "gradient_steps": -1},
+    },
+    "dqn-wide": {  # rows of 4 kB: a chunk is sealed each 16 of them
+        "algorithm": "DQN",
+        "env": "toy_environments:Wide",
+        "checkpoint_freq": 7,
+        "total_timesteps": 400,
+        "hyperparameters": _DQN,
     },
     "dqn-2-envs-normalised": {
         "algorithm": "DQN",
@@ -153,7 +161,7 @@ def killed(configuration: Configuration, folder: Path, seconds: float, chance: r
         visible = checkpoints_in(folder / "checkpoints")
         for path in visible:
             try:
-                verify(path)
+                chunks.verify(path, verify(path))
             except ValueError:
                 seen["invalid"] += 1
         reached = max((verify(path).num_timesteps for path in visible), default=0)

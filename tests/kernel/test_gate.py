@@ -26,7 +26,7 @@ from tests.limits import limit_s
 
 from .support import configuration, environment, events_of
 
-CHECKS = ["checkpointing", "signals", "environment", "speed"]
+CHECKS = ["checkpointing", "signals", "disk", "environment", "speed"]
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ def test_a_session_tries_first_and_then_trains_as_if_it_had_not(session, finishe
     before = [event.get("phase") or event["event"] for event in seen][: names.index("training") + 2]
     tried = ["loading", "trial", "resume", "environment", "gate"]
     assert before == ["session", *tried, "preparing", "training", "first_step"]
-    assert _verdicts(seen[names.index("gate")]) == dict.fromkeys(CHECKS[:3], "PASS")
+    assert _verdicts(seen[names.index("gate")]) == dict.fromkeys(CHECKS[:4], "PASS")
     assert seen[-1]["status"] == "finished"
     assert (tmp_path / "metrics.jsonl").read_bytes() == (finished / "metrics.jsonl").read_bytes()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,6 +31,11 @@ def write(folder: Path, t: int, score: Any = None, needs: tuple[int, ...] = (), 
 
 def chunk(number: int, size: int = 1) -> Chunk:
     return Chunk.named(number, number + 1, f"{number:064d}", size)
+
+
+@pytest.fixture
+def nothing_is_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "LITTLE_BYTES", 0)
 
 
 def held(folder: Path) -> list[int]:
@@ -147,6 +153,7 @@ def test_pruning_never_deletes_the_last_two(tmp_path: Path) -> None:
     assert left(tmp_path) == [100, 101]
 
 
+@pytest.mark.usefixtures("nothing_is_little")
 def test_the_newest_two_keep_their_replay_buffer_and_milestones_their_weights(tmp_path: Path) -> None:
     for t, needs in {100: (0,), 101: (0, 1), 102: (1, 2), 103: (2, 3), 104: (3, 4)}.items():
         write(tmp_path, t, needs=needs)
@@ -165,6 +172,7 @@ def test_the_newest_two_keep_their_replay_buffer_and_milestones_their_weights(tm
     assert manifest.verify(tmp_path / "checkpoint_t100.weights.zip").num_timesteps == 100
 
 
+@pytest.mark.usefixtures("nothing_is_little")
 def test_an_older_checkpoint_keeps_a_replay_buffer_that_costs_little(tmp_path: Path) -> None:
     for t, needs in {100: (0, 1, 2), 101: (0, 1, 2, 3), 102: (1, 2, 3, 4), 103: (1, 2, 3, 4)}.items():
         write(tmp_path, t, needs=needs)
@@ -175,6 +183,17 @@ def test_an_older_checkpoint_keeps_a_replay_buffer_that_costs_little(tmp_path: P
     assert left(tmp_path) == [102, 103, 104]
 
 
+def test_small_replay_buffers_all_stay_and_so_do_as_many_as_are_asked_for(tmp_path: Path) -> None:
+    for t in range(100, 105):
+        write(tmp_path / "small", t, needs=(t,), size=10)
+        write(tmp_path / "large", t, needs=(t,), size=retention.LITTLE_BYTES)
+    retention.Retention(tmp_path / "small", 9).prune()
+    assert left(tmp_path / "small") == [100, 101, 102, 103, 104]
+    retention.Retention(tmp_path / "large", 9, whole=3).prune()
+    assert left(tmp_path / "large") == [102, 103, 104]
+
+
+@pytest.mark.usefixtures("nothing_is_little")
 def test_over_the_budget_the_oldest_milestones_go_and_no_other(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
     for t in (1, 2, 4, 8, 16, 20, 21):
@@ -201,8 +220,10 @@ def test_over_the_budget_the_oldest_milestones_go_and_no_other(tmp_path: Path) -
 def test_room_is_made_of_milestones_first_and_the_newest_is_never_touched(tmp_path: Path) -> None:
     for t in (1, 2, 4, 6, 7):
         write(tmp_path, t, 9.0 if t == 2 else 1.0, needs=(t,))
+    (tmp_path / "checkpoint_t5.zip.refused").write_bytes(b"x")
     keeper = retention.Retention(tmp_path, 2)
     assert keeper.make_room({chunk(1).name})
+    assert not (tmp_path / "checkpoint_t5.zip.refused").exists()
     assert names(tmp_path) == ["checkpoint_t2.zip", "checkpoint_t6.zip", "checkpoint_t7.zip"]
     assert held(tmp_path) == [1, 2, 6, 7]
     assert not keeper.make_room({chunk(1).name}), "there are no more"
@@ -225,11 +246,31 @@ def test_no_chunk_goes_while_a_checkpoint_that_stays_cannot_be_read(unreadable: 
     assert broken.exists()
 
 
-def test_the_budget_is_what_is_asked_for_and_else_most_of_what_is_free(tmp_path: Path) -> None:
+def test_room_is_made_of_chunks_alone_where_only_those_are_in_excess(tmp_path: Path) -> None:
+    keeper = retention.Retention(tmp_path, 2)
+    assert not keeper.make_room(), "there is nothing at all"
+    for t in (6, 7):
+        write(tmp_path, t, needs=(t,))
+    stray = tmp_path / chunks.FOLDER / chunk(1).name
+    stray.write_bytes(b"x")
+    assert keeper.make_room()
+    assert not stray.exists()
+    stray.write_bytes(b"x")
+    (tmp_path / "checkpoint_t6.zip").unlink()
+    (tmp_path / "checkpoint_t6.zip").mkdir()
+    assert not retention.Retention(tmp_path, 2).make_room(), "what cannot be read may list any of them"
+    assert stray.exists()
+
+
+def test_the_budget_is_what_is_asked_for_and_else_most_of_what_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(tmp_path, 1, needs=(1,), size=5000)
-    assert retention.used_bytes(tmp_path) > 5000
+    used = retention.used_bytes(tmp_path)
+    assert used == 5000 + (tmp_path / "checkpoint_t1.zip").stat().st_size
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
     assert retention.budget_bytes(tmp_path, 7) == 7
-    assert 0 < retention.budget_bytes(tmp_path) <= 5001 + shutil.disk_usage(tmp_path).total
+    assert retention.budget_bytes(tmp_path) == used + 900
 
 
 @pytest.mark.parametrize(

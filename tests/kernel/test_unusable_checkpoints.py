@@ -257,6 +257,18 @@ def test_where_no_checkpoint_can_be_used_the_run_begins_anew_and_says_why(whole:
     assert digests(here)[96] == digests(whole)[96]
 
 
+def test_from_weights_alone_no_run_goes_on_and_it_says_so(tmp_path: Path) -> None:
+    wanted = configuration(RUNS["dqn"], keep_checkpoints=2)
+    learn(wanted, tmp_path)
+    whole = digests(tmp_path)
+    left = [checkpoint.leave_weights(path).name for path in checkpoints_in(tmp_path / "checkpoints")]
+    ear = Ear()
+    assert learn(wanted, tmp_path, ear)[0] == "finished"
+    assert ear.of("training")[0]["num_timesteps"] == 0
+    assert sorted(event["file"] for event in ear.of("checkpoint_refused")) == sorted(left)
+    assert digests(tmp_path) == whole
+
+
 def test_a_run_that_was_changed_on_purpose_keeps_the_checkpoints_that_do_not_fit_it(
     whole: Path, tmp_path: Path
 ) -> None:

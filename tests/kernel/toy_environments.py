@@ -257,3 +257,14 @@ class WallClockQueue(SlowQueue):
     def step(self, action: Any) -> Any:
         self.queue[0] = min(9.0, self.queue[0] + time.time() % 1e-3)
         return super().step(action)
+
+
+class Wide(Queue):
+    """Observations of many random numbers, which nothing makes smaller."""
+
+    def __init__(self, numbers: int = 500) -> None:
+        super().__init__()
+        self.observation_space = spaces.Box(0.0, 1.0, (numbers,), np.float32)
+
+    def _obs(self) -> Any:
+        return self.np_random.random(self.observation_space.shape, np.float32)

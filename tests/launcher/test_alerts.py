@@ -253,6 +253,20 @@ CASES = (
         [(1.0, events.CheckpointFailed(num_timesteps=3, reason="disk full"))],
         ("WARN checkpoint failed: disk full",),
     ),
+    Case(
+        "the first checkpoint that fails, of a kernel that counts them",
+        [(1.0, events.CheckpointFailed(num_timesteps=3, reason="disk full", in_a_row=1))],
+        ("WARN checkpoint failed: disk full",),
+    ),
+    Case(
+        "a second checkpoint in a row that fails",
+        [(1.0, events.CheckpointFailed(num_timesteps=3, reason="disk full", in_a_row=2))],
+        (
+            "WARN nothing is saved: 2 checkpoints in a row could not be written (disk full): what was done since the "
+            "last one would be lost with the session. End it with `kaglaunch cancel`; `kaglaunch resume` goes on from "
+            "what is published",
+        ),
+    ),
     Case("a restart", [(1.0, events.Restart(reason="SIGSEGV"))], ("WARN restart: SIGSEGV",)),
     Case(
         "an event of wrong types, once",

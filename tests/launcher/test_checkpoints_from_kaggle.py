@@ -220,6 +220,35 @@ def test_outputs_of_a_kernel_bring_their_segments_too(
     chunks.verify(result.path, verify(result.path))
 
 
+def test_weights_without_their_replay_buffer_are_brought_only_where_they_are_asked_for(
+    run: Run, local_kaggle: LocalKaggle, call: Caller, book: Ledger
+) -> None:
+    import base64
+
+    (old, old_entry), (name, entry) = _segment(0, 50, OLDER), _segment(0, 100, SEGMENT)
+    files = {
+        "checkpoints/checkpoint_t50.weights.zip": _with_segments(50, [old_entry]),
+        "checkpoints/checkpoint_t100.weights.zip": _with_segments(100, [old_entry]),
+        "checkpoints/checkpoint_t100.zip": _with_segments(100, [entry]),
+        f"checkpoints/replay/{name}": SEGMENT,
+    }
+    listed = json.dumps({path: base64.b85encode(data).decode() for path, data in files.items()})
+    call.push(run.slug(1), OUTPUTS.format(files=listed))
+    reaches(call, run.slug(1), "COMPLETE")
+    (newest,) = until(lambda: _fetch(run, local_kaggle, book, []))
+    assert (newest.num_timesteps, newest.verdict) == (100, "verified")
+    assert [path.name for path in run.checkpoints.glob("*.zip")] == ["checkpoint_t100.zip"]
+    every = checkpoints.fetch(run, _backend(local_kaggle), book, everything=True)
+    assert [(found.num_timesteps, found.verdict) for found in every] == [(100, "already here"), (50, "weights alone")]
+    assert (run.checkpoints / "checkpoint_t50.weights.zip").is_file()
+    assert not (run.checkpoints / "replay" / old).exists()
+    here = checkpoints.newest_here(run)
+    assert here is not None
+    assert here.num_timesteps == 100
+    (asked,) = checkpoints.fetch(run, _backend(local_kaggle), book, step=50)
+    assert (asked.num_timesteps, asked.verdict) == (50, "weights alone")
+
+
 def test_a_segment_name_that_leads_elsewhere_is_refused(
     run: Run, local_kaggle: LocalKaggle, call: Caller, book: Ledger
 ) -> None:

@@ -176,6 +176,7 @@ def test_allow_changed_takes_names_alone(tmp_path: Path) -> None:
                 "max_hours": "max_seconds",
                 "publish_interval_s": "publish_interval_seconds",
                 "silence_s": "silence_seconds",
+                "disk_gb": "disk_bytes",
                 "accelerator": None,
             },
         ),
