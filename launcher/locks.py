@@ -7,12 +7,13 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-
-import psutil
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING
 
 from kernel.contract.files import write_aside
 from launcher.errors import LauncherError
+
+if TYPE_CHECKING:
+    from filelock import FileLock  # loaded where a lock is taken: a look around takes none
 
 PATIENCE_S = 10.0
 """How long a lock is waited for that nobody says to hold who lives here: a look after a kill takes it for an instant,
@@ -26,7 +27,7 @@ POLL_S = 0.01
 def hold(path: Path, refusal: LauncherError) -> Iterator[None]:
     """Hold the lock at `path`, our process id beside it; raises `refusal` when another process does."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock, until = FileLock(path), time.monotonic() + PATIENCE_S
+    lock, until = _lock(path), time.monotonic() + PATIENCE_S
     while not _taken(lock):
         if _lives(_named(path)) or time.monotonic() > until:
             raise refusal
@@ -49,7 +50,7 @@ def turn(path: Path) -> Iterator[None]:
         Whoever holds it does not let go: it was stopped in that instant.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path).acquire(timeout=TURN_S, poll_interval=POLL_S):
+    with _lock(path).acquire(timeout=TURN_S, poll_interval=POLL_S):
         yield
 
 
@@ -57,7 +58,7 @@ def turn(path: Path) -> Iterator[None]:
 def after_others(path: Path, waits: Callable[[], object]) -> Iterator[None]:
     """Hold the lock at `path` once whoever has it is done, however long that takes; `waits` is called where it does."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
+    lock = _lock(path)
     if not _taken(lock):
         waits()
         lock.acquire(poll_interval=POLL_S)
@@ -72,8 +73,9 @@ def holder(path: Path) -> int | None:
 
     The lock itself is tried only where a process has said so: whoever looks is in nobody's way.
     """
-    lock, until = FileLock(path), time.monotonic() + PATIENCE_S
+    until = time.monotonic() + PATIENCE_S
     while (process := _named(path)) is not None:
+        lock = _lock(path)
         if _taken(lock):
             _forget(path)  # it was killed
             lock.release()
@@ -84,8 +86,16 @@ def holder(path: Path) -> int | None:
     return None
 
 
+def _lock(path: Path) -> FileLock:
+    from filelock import FileLock
+
+    return FileLock(path)
+
+
 def _taken(lock: FileLock) -> bool:
     """Take the lock, if nobody has it."""
+    from filelock import Timeout
+
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -108,7 +118,11 @@ def _forget(path: Path) -> None:
 
 
 def _lives(process: int | None) -> bool:
-    return process is not None and psutil.pid_exists(process)
+    if process is None:
+        return False
+    import psutil
+
+    return psutil.pid_exists(process)
 
 
 def _process(path: Path) -> Path:

@@ -8,18 +8,20 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kernel.contract import names
 from launcher.errors import BackendUnavailable, LauncherError, NotFound
 from launcher.runs.ledger import Ledger
-from launcher.runs.progress import Progress
 from launcher.runs.records import Run, Session
 from launcher.targets import target
 from launcher.targets.base import DatasetVersion, LogLine, Quota, SessionState
 from launcher.targets.here import HereBackend
 from launcher.targets.quick_look import QuickLook
 from launcher.targets.target import TargetName
+
+if TYPE_CHECKING:
+    from launcher.runs.progress import Progress  # with every event's class, which a look without a log needs not
 
 BOUND_S = 2.0
 """As long a person waits for a list without wondering."""
@@ -147,6 +149,8 @@ class _LogQuestion(_Question):
     def progress(self) -> Progress | None:
         """What the lines that came tell; None without any."""
         lines = self.lines[:]
+        from launcher.runs.progress import Progress
+
         progress = Progress(total_timesteps=self.run.config.total_timesteps)
         for line in lines:
             progress.observe(line)
@@ -264,6 +268,8 @@ def _look_here(run: Run, session: Session, book: Ledger, now: float) -> None:
     here, number = HereBackend(run), session.number
     state = here.state(run.slug(number))
     values: dict[str, Any] = {"status": state.status.value, "message": state.message, "seen_at": now}
+    from launcher.runs.progress import Progress
+
     progress = Progress(total_timesteps=run.config.total_timesteps)
     if run.output(number).exists():
         with run.output(number).open(encoding="utf-8", errors="replace", newline="\n") as output:

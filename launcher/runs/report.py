@@ -17,7 +17,6 @@ from launcher.runs.endings import Submission, ending
 from launcher.runs.ledger import Ledger
 from launcher.runs.look import Look, settled
 from launcher.runs.records import Run, Session
-from launcher.sentences import exactness_sentence
 from launcher.tables import columns, duration
 
 WIDTH = 80
@@ -186,6 +185,8 @@ def as_table(run: Run, told: RunReport) -> str:
         if row.risk:
             lines += textwrap.wrap(f"ALERT session {row.session}: {row.risk}", WIDTH, break_on_hyphens=False)
     if told.exactness:
+        from launcher.sentences import exactness_sentence  # with every event's class, which most reports need not
+
         known = Exactness(told.proved_timesteps, told.inexact_timesteps, told.exactness_reason)
         lines += textwrap.wrap(exactness_sentence(known), WIDTH, break_on_hyphens=False, break_long_words=False)
     return "\n".join([*lines, _MEANING])

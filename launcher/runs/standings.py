@@ -11,7 +11,6 @@ from launcher.errors import LauncherError
 from launcher.runs import report as reporting
 from launcher.runs.ledger import Ledger
 from launcher.runs.look import Look, look
-from launcher.runs.progress import Progress
 from launcher.runs.records import Run
 
 
@@ -68,6 +67,8 @@ def _standing(run: Run, ledger: Ledger, found: Look) -> Standing:
     session = ledger.sessions(run.run_id)[-1]
     gone = session.number in found.missing
     slug = run.slug(session.number)
+    from launcher.runs.progress import Progress  # with every event's class
+
     progress = found.progress.get(session.number, Progress())
     row = told.sessions[-1]
     to_go_s = progress.seconds_to_go(progress.last_time) if row.live else None

@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from kernel.contract import events
 from kernel.contract.files import write_aside
 from launcher import paths
 from launcher.errors import BackendError, NotFound
@@ -133,6 +132,8 @@ class HereBackend:
 
     def log_lines(self, slug: str, skip: int = 0) -> Iterator[LogLine]:
         """Its output, followed while its process lives."""
+        from kernel.contract import events  # every event's class: for who reads a log
+
         number = self._number(slug)
         path = self._run.output(number)
         if not path.exists():
