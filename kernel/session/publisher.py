@@ -260,12 +260,18 @@ class Publisher:
             return before  # it was taken, and the answer was lost
         longest = min(max(staged.bytes / SLOWEST_BYTES_PER_SECOND, MIN_UPLOAD_SECONDS), MAX_UPLOAD_SECONDS)
         self._uploader.upload(staged.folder, handle, version_note(t, session), self._timeout(longest))
-        after = self._wait(staged, "the new version", lambda remote: holds(remote, t, session, staged.sizes), before)
+        after = self._wait(staged, "the new version", lambda remote: self._came(remote, staged), before)
         if wrong := wrong_files(staged.sizes, after.sizes):
             self._spoilt |= {after.version or 0}
             raise UploadFailed(f"the new version does not list {', '.join(wrong)} as it was sent")
         self._spoilt.discard(after.version or 0)  # a dataset that was made anew counts from one again
         return after
+
+    def _came(self, remote: Remote, staged: Staged) -> bool:
+        """Whether what was sent is listed; a version that was spoilt before is not it, unless it is whole by now."""
+        t, session = staged.num_timesteps or 0, self.configuration.session.session
+        known = remote.version in self._spoilt and wrong_files(staged.sizes, remote.sizes)
+        return holds(remote, t, session, staged.sizes) and not known
 
     def _look(self) -> Remote:
         """What the dataset lists now; what it lists no more is taken back."""

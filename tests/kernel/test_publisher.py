@@ -433,9 +433,7 @@ def test_any_sequence_of_faults_ends_with_the_newest_checkpoint_published(faults
         assert all(b >= a for a, b in zip(b.service.timesteps(), b.service.timesteps()[1:], strict=False))
 
 
-def test_upload_process_that_hangs_is_killed_and_the_next_request_gets_another(
-    monkeypatch: Any, tmp_path: Path
-) -> None:
+def test_upload_process_that_hangs_is_killed_and_the_next_request_gets_another(tmp_path: Path) -> None:
     code = "import sys, time\nfor line in sys.stdin: time.sleep(3600)"
     import subprocess
 
@@ -446,8 +444,7 @@ def test_upload_process_that_hangs_is_killed_and_the_next_request_gets_another(
         started.append(original([command[0], "-c", code], **kwargs))
         return started[-1]
 
-    monkeypatch.setattr(subprocess, "Popen", hang)
-    uploader = SubprocessUploader()
+    uploader = SubprocessUploader(hang)
     for _ in range(2):
         with pytest.raises(UploadFailed, match="no answer"):
             uploader.upload(tmp_path, "alice/data-set", "t=1 session=1", 0.3)
