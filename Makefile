@@ -63,9 +63,10 @@ bench: $(VENV) ## docs/speed.md: speed, as ratios measured side by side
 validate: $(VENV) ## docs/validation.md from runs
 	@.venv/bin/python -m benchmarks.validate
 
-campaign: $(VENV) ## runs that flood their log end alike, watched or not; publishing under every fault and pairs of them
+campaign: $(VENV) ## what docs/proofs.md tells: floods, watched or not; faults of publishing; environments that are killed
 	@.venv/bin/python -W ignore -m benchmarks.watching
 	@.venv/bin/python -W ignore -m benchmarks.publishing --pairs 24
+	@.venv/bin/python -W ignore -m benchmarks.conformance
 
 results: $(VENV) ## train agents and compare them with tuned baselines: docs/results.md
 	@.venv/bin/python -W ignore -m benchmarks.results

@@ -108,6 +108,8 @@ class SessionSettings:
     """What a log flood does inside the session: stop or throttle."""
     on_unhealthy: str = "warn"
     """What an unhealthy training does inside the session: warn or stop."""
+    proof: bool = True
+    """Execute a stretch again beside the training, and compare; false where two environments cannot run at once."""
     require_exact: bool = False
     """Refuse to go on where the continuation cannot be bit-identical."""
     allow_changed: tuple[str, ...] = ()
@@ -196,6 +198,7 @@ class Settings:
             disk_bytes=int(chosen.disk_gb * 1e9),
             on_flood=chosen.on_flood,
             on_unhealthy=chosen.on_unhealthy,
+            proof=chosen.proof,
             require_exact=chosen.require_exact,
             allow_changed=chosen.allow_changed,
             gate=number == 1,

@@ -71,7 +71,7 @@ def _train(configuration: Configuration, folder: Path, seconds_left: float, othe
         logger.error("%s", failed)
         channel.ended(Ending.unhealthy if failed.unhealthy else REFUSED, 0, str(failed))
         return 0
-    except REFUSALS as refusal:
+    except (*REFUSALS, trial.Refused) as refusal:
         logger.error("%s", refusal)
         channel.ended(REFUSED, 0, str(refusal))
         return 0

@@ -201,13 +201,13 @@ def _killed(configuration: Configuration, folder: Path, kills: int, seed: int, b
 def _within(configuration: Configuration, folder: Path, channel: Channel) -> Rehearsal:
     """Both in this process: whether it can be gone on from, and not whether the same comes of it."""
     stop, began = signals.StopFlag.install(), time.monotonic()
-    reached, ear = _train(configuration, folder, channel.beat, stop, Points((TRIAL_TIMESTEPS,)))
+    reached, ear = _train(configuration, folder, channel.beat, stop, Points((TRIAL_TIMESTEPS,)), close=True)
     rehearsal = Rehearsal(startup_s=time.monotonic() - began, played=reached, takes=_takes(folder, ear))
     channel.event(phases.RESUME)
     newest = _checkpoints(folder)[-1][1] if reached else None
     stop = signals.StopFlag.install()
     from_t = newest.num_timesteps if newest else 0
-    went_to, ear = _train(configuration, folder, channel.beat, stop, Points((from_t + 1,)))
+    went_to, ear = _train(configuration, folder, channel.beat, stop, Points((from_t + 1,)), close=True)
     training = ear.first(Training)
     resumed = training.num_timesteps if training else 0
     evidence = f"{reached} timesteps left a checkpoint that resumed at timestep {resumed}"

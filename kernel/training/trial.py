@@ -8,8 +8,10 @@ come back, an environment from which nothing can be learnt, a SIGTERM that ends 
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import signal
 import tempfile
 import time
 import traceback
@@ -31,6 +33,7 @@ from kernel.contract.manifest import checkpoints_in
 from kernel.contract.names import CHECKPOINTS
 from kernel.process import process_age
 from kernel.training import environment_health, environments, learner, rehearsal, train
+from kernel.training.forked import in_a_copy
 
 logger = logging.getLogger(__name__)
 E = TypeVar("E", bound=Event)
@@ -46,6 +49,10 @@ _FIXES: tuple[tuple[type[Exception], str], ...] = (
     (ModuleNotFoundError, "Name its file or folder in include: only that, and what Kaggle's image has, is there."),
     (FileNotFoundError, "Name it in include, and open it beside __file__: the session runs in another folder."),
 )
+
+
+class Refused(ValueError):
+    """Raised in a session whose trial was refused: no restart would change it."""
 
 
 class TrialFailed(Exception):
@@ -86,18 +93,42 @@ class _Counter(gymnasium.Wrapper):
 def before_training(configuration: Configuration, folder: Path, channel: Channel) -> None:
     """The trial of a session that starts from scratch, told as an event.
 
+    It is made in a copy of this process: a training that was tried before begins as one that was not.
+
     Raises
     ------
     TrialFailed
-        A check failed that nobody waived.
+        A check failed that nobody waived, or it ended by a signal.
+    Refused
+        No restart would change what was refused.
+    SystemExit
+        It ended otherwise; why was printed.
     """
     session = configuration.session
     if not session.gate or checkpoints_in(folder / CHECKPOINTS):
         return
     room_bytes = retention.budget_bytes(folder / CHECKPOINTS, session.disk_bytes)
-    trial = run(configuration, channel, thorough=False, room_bytes=room_bytes)
-    channel.event(trial.event())
-    failed = [check for check in trial.checks if check.verdict == FAIL and check.name not in session.waived]
+
+    def told() -> bytes:
+        try:
+            trial = run(configuration, channel, thorough=False, room_bytes=room_bytes)
+        except train.REFUSALS as refusal:
+            return json.dumps({"refused": str(refusal)}).encode()
+        return json.dumps(trial.event().plain()).encode()
+
+    code, said = in_a_copy(told)
+    if code < 0:
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+        raise TrialFailed([Check("checkpointing", FAIL, f"The trial was ended by {name}.", _MEND)])
+    if code > 0 or not said:
+        raise SystemExit(code or 1)
+    values = json.loads(said)
+    if "refused" in values:
+        raise Refused(values["refused"])
+    gate = events.from_plain(values)
+    assert isinstance(gate, Gate)
+    channel.event(gate)
+    failed = [check for check in gate.checks if check.verdict == FAIL and check.name not in session.waived]
     if failed:
         raise TrialFailed(failed)
 

@@ -31,7 +31,7 @@ from kernel.contract.names import CONFIGURATION
 from launcher import paths, system, training_extra
 
 NAMES = ("checkpointing", "signals", "disk", "environment", "speed")
-TIMEOUT_S = 300.0
+TIMEOUT_S = 600.0
 LOOK_S = 0.1
 """Between two looks at what a trial has printed."""
 _REMEMBERED = 50

@@ -186,6 +186,22 @@ def test_a_session_tries_first_and_then_trains_as_if_it_had_not(session, finishe
     assert (tmp_path / "metrics.jsonl").read_bytes() == (finished / "metrics.jsonl").read_bytes()
 
 
+def test_what_a_trial_left_in_a_module_is_not_there_when_training_begins(session, tmp_path: Path) -> None:
+    run = {"env": "environment_gallery:ModuleTable", "total_timesteps": 40}
+    digests = {}
+    for tried in (False, True):
+        assert events_of(session(run=run, session={"gate": tried}).stdout)[-1]["status"] == "finished"
+        digests[tried] = (tmp_path / "checkpoints" / "digests.jsonl").read_text()
+        shutil.rmtree(tmp_path / "checkpoints")
+    assert digests[True] == digests[False]
+
+
+def test_a_trial_that_a_signal_ended_is_told_and_trains_nothing(session) -> None:
+    seen = events_of(session(run={"env": "toy_environments:SuddenQueue"}, session={"gate": True}).stdout)
+    assert (seen[-1]["status"], seen[-1]["restarts"]) == ("crashed", 0)
+    assert "The trial was ended by SIGSEGV." in seen[-1]["message"]
+
+
 @pytest.mark.parametrize("waived", [False, True])
 def test_a_session_does_not_train_what_failed_unless_it_was_waived(session, tmp_path: Path, waived: bool) -> None:
     parts = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Generator
@@ -268,3 +269,12 @@ class Wide(Queue):
 
     def _obs(self) -> Any:
         return self.np_random.random(self.observation_space.shape, np.float32)
+
+
+class SuddenQueue(Queue):
+    """Ends its process at its fifth step."""
+
+    def step(self, action: Any) -> Any:
+        if self.t == 4:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return super().step(action)
