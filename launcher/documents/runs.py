@@ -187,7 +187,7 @@ class RunReport:
     """Whether it equals a run that was never interrupted: proved, unproved or inexact; empty where nobody told."""
     proved_timesteps: int | None
     """Newest timestep whose state a second process gave again, bit for bit; null where none did."""
-    inexact_timesteps: int | None
+    differs_since_timesteps: int | None
     """Timestep from which on it may be another run; null where nothing says so."""
     exactness_reason: str
     """Why it is inexact, or why nothing was proved."""

@@ -55,7 +55,7 @@ def report(run: Run, ledger: Ledger, look: Look | None = None, *, now: Callable[
         unanswered=str(look.error).splitlines()[0] if look and look.error else "",
         exactness="" if known is None else str(known.standing),
         proved_timesteps=known.proved_to if known else None,
-        inexact_timesteps=known.inexact_since if known else None,
+        differs_since_timesteps=known.inexact_since if known else None,
         exactness_reason=known.reason if known else "",
         sessions=rows,
     )
@@ -187,7 +187,7 @@ def as_table(run: Run, told: RunReport) -> str:
     if told.exactness:
         from launcher.sentences import exactness_sentence  # with every event's class, which most reports need not
 
-        known = Exactness(told.proved_timesteps, told.inexact_timesteps, told.exactness_reason)
+        known = Exactness(told.proved_timesteps, told.differs_since_timesteps, told.exactness_reason)
         lines += textwrap.wrap(exactness_sentence(known), WIDTH, break_on_hyphens=False, break_long_words=False)
     return "\n".join([*lines, _MEANING])
 
