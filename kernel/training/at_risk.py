@@ -46,7 +46,7 @@ class RiskWait:
             self._began = began
         if not self._is_at_risk(t):
             return
-        patience = self._patience(began)
+        patience = self._patience(began - self._began - self._in_vain)
         while self._is_at_risk(t) and not self.stop_requested():
             if self.clock() - began >= patience:
                 self._give_up(t, self.clock() - began)
@@ -58,11 +58,11 @@ class RiskWait:
         self._in_vain += waited if in_vain else 0.0
         self.pace.waited(waited, in_vain=in_vain)
 
-    def _patience(self, now: float) -> float:
+    def _patience(self, trained: float) -> float:
+        """Longest wait that begins now, after `trained` seconds without those that were in vain [s]."""
         usual = retention.publish_patience(self.folder) or RISK_WAIT_SECONDS
         if not self._in_vain:
             return usual
-        trained = now - (self._began or now) - self._in_vain
         return min(usual, max(0.0, trained - self._in_vain))
 
     def _give_up(self, t: int, seconds: float) -> None:

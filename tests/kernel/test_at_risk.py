@@ -72,6 +72,17 @@ def test_a_publish_that_fails_for_good_holds_the_training_up_once(training: Trai
     assert training.slow == [], "a wait for a publish is no slowness of the training"
 
 
+def test_a_second_wait_in_vain_is_as_long_as_the_training_has_earned(training: Training) -> None:
+    training.say(400)
+    training.goes(800)
+    training.goes(15_000)  # 158 s without the 120 s that were waited
+    training.say(15_000)
+    assert training.goes(800) - 8.0 == pytest.approx(158.0 + 4.0 - 120.0, abs=5.0)
+    training.goes(30_000)
+    training.say(46_000)
+    assert training.goes(800) - 8.0 == pytest.approx(120.0, abs=1.0)
+
+
 def test_the_bound_holds_again_once_a_newer_checkpoint_is_published(training: Training) -> None:
     training.say(400)
     training.goes(20_000)
