@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(limit_s(400))]
 
 @pytest.mark.parametrize(
     ("faults", "cut"),
-    [(("none",), True), (("look 401",), True), (("deleted", "new version 500"), False)],
+    [(("look 401",), True), (("deleted", "new version 500"), False)],
     ids=lambda value: " + ".join(value) if isinstance(value, tuple) else "cut" if value else "ends",
 )
 def test_what_a_run_says_of_its_publishes_is_what_is_fetched(faults: tuple[str, ...], cut: bool) -> None:

@@ -14,7 +14,7 @@ from tests.limits import limit_s
 from .support import environment
 
 GALLERY = expected()
-SAMPLE = ("Alias", "Iterating", "InnerNew", "Worker", "ThreadLocal", "Words", "CStructure", "FileCounter")
+SAMPLE = ("Iterating", "InnerNew", "Worker", "Words", "FileCounter")
 
 
 def test_the_gallery_has_many_kinds_of_both() -> None:

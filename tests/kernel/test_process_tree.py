@@ -18,6 +18,7 @@ from kernel.session import process_tree
 from kernel.session.process_tree import ProcessTree
 from kernel.session.upload import SubprocessUploader
 from tests.limits import limit_s, until
+from tests.processes import lives
 
 from .servers import KINDS, SERVER
 from .support import configuration, environment
@@ -42,14 +43,6 @@ def started(folder: Path) -> dict[str, int]:
     """Process numbers by `KIND.LIFE`."""
     found = [path for kind in KINDS for path in folder.glob(f"{kind}.*") if path.suffix != ".tmp"]
     return {path.name: int(path.read_text()) for path in found}
-
-
-def lives(pid: int) -> bool:
-    """Whether the process is there and no zombie: those of a parent that was killed are init's to reap."""
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def require_free(ports: list[int]) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
-import psutil
 import pytest
 
 from kernel.contract.checks import Check, Verdict
@@ -25,6 +24,7 @@ from launcher.targets.credentials import Credentials
 from launcher.targets.kaggle import KaggleBackend
 from tests import wheels
 from tests.limits import limit_s, until
+from tests.processes import lives
 
 pytestmark = pytest.mark.trains  # a trial is told to have been, or is
 FACTORY = """
@@ -402,7 +402,7 @@ def test_a_trial_leaves_no_process_behind(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "kernel" / "__main__.py").write_text(f"{child}; print(p.pid)")
     found = trial.run(_configuration(), "digest", tmp_path, note=lambda text: None)
     pid = int(found.checks[0].evidence.split()[-1])
-    until(lambda: not psutil.pid_exists(pid))
+    until(lambda: not lives(pid))
 
 
 def test_a_dry_run_tells_all_of_it_as_json_and_sends_nothing(

@@ -15,11 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from launcher.local_kaggle.service import LocalKaggle, ServiceError
 from tests.limits import limit_s, until
+from tests.processes import lives
 
 from .callers import DATASETS, FAMILY, FAST, KERNELS, Caller, log_of, pids, reaches
 
@@ -38,7 +38,7 @@ def test_the_hard_limit_kills_every_process_and_takes_outputs_andlog_of(
     assert state["failureMessage"] == (
         "Your notebook was stopped because it exceeded the max allowed execution duration."
     )
-    until(lambda: not any(psutil.pid_exists(pid) for pid in log))
+    until(lambda: not any(map(lives, log)))
     answer = call(KERNELS, "ListKernelSessionOutput", userName="local", kernelSlug="limited-kernel")
     assert not answer.get("files")
     assert not answer.get("log")
@@ -260,7 +260,7 @@ def test_stopping_the_server_kills_what_runs_and_says_so(call: Caller, local_kag
     call.push("stopped-kernel", FAMILY)
     family = until(lambda: pids(local_kaggle))
     assert local_kaggle.stop()
-    assert not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in family)
+    assert not any(map(lives, family))
     local_kaggle.ensure_running(timeout_s=limit_s(20))
     state = call.state("stopped-kernel")
     assert state["status"] == "CANCEL_ACKNOWLEDGED"
