@@ -3,6 +3,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIP = -m pip --disable-pip-version-check --quiet
 INSTALL = requirements/install.py
 PARALLEL = -n 3 --dist worksteal
+# What hangs on no library's version, and takes its time.
+NO_VERSIONS = $(addprefix --ignore=tests/kernel/test_,conformance.py large_buffers.py liveness.py process_tree.py)
 LIGHT_TESTS = tests/launcher tests/kernel
 SOLVER_TESTS = tests/arz_model tests/kernel
 VENV = .venv/installed
@@ -33,7 +35,7 @@ test-fast: $(VENV) ## the tests that take seconds
 	@.venv/bin/python -m pytest -q -n 2 -m "not slow and not alone"
 
 test-image: $(IMAGE_VENV) ## kernel and arz_model with the versions of Kaggle's image
-	@.image-venv/bin/python -m pytest -q $(PARALLEL) tests/kernel tests/arz_model
+	@.image-venv/bin/python -m pytest -q $(PARALLEL) $(NO_VERSIONS) tests/kernel tests/arz_model
 
 test-light: ## without the training extra under Python 3.12 and 3.13; solver and parent under 3.12; where these are
 	@$(call with-python,3.12 3.13,.light-venv,$(LIGHT_TESTS))

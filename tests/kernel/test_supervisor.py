@@ -134,6 +134,7 @@ def small_memory() -> Iterator[Path]:
                 group.rmdir()
             continue
         yield group
+        until(lambda group=group: not (group / "cgroup.procs").read_text())
         group.rmdir()
         return
     pytest.skip("no control group with a memory limit can be made here")
