@@ -17,7 +17,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one session, or its trial, in the working folder."""
     parser = argparse.ArgumentParser(prog="python -m kernel")
     parser.add_argument("--config", required=True, type=Path, help="file with both parts of the configuration")
-    parser.add_argument("--check", action="store_true", help="try it for ten timesteps and say how that went")
+    parser.add_argument("--check", action="store_true", help="try a few episodes and a resume, and say how that went")
     parser.add_argument("--kills", default=0, type=int, help="with --check: go on from so many instants more")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)

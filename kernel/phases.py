@@ -9,7 +9,7 @@ from kernel.contract.events import Phase
 
 RESTORING = Phase(phase="restoring", detail="bringing the newest checkpoint over from the dataset")
 LOADING = Phase(phase="loading", detail="loading torch and what the recipe imports")
-TRIAL = Phase(phase="trial", detail="ten timesteps of a trial; what is new here is compiled")
+TRIAL = Phase(phase="trial", detail="a little of the training as a trial; what is new here is compiled")
 RESUME = Phase(phase="resume", detail="a resume from the checkpoint that the trial left")
 PROOF = Phase(phase="proof", detail="the same stretch again in another process, to compare every state")
 KILLS = Phase(phase="kills", detail="kills at instants drawn at random, each gone on from in another process")

@@ -134,7 +134,7 @@ class Phase(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Gate(Event):
-    """The trial before the training: ten timesteps, a resume, the environment, the speed.
+    """The trial before the training: a little of it, a resume, the environment, the speed.
 
     A FAIL that is not in the session's `waived` ends it before it trains. `python -m kernel --config … --check` says
     the same event with what it measured besides.

@@ -1,7 +1,7 @@
 """The proof of exactness beside a training: one stretch of it again, in a process of its own that yields to it.
 
     after a resume      from the checkpoint before the one it resumed from, to that one
-    from scratch        from the first checkpoint that is PROOF_AFTER old, to the next one far enough from it
+    from scratch        from the first checkpoint after `proof_after_seconds` of training, to one that comes later
 
 The training is what decides how long that takes; where it would take more than MAX_SHARE of the session, and more than
 MIN_LIMIT_SECONDS, the run stays unproved and that is said.
@@ -71,7 +71,7 @@ class Proof:
         """The session begins: what an earlier one left here is over."""
         for left in self.folder.glob(".proof-*"):
             Stretch(left).remove()
-        exactness.tell(self.known, self.folder)
+        self._tell()
 
     def starting(self) -> None:
         """A trainer is being started."""
@@ -149,6 +149,9 @@ class Proof:
 
     def _make(self, begins: Path, ends: Path) -> None:
         manifest: Manifest = verify(begins)
+        if not manifest.exactness.is_exact:  # its environments were lost: what comes of it says nothing of the others
+            self._begins = None
+            return
         folder = Path(tempfile.mkdtemp(prefix=".proof-", dir=self.folder))
         self._stretch = Stretch.make(folder, self.configuration)
         self._stretch.begin_at(begins, manifest)
@@ -190,11 +193,14 @@ class Proof:
     def _say(self, outcome: Event) -> None:
         self.known = outcome.revise(self.known)
         if isinstance(outcome, Proved) or not self.known.is_exact:
-            try:
-                exactness.tell(self.known, self.folder)
-            except OSError as error:
-                logger.warning("What was proved could not be written: %s", error)
+            self._tell()
         self.report(outcome)
+
+    def _tell(self) -> None:
+        try:
+            exactness.tell(self.known, self.folder)
+        except OSError as error:  # a full disk ends no session: its events say it too
+            logger.warning("What was proved could not be written: %s", error)
 
     def _drop(self) -> None:
         if self._stretch is not None:

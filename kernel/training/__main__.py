@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--config", required=True, type=Path)
     parser.add_argument("--folder", default=Path(), type=Path)
     parser.add_argument("--seconds-left", default=43_200.0, type=float)
-    parser.add_argument("--check", action="store_true", help="try it for ten timesteps and say how that went")
+    parser.add_argument("--check", action="store_true", help="try a few episodes and a resume, and say how that went")
     parser.add_argument("--kills", default=0, type=int, help="with --check: go on from so many instants more")
     parser.add_argument("--pass-over", default="", metavar="CHECKPOINT", help="begin at one before it")
     parser.add_argument("--new-episodes", default="", metavar="REASON", help="leave the environments as they are made")

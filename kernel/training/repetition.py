@@ -67,7 +67,7 @@ def repeat(configuration: Configuration, folder: Path) -> Outcome:
     expected = stretch.expected()
     if not expected:
         raise CheckpointInvalid("there is no checkpoint to come to")
-    session = replace(configuration.session, gate=False, keep_checkpoints=len(expected) + 1)
+    session = replace(configuration.session, gate=False, keep_checkpoints=100, keep_replay_buffers=100)
     points = Points(tuple(manifest.num_timesteps for _, manifest in expected))
     train.train(replace(configuration, session=session), folder, ear, 1e9, plan=points)
     t = expected[-1][1].num_timesteps

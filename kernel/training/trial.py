@@ -1,4 +1,4 @@
-"""The trial before a training: ten timesteps through the trainer itself, a resume from what they left, a look around.
+"""The trial before a training: a little of it through the trainer itself, a resume from what that left, a look around.
 
     python -m kernel --config run.json --check     on any machine: its phases, then one `gate`; trains nothing
 
@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import gymnasium
 
@@ -28,7 +28,7 @@ from kernel.checkpoints import retention, room
 from kernel.contract import events
 from kernel.contract.checks import Check, Verdict
 from kernel.contract.config import Configuration, RunConfig
-from kernel.contract.events import Event, Gate
+from kernel.contract.events import Gate
 from kernel.contract.manifest import checkpoints_in
 from kernel.contract.names import CHECKPOINTS
 from kernel.process import process_age
@@ -36,7 +36,6 @@ from kernel.training import environment_health, environments, learner, rehearsal
 from kernel.training.forked import in_a_copy
 
 logger = logging.getLogger(__name__)
-E = TypeVar("E", bound=Event)
 
 PLATFORM_DISK_BYTES = 20_000_000_000
 """What Kaggle gives a session's folder [B]."""

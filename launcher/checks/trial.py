@@ -1,4 +1,4 @@
-"""The checks that train: the bundle is unpacked and its own kernel tried for ten timesteps, as a session would.
+"""The checks that train: the bundle is unpacked and its own kernel tries a few episodes, as a session would.
 
 A trial that passed is remembered by what it depends on (code, recipe, device, interpreter), so that the next push of
 the same does not repeat it.

@@ -69,6 +69,15 @@ def test_a_proof_that_comes_to_no_end_is_said_to_be_none(start: Start) -> None: 
     assert (result["exact"], result["exactness"]["proved_to"]) == (True, None)
 
 
+def test_nothing_is_tried_from_a_checkpoint_that_lost_its_environments(start: Start) -> None:  # noqa: F811
+    session = start({**SLOW, "total_timesteps": 400}, environment_state="none", **SOON)
+    result = session.end(120.0)
+    assert [one["num_timesteps"] for one in session.events() if one["event"] in ("proved", "unproved")] == []
+    (inexact,) = (one for one in session.events() if one["event"] == "inexact")
+    assert "begins new episodes" in inexact["reason"]
+    assert "begins new episodes" in result["exactness"]["reason"]
+
+
 @pytest.mark.parametrize(
     ("one", "other", "both"),
     [
