@@ -22,8 +22,11 @@ def process_age(stat: Path = Path("/proc/self/stat"), uptime: Path = Path("/proc
 def thread_seconds(thread: threading.Thread, tasks: Path = Path("/proc/self/task")) -> float:
     """Processor time that `thread` took so far [s]; 0 where it has ended or the system does not tell.
 
-    By the system's number of it: `time.pthread_getcpuclockid` may not be asked of a thread that has just ended.
+    By the system's number of it: `time.pthread_getcpuclockid` may not be asked of a thread that has just ended. Python
+    has joined a thread a moment before the system forgets it, and the number is given again later.
     """
+    if not thread.is_alive():
+        return 0.0
     try:
         fields = (tasks / str(thread.native_id) / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
