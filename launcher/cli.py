@@ -4,6 +4,7 @@
 
 import contextlib
 import errno
+import gc
 import logging
 import sys
 from collections.abc import Iterator, Sequence
@@ -702,8 +703,13 @@ def _reported(run: str, as_json: bool, *, is_new: bool = False) -> Iterator[None
             report(run, as_json=True)
 
 
+_OBJECTS_UNTIL_COLLECTED = 100_000
+"""What a start makes stays: going through it again and again would take a twentieth of a short command's time."""
+
+
 def run() -> None:
     """Entry point of the console script."""
+    gc.set_threshold(_OBJECTS_UNTIL_COLLECTED)
     streams.prepare()
     code = main()
     streams.finish()

@@ -5,8 +5,9 @@ Standard library only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from kernel.contract.record import Record
 
 
 class Verdict(StrEnum):
@@ -17,8 +18,7 @@ class Verdict(StrEnum):
     FAIL = "FAIL"
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(Record):
     """One check, its evidence, and the way to mend what it found."""
 
     name: str

@@ -18,12 +18,13 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, TypeVar
 
 from kernel.contract import typed
 from kernel.contract.frozen import frozen
 from kernel.contract.names import RUN_ID, TRAFFIC
+from kernel.contract.record import Record
 
 DEVICES = ("auto", "cpu", "cuda")
 FLOOD_ACTIONS = ("stop", "throttle")
@@ -53,8 +54,7 @@ class ConfigurationError(ValueError):
         self.key, self.asked, self.among = key, asked, among
 
 
-@dataclass(frozen=True)
-class RunConfig:
+class RunConfig(Record):
     """One training, from timestep 0 to `total_timesteps`, however many sessions it takes; frozen all the way down."""
 
     run_id: str
@@ -126,8 +126,7 @@ CHANGEABLE = (
 """What a checkpoint may have been made with otherwise, and `allow_changed` accepts."""
 
 
-@dataclass(frozen=True)
-class SessionConfig:
+class SessionConfig(Record):
     """One kernel execution of a run: its number, its limits, and where its checkpoints go."""
 
     session: int = 1
@@ -198,8 +197,7 @@ class SessionConfig:
             raise ConfigurationError(f"dataset must be 'owner/slug'; got {self.dataset!r}.")
 
 
-@dataclass(frozen=True)
-class Configuration:
+class Configuration(Record):
     """Both parts, as one file holds them."""
 
     run: RunConfig

@@ -6,15 +6,15 @@ Standard library only.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
+
+from kernel.contract.record import Record
 
 FINISHED, STOPPED_BY_ALERT, KERNEL_FAILED, CUT = 0, 4, 5, 6
 """Exit codes of a command that followed a session to its end."""
 
 
-@dataclass(frozen=True)
-class About:
+class About(Record):
     """What an ending means."""
 
     meaning: str

@@ -2,7 +2,7 @@
 
     @kaglaunch {"event": "checkpoint", "num_timesteps": 500, "schema": 1, "time": 12.5}
 
-Each event is a frozen dataclass below; its docstring and those of its fields make docs/events.md. Who reads them meets
+Each event is a record below; its docstring and those of its fields make docs/events.md. Who reads them meets
 kernels of other versions: a field that this version does not know is kept in `extra`, an event that it does not know is
 an `Unknown`, and one whose fields have other types than they should is a `Malformed`. None of them is an error.
 
@@ -18,13 +18,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar, TextIO
 
 from kernel.contract import typed
 from kernel.contract.checks import Check
 from kernel.contract.endings import Ending, ending_of
 from kernel.contract.exactness import Exactness
+from kernel.contract.record import Record
 
 PREFIX = "@kaglaunch "
 _QUOTED = "@kaglaunch> "
@@ -37,16 +38,15 @@ _UNREAD = ("Unknown", "Malformed")
 """Classes that stand for what could not be read as one of ours."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Event:
+class Event(Record):
     """Something that a session says."""
 
     name: ClassVar[str] = ""
     """Its name on the wire."""
 
-    time: float | None = None
+    time: float | None = field(default=None, kw_only=True)
     """Seconds since the session began; set when it is written."""
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     """Fields that a newer kernel sent and this version does not know."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -70,7 +70,6 @@ class Event:
         return {"event": self.name, "schema": SCHEMA, "time": self.time, **self.fields}
 
 
-@dataclass(frozen=True, kw_only=True)
 class Session(Event):
     """The session began: who, where, which versions, the number that cancels it."""
 
@@ -96,7 +95,6 @@ class Session(Event):
     """Its cores."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class WriteProved(Event):
     """The first dataset version is ready: checkpoints have a way out."""
 
@@ -106,7 +104,6 @@ class WriteProved(Event):
     """Number of the version."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class WriteFailed(Event):
     """No dataset version could be created at the start: only outputs can bring checkpoints back.
 
@@ -119,7 +116,6 @@ class WriteFailed(Event):
     """What the service said."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class Phase(Event):
     """What the session spends its time on from here on, until the training is at speed.
 
@@ -132,7 +128,6 @@ class Phase(Event):
     """The same in words."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class Gate(Event):
     """The trial before the training: a little of it, a resume, the environment, the speed.
 
@@ -172,7 +167,6 @@ class Gate(Event):
     """Whether what failed would end the training too, waived or not."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class Training(Event):
     """The trainer starts learning, from scratch or from a checkpoint."""
 
@@ -202,7 +196,6 @@ class Training(Event):
         return self.exactness or (known if self.exact else known.inexact(self.num_timesteps, ""))
 
 
-@dataclass(frozen=True, kw_only=True)
 class Calibration(Event):
     """Measured speed and what it means for the clock, evaluation included.
 
@@ -225,7 +218,6 @@ class Calibration(Event):
     """Whether the rest fits this session."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class Progress(Event):
     """How far the training is: with each checkpoint, and every 5 s."""
 
@@ -241,7 +233,6 @@ class Progress(Event):
     """The same of `queue`, where the environment's info tells it."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class Evaluation(Event):
     """An evaluation on an environment of its own."""
 
@@ -257,7 +248,6 @@ class Evaluation(Event):
     """What it took [s]."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class Checkpoint(Event):
     """A complete training state lies on the session's disk."""
 
@@ -277,7 +267,6 @@ class Checkpoint(Event):
         return self.exactness or known
 
 
-@dataclass(frozen=True, kw_only=True)
 class CheckpointFailed(Event):
     """A checkpoint could not be written; training goes on, and a crash would cost what was done since the last one.
 
@@ -292,7 +281,6 @@ class CheckpointFailed(Event):
     """Checkpoints that failed since one was written, this one included."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class CheckpointRefused(Event):
     """A checkpoint did not verify, or cannot be put back; the one before it is used."""
 
@@ -302,7 +290,6 @@ class CheckpointRefused(Event):
     """What is wrong with it."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class Cadence(Event):
     """Checkpoints would cost too much time or bandwidth: they come less often now."""
 
@@ -316,7 +303,6 @@ class Cadence(Event):
     """When."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class Published(Event):
     """A checkpoint is in a dataset version, listed back with its size."""
 
@@ -332,7 +318,6 @@ class Published(Event):
     """Number of the version."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class PublishFailed(Event):
     """A publish did not succeed; a newer checkpoint is tried later.
 
@@ -351,8 +336,7 @@ class PublishFailed(Event):
     """A later session of the run owns the dataset, and this one has stopped publishing."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class PublishSlow(Event):
+class PublishSlow(Event, kw_only=True):
     """A publish takes longer than usual; it is waited for all the same."""
 
     num_timesteps: int | None = None
@@ -365,7 +349,6 @@ class PublishSlow(Event):
     """What is to come, in words."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class PublishLost(Event):
     """What was published is not in the dataset any more: it was deleted. The newest checkpoint is published again."""
 
@@ -377,8 +360,7 @@ class PublishLost(Event):
     """What was found."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class AtRisk(Event):
+class AtRisk(Event, kw_only=True):
     """A multiple of what was asked for would be lost with the session now: an alarm.
 
     Told once, and again only after a checkpoint was published in between. The training goes on at full speed, publishes
@@ -403,7 +385,6 @@ class AtRisk(Event):
     """The service does not accept the session's credentials, again and again: only outputs can bring checkpoints."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class Flood(Event):
     """The trainer prints more than the log may take."""
 
@@ -419,7 +400,6 @@ class Flood(Event):
     """One of the lines."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class Health(Event):
     """The training looks wrong: constant reward, one action, NaN, memory, speed, silence."""
 
@@ -437,7 +417,6 @@ class Health(Event):
     """When."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class Inexact(Event):
     """Bit-identical continuation is not promised from here on, and why."""
 
@@ -451,7 +430,6 @@ class Inexact(Event):
         return known.inexact(self.num_timesteps, self.reason)
 
 
-@dataclass(frozen=True, kw_only=True)
 class Proved(Event):
     """A fresh process began at an earlier checkpoint, beside the training, and came to the same state, bit for bit."""
 
@@ -467,7 +445,6 @@ class Proved(Event):
         return known.proved(self.num_timesteps)
 
 
-@dataclass(frozen=True, kw_only=True)
 class Unproved(Event):
     """A proof was begun beside the training, or could not be begun, and came to no end."""
 
@@ -479,7 +456,6 @@ class Unproved(Event):
         return known.unproved(self.reason)
 
 
-@dataclass(frozen=True, kw_only=True)
 class Restart(Event):
     """The trainer ended unexpectedly and starts again from a checkpoint."""
 
@@ -495,7 +471,6 @@ class Restart(Event):
     """`rss_bytes`, `peak_bytes`, `available_bytes`, `total_bytes`, `oom_kills` at its end."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class Deadline(Event):
     """The session limit is near: last checkpoint, last publish, clean end."""
 
@@ -505,7 +480,6 @@ class Deadline(Event):
     """Kept for it [s]."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class Result(Event):
     """The last event: how the session ended. The same as `result.json`."""
 
@@ -546,7 +520,6 @@ class Result(Event):
         return ending_of(self.status)
 
 
-@dataclass(frozen=True, kw_only=True)
 class Unknown(Event):
     """An event that this version does not know: a newer kernel's."""
 
@@ -558,7 +531,6 @@ class Unknown(Event):
         return {"event": self.kind, "schema": SCHEMA, "time": self.time, **typed.plain(self.extra)}
 
 
-@dataclass(frozen=True, kw_only=True)
 class Malformed(Event):
     """An event that this version knows, with fields of another type than they have."""
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from kernel.contract import typed
 from kernel.contract.files import write_aside
 from kernel.contract.names import EXACTNESS
+from kernel.contract.record import Record
 
 
 class Standing(StrEnum):
@@ -27,8 +27,7 @@ class Standing(StrEnum):
     """From some timestep on it may be another run than one that was never interrupted."""
 
 
-@dataclass(frozen=True)
-class Exactness:
+class Exactness(Record):
     """What is known of a run up to one of its checkpoints."""
 
     proved_to: int | None = None

@@ -1,4 +1,4 @@
-"""Frozen dataclasses as JSON and back, every type checked, and their JSON Schema with the docstring of each field.
+"""Frozen dataclasses and records as JSON and back, every type checked; their JSON Schema with each field's docstring.
 
 Standard library only.
 """
@@ -11,6 +11,7 @@ import dataclasses
 import inspect
 import json
 import math
+import textwrap
 import types
 import typing
 from collections.abc import Mapping
@@ -205,7 +206,7 @@ def field_docs(cls: type) -> dict[str, str]:
     for one in reversed(cls.__mro__):
         if not dataclasses.is_dataclass(one):
             continue
-        (body,) = ast.parse(inspect.cleandoc(inspect.getsource(one))).body
+        (body,) = ast.parse(textwrap.dedent(inspect.getsource(one))).body
         assert isinstance(body, ast.ClassDef)
         for field, text in zip(body.body, body.body[1:], strict=False):
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):

@@ -218,5 +218,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 def document(checks: list[Check]) -> Health:
     """What `doctor --json` has."""
-    found = tuple(Finding(c.name, c.verdict, c.evidence, c.evidence, c.fix) for c in checks)
-    return Health(all(check.verdict is not Verdict.FAIL for check in checks), found)
+    found = tuple(
+        Finding(name=c.name, verdict=c.verdict, found=c.evidence, evidence=c.evidence, fix=c.fix) for c in checks
+    )
+    return Health(healthy=all(check.verdict is not Verdict.FAIL for check in checks), checks=found)

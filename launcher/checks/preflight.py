@@ -68,7 +68,9 @@ class Report:
         """What `preflight --json` has."""
         plan = self.plan.plain() if self.plan else None
         measured = {} if self.measured is None else typed.plain(self.measured)
-        return pushes.Preflight(bool(self.blocking), self.checks, self.waived, plan, measured)
+        return pushes.Preflight(
+            blocked=bool(self.blocking), checks=self.checks, waived=self.waived, plan=plan, measured=measured
+        )
 
 
 def require_names(waived: Iterable[str]) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ def _list(path: Path, fail: bool, as_json: bool) -> None:
     found = scan.scan(path)
     if as_json:
         findings = tuple(DebugPrint(**_told(finding)) for finding in found.findings)
-        typer.echo(printed.text(DebugPrints(found.files, findings, _skipped(found.skipped))))
+        typer.echo(printed.text(DebugPrints(files=found.files, findings=findings, skipped=_skipped(found.skipped))))
     else:
         for finding in found.findings:
             say(str(finding))
@@ -81,7 +81,7 @@ def _fix(path: Path, as_json: bool) -> None:
     if as_json:
         treated = tuple(TreatedPrint(**_told(o.finding), done=o.done or "left", reason=o.left) for o in done.outcomes)
         written = tuple(str(file) for file in done.written)
-        typer.echo(printed.text(FixedDebugPrints(treated, _skipped(done.skipped), written)))
+        typer.echo(printed.text(FixedDebugPrints(findings=treated, skipped=_skipped(done.skipped), written=written)))
         return
     for outcome in done.outcomes:
         what = outcome.done or f"left as it is, {outcome.left}"
@@ -108,7 +108,7 @@ def _restore(path: Path, as_json: bool) -> None:
     done = store.restore(path)
     if as_json:
         restored = tuple(str(file) for file in done.restored)
-        typer.echo(printed.text(RestoredFiles(restored, _skipped(done.refused))))
+        typer.echo(printed.text(RestoredFiles(restored=restored, refused=_skipped(done.refused))))
     elif done.restored:
         say(f"{_count(len(done.restored), 'file')} restored byte for byte.")
     elif not done.refused:
@@ -133,7 +133,7 @@ def _told(finding: Finding) -> dict[str, Any]:
 
 
 def _skipped(skipped: list[Skipped]) -> tuple[SkippedFile, ...]:
-    return tuple(SkippedFile(str(entry.path), entry.reason) for entry in skipped)
+    return tuple(SkippedFile(path=str(entry.path), reason=entry.reason) for entry in skipped)
 
 
 def _count(number: int, noun: str) -> str:

@@ -130,7 +130,7 @@ def _say_all(lines: Iterable[LogLine], raw: bool, as_json: bool) -> None:
 
 def _say(line: LogLine, raw: bool, as_json: bool) -> None:
     if as_json:
-        typer.echo(printed.line(LoggedLine(line.time, line.stream, line.text)))
+        typer.echo(printed.line(LoggedLine(time=line.time, stream=line.stream, text=line.text)))
     elif raw:
         typer.echo(f"{line.time:.3f} {line.stream} {line.text}")
     else:

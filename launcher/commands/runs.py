@@ -59,7 +59,11 @@ def _remote(book: Ledger, forced: TargetName | None, as_json: bool) -> None:
     with waiting(f"Asking {chosen.place} for its runs"):
         found = adoption.unknown_runs(chosen.connect(patience_s=target.PERSON_S), book)
     if as_json:
-        typer.echo(printed.text([RemoteRun(f.run_id, tuple(f.sessions), f.dataset, known=False) for f in found]))
+        typer.echo(
+            printed.text(
+                [RemoteRun(run_id=f.run_id, sessions=tuple(f.sessions), dataset=f.dataset, known=False) for f in found]
+            )
+        )
         return
     say(str(chosen))
     if not found:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from kernel.contract.record import Record
 
 
-@dataclass(frozen=True)
-class Estimate:
+class Estimate(Record):
     """A mean over the episodes, in the unit of its figure."""
 
     mean: float
@@ -16,8 +16,7 @@ class Estimate:
     """Half-width of its 95 % confidence interval."""
 
 
-@dataclass(frozen=True)
-class ComparedController:
+class ComparedController(Record):
     """One controller, or one agent, on all episodes."""
 
     name: str
@@ -32,8 +31,7 @@ class ComparedController:
     """Figure -> its value in each episode, in the order of `seeds`."""
 
 
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(Record):
     """What was compared on which traffic, and everything that was measured."""
 
     scenario: str

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from kernel.contract.record import Record
 
 
-@dataclass(frozen=True)
-class DebugPrint:
+class DebugPrint(Record):
     """One print that runs without being asked to."""
 
     path: str
@@ -33,7 +32,6 @@ class DebugPrint:
     """Whether it stands in jitted code."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class TreatedPrint(DebugPrint):
     """One such print, and what became of it."""
 
@@ -43,8 +41,7 @@ class TreatedPrint(DebugPrint):
     """Why it was left; empty otherwise."""
 
 
-@dataclass(frozen=True)
-class SkippedFile:
+class SkippedFile(Record):
     """A file that nothing could be done with."""
 
     path: str
@@ -53,8 +50,7 @@ class SkippedFile:
     """Why."""
 
 
-@dataclass(frozen=True)
-class DebugPrints:
+class DebugPrints(Record):
     """The debug output of a tree."""
 
     files: int
@@ -65,8 +61,7 @@ class DebugPrints:
     """Files that cannot be read as Python."""
 
 
-@dataclass(frozen=True)
-class FixedDebugPrints:
+class FixedDebugPrints(Record):
     """The debug output of a tree, turned into logging."""
 
     findings: tuple[TreatedPrint, ...]
@@ -77,8 +72,7 @@ class FixedDebugPrints:
     """Files that were rewritten."""
 
 
-@dataclass(frozen=True)
-class RestoredFiles:
+class RestoredFiles(Record):
     """A tree whose debug output was put back."""
 
     restored: tuple[str, ...]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
+from kernel.contract.record import Record
 
-@dataclass(frozen=True)
-class LocalClock:
+
+class LocalClock(Record):
     """The clock of the embedded Kaggle."""
 
     now: str
@@ -17,8 +17,7 @@ class LocalClock:
     """How far it is ahead of this machine's [s]."""
 
 
-@dataclass(frozen=True)
-class LocalQuota:
+class LocalQuota(Record):
     """This week's hours of one kind of accelerator."""
 
     used_h: float
@@ -31,8 +30,7 @@ class LocalQuota:
     """When the week begins anew, ISO 8601."""
 
 
-@dataclass(frozen=True)
-class LocalSession:
+class LocalSession(Record):
     """One session that was ever pushed to it."""
 
     kernel: str
@@ -53,8 +51,7 @@ class LocalSession:
     """Why it failed; null where it did not."""
 
 
-@dataclass(frozen=True)
-class LocalVersion:
+class LocalVersion(Record):
     """One version of a dataset."""
 
     number: int
@@ -65,8 +62,7 @@ class LocalVersion:
     """Why it failed; null where it did not."""
 
 
-@dataclass(frozen=True)
-class LocalDataset:
+class LocalDataset(Record):
     """One dataset."""
 
     dataset: str
@@ -75,8 +71,7 @@ class LocalDataset:
     """Its versions, newest first."""
 
 
-@dataclass(frozen=True)
-class RunningLocalKaggle:
+class RunningLocalKaggle(Record):
     """An embedded Kaggle that runs."""
 
     running: Literal[True]
@@ -103,8 +98,7 @@ class RunningLocalKaggle:
     """Setting -> its value: see embedded-kaggle.md."""
 
 
-@dataclass(frozen=True)
-class StoppedLocalKaggle:
+class StoppedLocalKaggle(Record):
     """An embedded Kaggle that does not run."""
 
     running: Literal[False] = False

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from kernel.contract.checks import Verdict
+from kernel.contract.record import Record
 
 
-@dataclass(frozen=True)
-class QuotaLeft:
+class QuotaLeft(Record):
     """GPU hours of this week."""
 
     target: str
@@ -25,8 +23,7 @@ class QuotaLeft:
     """When the week begins anew, ISO 8601; null where it is not told."""
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(Record):
     """One thing that `doctor` looked at."""
 
     name: str
@@ -41,8 +38,7 @@ class Finding:
     """What to do about it; empty for a PASS."""
 
 
-@dataclass(frozen=True)
-class Health:
+class Health(Record):
     """Whether this machine can launch."""
 
     healthy: bool

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from kernel.contract.checks import Check
+from kernel.contract.record import Record
 
 
-@dataclass(frozen=True)
-class Kernel:
+class Kernel(Record):
     """The kernel that a push starts."""
 
     id: str
@@ -30,8 +29,7 @@ class Kernel:
     """owner/slug of each dataset that is mounted."""
 
 
-@dataclass(frozen=True)
-class Preflight:
+class Preflight(Record):
     """The checklist of a push."""
 
     blocked: bool
@@ -46,8 +44,7 @@ class Preflight:
     """What the trial measured; empty where there was none."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Proposed:
+class Proposed(Record):
     """Exactly what a push sends, where each value came from and what was checked."""
 
     target: str
@@ -79,7 +76,6 @@ class Proposed:
         return Pushed(**own, run_id=run_id, session=1, page=page)
 
 
-@dataclass(frozen=True, kw_only=True)
 class Pushed(Proposed):
     """What was pushed."""
 

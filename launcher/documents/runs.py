@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from kernel.contract.record import Record
 
-@dataclass(frozen=True)
-class KnownRun:
+
+class KnownRun(Record):
     """One run of this machine's."""
 
     run_id: str
@@ -39,8 +39,7 @@ class KnownRun:
     """Words that its owner finds it by."""
 
 
-@dataclass(frozen=True)
-class RemoteRun:
+class RemoteRun(Record):
     """One run that only the target knows."""
 
     run_id: str
@@ -53,8 +52,7 @@ class RemoteRun:
     """False: this machine does not know it."""
 
 
-@dataclass(frozen=True)
-class Relay:
+class Relay(Record):
     """What a run's relay is about."""
 
     state: str
@@ -65,8 +63,7 @@ class Relay:
     """The process that is at it; null where none is."""
 
 
-@dataclass(frozen=True)
-class Standing:
+class Standing(Record):
     """Where the newest session of a run stands."""
 
     run_id: str
@@ -117,8 +114,7 @@ class Standing:
     """The run's relay; null without one."""
 
 
-@dataclass(frozen=True)
-class SessionReport:
+class SessionReport(Record):
     """One session of a run, in timesteps."""
 
     session: int
@@ -157,8 +153,7 @@ class SessionReport:
     """How it ended, or how it stands, in words."""
 
 
-@dataclass(frozen=True)
-class RunReport:
+class RunReport(Record):
     """What a run has done, what is safe, and what a kill has cost."""
 
     run_id: str
@@ -195,8 +190,7 @@ class RunReport:
     """Its sessions, first to last."""
 
 
-@dataclass(frozen=True)
-class FetchedCheckpoint:
+class FetchedCheckpoint(Record):
     """One checkpoint, brought here or found here."""
 
     num_timesteps: int

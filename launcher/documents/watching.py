@@ -5,12 +5,12 @@ Between them come the events of the session as it told them: kernel/contract/eve
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
+from kernel.contract.record import Record
 
-@dataclass(frozen=True)
-class LoggedLine:
+
+class LoggedLine(Record):
     """One line of a session's log."""
 
     time: float
@@ -21,8 +21,7 @@ class LoggedLine:
     """The line."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class WatchBegan:
+class WatchBegan(Record, kw_only=True):
     """A session is watched from here on; in a relay, the next one."""
 
     event: Literal["watch"] = "watch"
@@ -35,8 +34,7 @@ class WatchBegan:
     """Where the run was pushed: kaggle or local."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class StateTold:
+class StateTold(Record, kw_only=True):
     """How the session stands, where the platform says something else than before."""
 
     event: Literal["state"] = "state"
@@ -47,8 +45,7 @@ class StateTold:
     """What it says of a failure; empty without one."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class LogTold:
+class LogTold(Record, kw_only=True):
     """A line of the log that is no event of the session."""
 
     event: Literal["log"] = "log"
@@ -61,8 +58,7 @@ class LogTold:
     """The line."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class AlertRaised:
+class AlertRaised(Record, kw_only=True):
     """Something that goes wrong with the session."""
 
     event: Literal["alert"] = "alert"
@@ -75,8 +71,7 @@ class AlertRaised:
     """What was found, with its figure."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class NoteSaid:
+class NoteSaid(Record, kw_only=True):
     """What the watch itself does: takes up a connection again, waits for an end."""
 
     event: Literal["note"] = "note"

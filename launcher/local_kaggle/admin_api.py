@@ -32,7 +32,7 @@ def status(kaggle: Installation, request: Json) -> Json:
         pid=os.getpid(),
         username=USERNAME,
         state_dir=str(kaggle.layout.state_dir),
-        clock=LocalClock(timestamp(now), kaggle.clock.offset_s),
+        clock=LocalClock(now=timestamp(now), offset_s=kaggle.clock.offset_s),
         quota={machine: _quota(kaggle, machine, now) for machine in quota.ACCELERATORS},
         sessions=tuple(
             LocalSession(
@@ -48,7 +48,7 @@ def status(kaggle: Installation, request: Json) -> Json:
             for row in kaggle.store.rows("SELECT * FROM sessions WHERE deleted = 0 ORDER BY id")
         ),
         datasets=tuple(
-            LocalDataset(f"{row['owner']}/{row['slug']}", _versions(kaggle, row["id"]))
+            LocalDataset(dataset=f"{row['owner']}/{row['slug']}", versions=_versions(kaggle, row["id"]))
             for row in kaggle.datasets.of_owner(USERNAME)
         ),
         faults={name: tuple(rules) for name, rules in kaggle.faults.listing().items()},
@@ -60,7 +60,7 @@ def status(kaggle: Installation, request: Json) -> Json:
 
 def _versions(kaggle: Installation, dataset_id: int) -> tuple[LocalVersion, ...]:
     rows = kaggle.datasets.versions(dataset_id)
-    return tuple(LocalVersion(row["number"], row["state"], row["failure"]) for row in rows)
+    return tuple(LocalVersion(number=row["number"], state=row["state"], failure=row["failure"]) for row in rows)
 
 
 def _quota(kaggle: Installation, machine: str, now: float) -> LocalQuota:

@@ -19,11 +19,12 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import IO, Any
 
 from kernel.contract.files import write_aside
+from kernel.contract.record import Record
 from launcher.reasons import reason
 
 USERNAME = "local"
@@ -41,8 +42,7 @@ class ServiceError(Exception):
     """The embedded Kaggle cannot do what was asked; the message says what was found and what to type next."""
 
 
-@dataclass(frozen=True)
-class Endpoint:
+class Endpoint(Record):
     """A server that is running and has proved that it is ours."""
 
     url: str

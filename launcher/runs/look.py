@@ -6,11 +6,12 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from kernel.contract import names
+from kernel.contract.record import Record
 from launcher.errors import BackendUnavailable, LauncherError, NotFound
 from launcher.runs.ledger import Ledger
 from launcher.runs.records import Run, Session
@@ -33,8 +34,7 @@ WORKERS = 16
 POLL_S = 0.01
 
 
-@dataclass(frozen=True)
-class Look:
+class Look(Record):
     """What was told of one run beside what the ledger keeps."""
 
     progress: Mapping[int, Progress] = field(default_factory=dict)
@@ -236,12 +236,16 @@ def _ask(questions: Sequence[_Question], deadline: float, clock: Callable[[], fl
             except Exception as error:  # noqa: BLE001 - the thread ends here, and whoever waits must hear of it
                 question.error = LauncherError(f"Asking failed: {type(error).__name__}: {error}")
             question.done = True
+            answered.set()
 
+    answered = threading.Event()
     for _ in range(min(WORKERS, len(questions))):
         threading.Thread(target=work, name="look", daemon=True).start()
-    pause = threading.Event()
+    import launcher.runs.progress  # noqa: F401 - while the targets think: what their answers are read with
+
     while clock() < deadline and not all(question.over(clock()) for question in questions):
-        pause.wait(POLL_S)
+        answered.wait(POLL_S)
+        answered.clear()
     for question in questions:
         if not question.done and question.error is None:
             question.error = BackendUnavailable(f"No answer from {question.place} in time. Is the network up?")

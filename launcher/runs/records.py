@@ -10,11 +10,11 @@ import json
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from kernel.contract import names
 from kernel.contract.config import RunConfig, canonical_json, from_mapping
+from kernel.contract.record import Record
 from launcher.errors import ConfigError
 
 HERE = "here"
@@ -24,8 +24,7 @@ ENDED = ("COMPLETE", "ERROR", "CANCEL_ACKNOWLEDGED", "NEW_SCRIPT", "DELETED")
 """States after which a session does nothing more."""
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(Record):
     """One training, on one target, with everything of it in one folder."""
 
     run_id: str
@@ -115,8 +114,7 @@ class Run:
         return self.folder / f"session-{session}.json"
 
 
-@dataclass(frozen=True)
-class Session:
+class Session(Record):
     """One kernel execution of a run, and what is known of it."""
 
     run_id: str
@@ -184,8 +182,7 @@ class Session:
         return self.target == HERE
 
 
-@dataclass(frozen=True)
-class Relay:
+class Relay(Record):
     """What a relay of a run was asked for; what it does next is told by the run's sessions."""
 
     run_id: str

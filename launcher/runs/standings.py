@@ -104,4 +104,4 @@ def _standing(run: Run, ledger: Ledger, found: Look) -> Standing:
 
 def _relay(run: Run, ledger: Ledger) -> Relay | None:
     relay = ledger.relay(run.run_id)
-    return Relay(relay.state, relay.note, locks.holder(run.relay_lock)) if relay else None
+    return Relay(state=relay.state, note=relay.note, process=locks.holder(run.relay_lock)) if relay else None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
+from kernel.contract.record import Record
 from launcher.transfers import OnBytes
 
 
@@ -29,8 +29,7 @@ class Status(Enum):
         return self in (Status.COMPLETE, Status.ERROR, Status.CANCEL_ACKNOWLEDGED, Status.NEW_SCRIPT)
 
 
-@dataclass(frozen=True)
-class Kernel:
+class Kernel(Record):
     """One kernel as it is pushed; the title is the slug, and it is private."""
 
     slug: str
@@ -42,8 +41,7 @@ class Kernel:
     """`owner/slug` of each dataset that is mounted at the session's start."""
 
 
-@dataclass(frozen=True)
-class SessionState:
+class SessionState(Record):
     """Where a session stands, and what the platform says of its failure."""
 
     status: Status
@@ -55,8 +53,7 @@ class SessionState:
         return self.status is Status.CANCEL_ACKNOWLEDGED and "cancel" in self.message.lower()
 
 
-@dataclass(frozen=True)
-class LogLine:
+class LogLine(Record):
     """One line of a session's log: seconds since its start, `stdout` or `stderr`, text without the newline."""
 
     time: float
@@ -64,8 +61,7 @@ class LogLine:
     text: str
 
 
-@dataclass(frozen=True)
-class Quota:
+class Quota(Record):
     """Weekly hours of one kind of accelerator."""
 
     used_h: float
@@ -79,8 +75,7 @@ class Quota:
         return max(0.0, self.allowed_h - self.used_h - self.reserved_h)
 
 
-@dataclass(frozen=True)
-class DatasetVersion:
+class DatasetVersion(Record):
     """One version of a dataset."""
 
     number: int
@@ -88,16 +83,14 @@ class DatasetVersion:
     notes: str = ""
 
 
-@dataclass(frozen=True)
-class RemoteFile:
+class RemoteFile(Record):
     """One file of a dataset version or of a session's outputs; size in bytes, -1 where it is not told."""
 
     name: str
     size: int = -1
 
 
-@dataclass(frozen=True)
-class ActiveSession:
+class ActiveSession(Record):
     """A session of this account that waits or runs."""
 
     slug: str

@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
+from kernel.contract.record import Record
 from launcher.errors import CredentialsError
 from launcher.reasons import reason
 
@@ -21,8 +22,7 @@ WAYS_ONLINE = """Three ways to give credentials:
 WAYS = f"{WAYS_ONLINE}\nOr try everything without an account: `kaglaunch push --quick --target local`."
 
 
-@dataclass(frozen=True)
-class Credentials:
+class Credentials(Record):
     """A token, or a user name with a key; `source` says where they were found."""
 
     source: str

@@ -15,11 +15,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from kernel.contract.record import Record
 from launcher.errors import BackendError, BackendUnavailable, CredentialsError, Forbidden, NotFound, withheld
 from launcher.targets import log_lines
 from launcher.targets.base import DatasetVersion, LogLine, Quota, SessionState, Status
@@ -29,8 +30,7 @@ AGAIN_S = 0.2
 """Between two tries within the bound."""
 
 
-@dataclass(frozen=True)
-class QuickLook:
+class QuickLook(Record):
     """The target at `url`, asked as `credentials`; every answer comes before `deadline` [s of `clock`] or is none.
 
     Each method raises `BackendUnavailable` without an answer in time, `NotFound` for 403 and 404, `CredentialsError`

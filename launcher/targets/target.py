@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kernel.contract.record import Record
 from launcher import paths, suggestions, system
 from launcher.errors import BackendUnavailable, ConfigError, CredentialsError
 from launcher.targets import credentials
@@ -50,8 +51,7 @@ def named(text: str, what: str) -> TargetName:
     return TargetName(text)
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(Record):
     """A chosen target and why it was chosen."""
 
     name: TargetName

@@ -125,7 +125,8 @@ def test_digest_is_of_the_run_alone() -> None:
 
 
 def test_run_ids_do_not_repeat() -> None:
-    assert len({config.new_run_id("quick") for _ in range(1000)}) == 1000
+    """Of 10^9 names; two of a hundred are alike once in 200,000 times."""
+    assert len({config.new_run_id("quick") for _ in range(100)}) == 100
 
 
 def test_the_written_file_names_every_key_and_changes_nothing(tmp_path: Path) -> None:
