@@ -65,10 +65,11 @@ bench: $(VENV) ## docs/speed.md: speed, as ratios measured side by side
 validate: $(VENV) ## docs/validation.md from runs
 	@.venv/bin/python -m benchmarks.validate
 
-campaign: $(VENV) ## what docs/proofs.md tells: floods, watched or not; faults of publishing; environments that are killed
+campaign: $(VENV) ## what docs/proofs.md tells: floods, watched or not; faults of publishing; environments and algorithms that are killed
 	@.venv/bin/python -W ignore -m benchmarks.watching
 	@.venv/bin/python -W ignore -m benchmarks.publishing --pairs 24
 	@.venv/bin/python -W ignore -m benchmarks.conformance
+	@.venv/bin/python -W ignore -m benchmarks.kills
 
 results: $(VENV) ## train agents and compare them with tuned baselines: docs/results.md
 	@.venv/bin/python -W ignore -m benchmarks.results
