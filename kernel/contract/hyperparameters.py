@@ -85,6 +85,9 @@ UNSUPPORTED: Mapping[str, str] = {
     "rollout_buffer_class": "another rollout buffer has another state",
 }
 """What may be given as false or null alone, and why."""
+CLASSES = ("activation_fn", "features_extractor_class", "optimizer_class")
+"""What `policy_kwargs` takes as a class of Python, which no configuration can hold."""
+FREQUENCY_UNITS = ("step", "episode")
 
 
 class HyperparametersRefused(ConfigurationError):
@@ -109,6 +112,19 @@ def require(algorithm: str, given: Mapping[str, Any]) -> None:
                 f"{algorithm} takes no {name!r}; it takes {', '.join(known)}.", asked=name, among=known
             )
         _require_type(name, value, taken[name])
+    for name in CLASSES:
+        if name in (given.get("policy_kwargs") or {}):
+            told = f"policy_kwargs.{name} is not supported: it is a class, and a configuration holds none"
+            raise HyperparametersRefused(f"{told}. Leave it out.")
+    if "train_freq" in given:
+        _require_frequency(given["train_freq"])
+
+
+def _require_frequency(value: Any) -> None:
+    count, unit = value if isinstance(value, (list, tuple)) and len(value) == 2 else (value, "step")
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1 or unit not in FREQUENCY_UNITS:
+        found = list(value) if isinstance(value, tuple) else value
+        raise HyperparametersRefused(f'train_freq must be a number of steps, or as [2, "episode"]; got {found!r}.')
 
 
 def _require_type(name: str, value: Any, hint: Any) -> None:

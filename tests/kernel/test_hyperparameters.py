@@ -10,10 +10,18 @@ from typing import Any
 
 import pytest
 from harness import configuration
+from stable_baselines3.common.policies import ActorCriticPolicy
 
 from kernel.contract import hyperparameters
 from kernel.contract.config import LEARNERS
-from kernel.contract.hyperparameters import GIVEN_ELSEWHERE, SCHEDULED, TAKEN, UNSUPPORTED, HyperparametersRefused
+from kernel.contract.hyperparameters import (
+    CLASSES,
+    GIVEN_ELSEWHERE,
+    SCHEDULED,
+    TAKEN,
+    UNSUPPORTED,
+    HyperparametersRefused,
+)
 from kernel.training import environments
 from kernel.training.sb3 import algorithms
 
@@ -79,6 +87,12 @@ def test_every_default_of_the_library_may_be_given(algorithm: str) -> None:
         ("DQN", {"policy_kwargs": [64]}, r"policy_kwargs must be a table; got \[64\]"),
         ("PPO", {"use_sde": True}, "use_sde is not supported: its noise"),
         ("PPO", {"seed": 0}, "seed is not supported: the key seed is the seed"),
+        ("PPO", {"policy_kwargs": {"activation_fn": "ReLU"}}, "policy_kwargs.activation_fn is not sup"),
+        ("A2C", {"policy_kwargs": {"optimizer_class": "SGD"}}, "policy_kwargs.optimizer_class is not supported"),
+        ("DQN", {"policy_kwargs": {"features_extractor_class": "x:Y"}}, "policy_kwargs.features_extr"),
+        ("DQN", {"train_freq": [2, "epoch"]}, r"train_freq must be a number of steps, or .*; got \[2, 'epoch'\]"),
+        ("DQN", {"train_freq": 0}, "train_freq must be a number of steps, or as .* got 0"),
+        ("DQN", {"train_freq": [4]}, r"train_freq must be .* got \[4\]"),
     ],
 )  # fmt: skip
 def test_what_no_algorithm_can_be_made_with_is_refused_by_name_here_and_in_the_trainer(
@@ -102,6 +116,11 @@ def test_what_no_algorithm_can_be_made_with_is_refused_by_name_here_and_in_the_t
 )
 def test_what_an_algorithm_takes_is_not_refused(algorithm: str, given: dict[str, Any]) -> None:
     hyperparameters.require(algorithm, given)
+
+
+def test_what_a_policy_takes_as_a_class_is_named() -> None:
+    taken = inspect.signature(ActorCriticPolicy.__init__).parameters
+    assert {name for name, one in taken.items() if str(one.annotation).startswith("type[")} == set(CLASSES)
 
 
 def test_what_is_not_supported_is_something_that_the_library_takes() -> None:
