@@ -101,7 +101,9 @@ class Alerts:
             case events.PublishSlow():
                 found.append(Alert(Level.WARN, "publish slow", sentence(event)))
             case events.CheckpointFailed(in_a_row=int(number)) if number > 1:
-                found.append(Alert(Level.WARN, "nothing is saved", unsaved(event)))
+                # Once, and again each time that it has become twice as many: they may fail for hours.
+                if number & (number - 1) == 0:
+                    found.append(Alert(Level.ALERT, "nothing is saved", unsaved(event)))
             case events.PublishFailed() | events.WriteFailed() | events.CheckpointFailed() | events.Restart():
                 found.append(Alert(Level.WARN, event.name.replace("_", " "), event.reason or "no reason is told"))
             case events.Training():

@@ -262,9 +262,19 @@ CASES = (
         "a second checkpoint in a row that fails",
         [(1.0, events.CheckpointFailed(num_timesteps=3, reason="disk full", in_a_row=2))],
         (
-            "WARN nothing is saved: 2 checkpoints in a row could not be written (disk full): what was done since the "
+            "ALERT nothing is saved: 2 checkpoints in a row could not be written (disk full): what was done since the "
             "last one would be lost with the session. End it with `kaglaunch cancel`; `kaglaunch resume` goes on from "
             "what is published",
+        ),
+    ),
+    Case(
+        "checkpoints of which none is written, whenever they are twice as many",
+        [(1.0, events.CheckpointFailed(num_timesteps=n, reason="disk full", in_a_row=n)) for n in range(3, 16)],
+        tuple(
+            f"ALERT nothing is saved: {n} checkpoints in a row could not be written (disk full): what was done since "
+            "the last one would be lost with the session. End it with `kaglaunch cancel`; `kaglaunch resume` goes on "
+            "from what is published"
+            for n in (4, 8)
         ),
     ),
     Case("a restart", [(1.0, events.Restart(reason="SIGSEGV"))], ("WARN restart: SIGSEGV",)),
