@@ -83,6 +83,8 @@ class Scores:
 
 
 def _read_manifest(path: Path) -> tuple[float | None, tuple[Chunk, ...]]:
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        return None, ()  # opening a pipe that nobody writes to would wait for ever
     try:
         with zipfile.ZipFile(path) as archive:
             return _knowledge(Manifest.from_json(archive.read(MANIFEST)))

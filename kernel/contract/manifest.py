@@ -185,6 +185,9 @@ def _opened(path: Path) -> Iterator[tuple[list[str], Callable[[str], IO[bytes]]]
         names = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file())
         yield names, lambda name: (path / name).open("rb")
         return
+    if path.exists() and not path.is_file():
+        # Opening a pipe that nobody writes to would wait for ever.
+        raise CheckpointInvalid("it is no regular file")
     with zipfile.ZipFile(path) as archive:
         # Stored members cannot expand: what is read is never more than the file itself.
         if packed := [info.filename for info in archive.infolist() if info.compress_type != zipfile.ZIP_STORED]:

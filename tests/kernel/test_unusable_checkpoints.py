@@ -6,6 +6,7 @@ import contextlib
 import copy
 import hashlib
 import json
+import os
 import random
 import shutil
 import zipfile
@@ -21,6 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kernel.checkpoints import checkpoint, sources
+from kernel.checkpoints.retention import Scores
 from kernel.contract.manifest import MANIFEST, CheckpointInvalid, Manifest, checkpoints_in, verify
 from kernel.training import codec, environment_state
 
@@ -206,12 +208,19 @@ def _that_is_a_link_to_itself(path: Path) -> None:
     path.symlink_to(path.name)
 
 
+def _that_leads_to_a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path.parent / "pipe")
+    path.symlink_to("pipe")
+
+
 ODDITIES = [
     _with_a_weight_of_another_shape,
     _with_an_attribute_that_is_nowhere,
     _with_the_moments_of_another_network,
     _that_claims_another_timestep,
     _that_is_a_link_to_itself,
+    _that_leads_to_a_pipe,
     lambda path: rewrite(path, details=[]),
     lambda path: rewrite(path, fingerprint=[]),
     lambda path: rewrite(path, metrics="x"),
@@ -243,6 +252,15 @@ def test_the_checkpoint_before_an_odd_one_is_taken_and_the_run_ends_the_same(
     assert ear.of("training")[0]["checkpoint"] == before.name
     assert ear.of("inexact") == []
     assert digests(here)[96] == digests(whole)[96]
+
+
+def test_a_pipe_under_the_name_of_a_checkpoint_is_refused_without_waiting_for_what_it_brings(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint_t8.zip"
+    os.mkfifo(path)
+    with pytest.raises(CheckpointInvalid, match="no regular file"):
+        verify(path)
+    assert Scores().chunks(path) == ()
+    assert Scores().best([path]) is None
 
 
 def test_where_no_checkpoint_can_be_used_the_run_begins_anew_and_says_why(whole: Path, tmp_path: Path) -> None:
