@@ -34,22 +34,19 @@ def has_state(function: types.FunctionType) -> bool:
 
 def _take_function(value: types.FunctionType, walk: Taking) -> Node:
     name = walk.lookup.name_of(value)
-    held = [walk.refer(cell, i) for i, cell in enumerate(value.__closure__ or ())]
-    names = {key: walk.refer(found, key) for key, found in value.__dict__.items()}
     if name and not (walk.lookup.is_own(value.__module__) and has_state(value)):
         return Node("named", "", name, None, None)
+    held = [walk.refer(cell, i) for i, cell in enumerate(value.__closure__ or ())]
+    names = {key: walk.refer(found, key) for key, found in value.__dict__.items()}
     defaults = [walk.refer(value.__defaults__, "defaults"), walk.refer(value.__kwdefaults__, "defaults")]
     if name:
         return Node("function", "", [name, ""], [*defaults, *held], names)
-    if value.__globals__.get("__name__") != value.__module__:
-        raise CannotTake("is a function whose module is another than it says")
-    return Node(
-        "function",
-        "",
-        [f"{value.__module__}:{value.__code__.co_qualname}", likeness(value.__code__)],
-        [*defaults, *held],
-        names,
-    )
+    return Node("function", "", [_home_of(value), likeness(value.__code__)], [*defaults, *held], names)
+
+
+def _home_of(value: types.FunctionType) -> str:
+    """Where its code stands: what wraps a function calls itself as that one."""
+    return f"{value.__globals__.get('__name__')}:{value.__code__.co_qualname}"
 
 
 def _make_function(node: Node, put: Putting) -> Any:
@@ -77,7 +74,7 @@ def _function_fits(live: Any, node: Node) -> bool:
     name, like = node.value
     if not like:
         return True
-    return f"{live.__module__}:{live.__code__.co_qualname}" == name and likeness(live.__code__) == like
+    return _home_of(live) == name and likeness(live.__code__) == like
 
 
 def _take_cell(value: Any, walk: Taking) -> Node:
@@ -143,22 +140,21 @@ def _make_partial(node: Node, put: Putting) -> Any:
 
 
 def _take_weak(value: Any, walk: Taking) -> Node:
-    return Node("weak reference", "", None, [walk.refer(value(), ""), walk.refer(value.__callback__, "callback")], None)
+    target = value()
+    walk.weakly([] if target is None else [(target, [target, value.__callback__])])
+    return Node("weak reference", "", None, [], None)
 
 
 def _make_weak(node: Node, put: Putting) -> Any:
-    target, callback = items_of(node, put)
-    if target is None:
+    if not node.items:
         return weakref.ref(type("Gone", (), {})())
-    return weakref.ref(target, callback)
+    return weakref.ref(*items_of(node, put))
 
 
 def _take_weak_dict(kind: str) -> Any:
     def take(value: Any, walk: Taking) -> Node:
-        found = list(value.items())
-        if kind == "weak keys":
-            found.sort(key=lambda pair: walk.rank(pair[0]))
-        return Node(kind, "", None, [part for k, v in found for part in (walk.refer(k, None), walk.refer(v, k))], None)
+        walk.weakly([(key if kind == "weak keys" else held, [key, held]) for key, held in value.items()])
+        return Node(kind, "", None, [], None)
 
     return take
 
@@ -171,7 +167,8 @@ def _fill_weak_dict(live: Any, node: Node, put: Putting) -> None:
 
 
 def _take_weak_set(value: Any, walk: Taking) -> Node:
-    return Node("weak set", "", None, [walk.refer(item, "") for item in sorted(value, key=walk.rank)], None)
+    walk.weakly([(item, [item]) for item in sorted(value, key=walk.rank)])
+    return Node("weak set", "", None, [], None)
 
 
 def _fill_weak_set(live: Any, node: Node, put: Putting) -> None:

@@ -104,6 +104,12 @@ def _set(name: str, base: Base) -> Callable[..., Node]:
     return take
 
 
+def _gives_the_same(live: Any, node: Node) -> bool:
+    """Whether it gives the same values in the same order, which depends on how it came about."""
+    now, items = list(frozenset.__iter__(live)), node.items or []
+    return now == items and all(type(a) is type(b) and type(a) in IMMEDIATE for a, b in zip(now, items, strict=True))
+
+
 def _is_of_values(element: Any) -> bool:
     if type(element) in (tuple, frozenset):
         return all(map(_is_of_values, element))
@@ -222,6 +228,7 @@ KINDS = (
         "frozenset",
         _set("frozenset", frozenset),
         _whole(frozenset),
+        fits=_gives_the_same,
         is_whole_at_once=True,
         types=(frozenset,),
         base=frozenset,

@@ -27,6 +27,12 @@ class Taking(Protocol):
     def rank(self, value: Any) -> Any:
         """Where `value` stands in an order that is the same in every process."""
 
+    def weakly(self, entries: list[tuple[Any, list[Any]]]) -> None:
+        """The present object holds others without keeping them alive; its items are those that something else keeps.
+
+        Each entry is what must be alive for it, and the items that it is then.
+        """
+
     def later(self, array: Any) -> Node:
         """The node of an array or tensor, made when all that share its memory are known."""
 
@@ -77,11 +83,13 @@ class Layout:
 
     has_dict: bool
     slots: tuple[tuple[str, Any], ...]
+    is_fixed: Callable[[str], bool] = lambda name: False
+    """Whether a name is what the class makes of its instances, and none of their state."""
 
     def take(self, value: Any, walk: Taking) -> Attributes:
         """Everything that `value` refers to by name; None where there is nothing."""
         refer = walk.refer
-        found = {name: refer(held, name) for name, held in value.__dict__.items()} if self.has_dict else {}
+        found = {name: refer(held, name) for name, held in self._names(value).items()}
         for name, slot in self.slots:
             try:
                 found[name] = refer(slot.__get__(value), name)
@@ -91,7 +99,7 @@ class Layout:
 
     def live(self, value: Any) -> dict[str, Any]:
         """The live objects under their names."""
-        found = dict(value.__dict__) if self.has_dict else {}
+        found = self._names(value)
         for name, slot in self.slots:
             try:
                 found[name] = slot.__get__(value)
@@ -111,18 +119,27 @@ class Layout:
                 slot.__delete__(value)
         if self.has_dict:
             names = value.__dict__
-            names.clear()
-            names.update({name: held for name, held in attributes.items() if name not in slots})
+            for name in self._names(value):
+                del names[name]
+            names.update(
+                {name: held for name, held in attributes.items() if not (name in slots or self.is_fixed(name))}
+            )
+
+    def _names(self, value: Any) -> dict[str, Any]:
+        if not self.has_dict:
+            return {}
+        return {name: held for name, held in value.__dict__.items() if not self.is_fixed(name)}
 
 
 def layout_of(cls: type, base: type) -> Layout | None:
     """Where instances of `cls` keep their names besides what `base` holds; None where they hold what Python cannot see.
 
     A class that was written in another language may hold state outside of names: its instances are then larger than
-    names, weak references and slots need. Members of an enumeration are what their class says.
+    names, weak references and slots need. Members of an enumeration are what their class says, and what they were
+    given besides.
     """
     if base is enum.Enum:
-        return Layout(False, ())
+        return Layout(True, (), lambda name: name.startswith("_") and name.endswith("_"))
     own = cls.__mro__[: cls.__mro__.index(base)]
     slots = tuple(
         (name, slot)

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import enum
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from kernel.training.state_graph.nodes import NotRestorable, is_immediate
+from kernel.training.state_graph.nodes import NotRestorable
 
 KNOWN_LIBRARIES = frozenset(("arz_model", "gymnasium", "kernel", "numpy", "stable_baselines3", "torch"))
 HARMLESS_MODULES = frozenset(("_operator", "math", "cmath", "numpy", "operator"))
@@ -54,6 +54,8 @@ STANDARD_CLASSES = frozenset(
         "queue:LifoQueue",
         "queue:PriorityQueue",
         "queue:Queue",
+        "sched:Event",
+        "sched:scheduler",
         "statistics:NormalDist",
         "string:Template",
         "threading:BoundedSemaphore",
@@ -75,8 +77,8 @@ class Lookup:
     """Classes and functions that a freshly made environment refers to, by name."""
     opaque: dict[str, Any] = field(default_factory=dict)
     """Objects whose state is none of the graph."""
-    _made: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Names of modules and classes, with the immediate values that they had when the environments were made."""
+    made: dict[int, Any] = field(default_factory=dict)
+    """What the names of modules and classes were when the environments were made."""
     _names: dict[int, tuple[Any, str]] = field(default_factory=dict)
     _loaded: tuple[int, list[ModuleType]] = (-1, [])
 
@@ -99,24 +101,6 @@ class Lookup:
             self._loaded = (len(sys.modules), found)
         return self._loaded[1]
 
-    def changed(self, owner: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Those of the names of a module or class that may be state: not what was made in this process and stayed.
-
-        The number of a process, a port or the name of a temporary folder belong to the process that found them.
-        """
-        made = self._made.get(owner)
-        if made is None:
-            made = self._made[owner] = {name: value for name, value in values.items() if is_immediate(value)}
-        for name in [name for name, value in made.items() if name not in values or values[name] is not value]:
-            if name not in values or type(values[name]) is not type(made[name]) or values[name] != made[name]:
-                del made[name]
-        return {name: value for name, value in values.items() if name not in made}
-
-    def touch(self, owner: str, names: Iterable[str]) -> None:
-        """These were given values: they are state from now on."""
-        for name in names:
-            self._made.get(owner, {}).pop(name, None)
-
     def class_of(self, name: str) -> type:
         """The class of that name, to make an object of it without calling anything.
 
@@ -128,7 +112,7 @@ class Lookup:
         found = self.held.get(name)
         if found is None:
             there = found_at(name)
-            is_harmless = name in STANDARD_CLASSES or isinstance(there, enum.EnumType)
+            is_harmless = name in STANDARD_CLASSES or isinstance(there, enum.EnumType) or _is_exception(name, there)
             found = there if is_harmless or self._is_known(name) else None
         if not isinstance(found, type):
             raise NotRestorable(f"There is no class {name} among what this run loads.")
@@ -216,6 +200,10 @@ def _is_harmless(name: str) -> bool:
     if module == "numpy":
         return type(found_at(name)).__name__ == "ufunc"
     return module in HARMLESS_MODULES
+
+
+def _is_exception(name: str, found: Any) -> bool:
+    return name.startswith("builtins:") and isinstance(found, type) and issubclass(found, BaseException)
 
 
 def _codes_in(module: ModuleType) -> Iterator[CodeType]:

@@ -6,6 +6,10 @@ one memory are held as that memory and a view each.
 
 from __future__ import annotations
 
+import bisect
+import ctypes
+import mmap
+from array import ArrayType
 from typing import Any
 
 import numpy as np
@@ -18,8 +22,10 @@ from kernel.training.state_graph.nodes import ABSENT, Node, NotRestorable
 
 WASTE = 4
 """A view of a memory that is so many times larger, and that no other looks at, is held by its numbers."""
-ARRAY, VIEW, MEMORY, OBJECTS = "array", "view", "memory", "objects"
+ARRAY, VIEW, MEMORY, OBJECTS, PART, ROW = "array", "view", "memory", "objects", "part", "row"
 TENSOR, STORAGE = "tensor", "storage"
+
+_FOREIGN = (ArrayType, bytearray, mmap.mmap, ctypes.Array, ctypes.Structure, ctypes._SimpleCData)
 
 
 class SharedMemory:
@@ -39,29 +45,63 @@ class SharedMemory:
 
     def finish(self, nodes: list[Node]) -> None:
         """Put the numbers into the nodes that `add` named; memories come at the end of the table."""
+        storages = {address: tensors[0][1].untyped_storage() for address, tensors in self._tensors.items()}
+        addresses = sorted(at for at, held in storages.items() if held.device.type == "cpu" and held.nbytes())
+        of_arrays: dict[int, tuple[int, Reference]] = {}
+        """Of each storage that arrays look at, too: the address of their memory, and its node."""
         for views in self._arrays.values():
-            if len(views) == 1 and not _needs_its_memory(views[0][1], views[0][2]):
+            root = views[0][2]
+            shared = _under(root, storages, addresses)
+            if len(views) == 1 and not shared and not _needs_its_memory(views[0][1], root):
                 index, array, _ = views[0]
                 nodes[index] = nodes[index]._replace(kind=ARRAY, value=_numbers(array))
                 continue
-            root = views[0][2]
-            memory = Reference(len(nodes))
-            nodes.append(Node(MEMORY, "", _bytes_of(root).copy(), None, None))
+            at, memory = next((of_arrays[address] for address in shared if address in of_arrays), (0, None))
+            if memory is None:
+                wider = next((one for one in shared if storages[one].nbytes() > root.nbytes), None)
+                at, memory = _address(root) if wider is None else wider, Reference(len(nodes))
+                numbers = _bytes_of(root).copy() if wider is None else _bytes_in(storages[wider])
+                nodes.append(Node(MEMORY, "", numbers, None, None))
+            of_arrays |= dict.fromkeys(shared, (at, memory))
             for index, array, _ in views:
-                nodes[index] = nodes[index]._replace(kind=VIEW, value=_geometry(array, root), items=[memory])
-        for tensors in self._tensors.values():
+                nodes[index] = nodes[index]._replace(kind=VIEW, value=_geometry(array, at), items=[memory])
+        for address, tensors in self._tensors.items():
+            at, memory = of_arrays.get(address, (0, None))
             storage = Reference(len(nodes))
-            held = tensors[0][1].untyped_storage()
-            data = th.empty(0, dtype=th.uint8, device=held.device).set_(held)
-            nodes.append(Node(STORAGE, "", data.cpu().numpy().copy(), None, None))
+            if memory is None:
+                nodes.append(Node(STORAGE, "", _bytes_in(storages[address]), None, None))
+            else:
+                nodes.append(Node(STORAGE, "", [address - at, storages[address].nbytes()], [memory], None))
             for index, _ in tensors:
                 plain, items = nodes[index].value, nodes[index].items or []
-                nodes[index] = nodes[index]._replace(value=[*plain, len(tensors) > 1], items=[storage, *items])
+                is_shared = len(tensors) > 1 or memory is not None
+                nodes[index] = nodes[index]._replace(value=[*plain, is_shared], items=[storage, *items])
 
 
-def _root_of(array: np.ndarray) -> np.ndarray:
-    while isinstance(array.base, np.ndarray):
-        array = array.base
+def _under(root: np.ndarray, storages: dict[int, Any], addresses: list[int]) -> list[int]:
+    """The storages, by their sorted `addresses`, that lie in the memory of an array or have it in theirs."""
+    at = _address(root)
+    first = max(0, bisect.bisect_right(addresses, at) - 1)
+    within = addresses[first : bisect.bisect_left(addresses, at + root.nbytes)]
+    return [address for address in within if address + storages[address].nbytes() > at]
+
+
+def _bytes_in(storage: Any) -> np.ndarray:
+    data = th.empty(0, dtype=th.uint8, device=storage.device).set_(storage)
+    return data.cpu().numpy().copy()
+
+
+def _owner_of(array: Any) -> Any:
+    """What an array looks at; None where the memory is its own."""
+    owner = array.base
+    while isinstance(owner, memoryview) or type(owner).__name__ == "DummyArray":
+        owner = owner.obj if isinstance(owner, memoryview) else owner.base
+    return owner
+
+
+def _root_of(array: Any) -> Any:
+    while isinstance(owner := _owner_of(array), np.ndarray):
+        array = owner
     return array
 
 
@@ -95,8 +135,9 @@ def _address(array: np.ndarray) -> int:
     return int(array.__array_interface__["data"][0])
 
 
-def _geometry(array: np.ndarray, root: np.ndarray) -> list[Any]:
-    offset = _address(array) - _address(root)
+def _geometry(array: np.ndarray, at: int) -> list[Any]:
+    """How it looks at the memory that begins at the address `at`."""
+    offset = _address(array) - at
     return [np.empty(0, array.dtype), list(array.shape), list(array.strides), offset, bool(array.flags.writeable)]
 
 
@@ -104,11 +145,45 @@ def _take_array(value: np.ndarray, walk: Taking) -> Node:
     if isinstance(value, np.memmap):
         raise CannotTake("is an array that lies in a file")
     if value.dtype == object:
+        root = _root_of(value)
+        if root is not value and root.dtype == object and _dense_order(root) is not None:
+            return Node(PART, "", _geometry(value, _address(root))[1:4], [walk.refer(root, "base")], None)
         items = [walk.refer(item, position) for position, item in enumerate(value.reshape(-1).tolist())]
         return Node(OBJECTS, "", list(value.shape), items, None)
     if not codec.holds(value.dtype):
         raise CannotTake(f"is an array of {value.dtype}")
+    if isinstance(owner := _owner_of(_root_of(value)), _FOREIGN):
+        raise CannotTake(f"is an array over the memory of a {type(owner).__qualname__}")
     return walk.later(value)
+
+
+def _make_part(node: Node, put: Putting) -> np.ndarray:
+    shape, strides, offset = node.value
+    root = put.get((node.items or [None])[0])
+    flat = root.transpose(_dense_order(root)).reshape(-1)
+    return np.lib.stride_tricks.as_strided(flat[offset // root.itemsize :], tuple(shape), tuple(strides))
+
+
+def _take_row(value: np.void, walk: Taking) -> Node:
+    if type(value) is not np.void or not codec.holds(value.dtype):
+        raise CannotTake(f"is a row of {value.dtype}")
+    row: np.ndarray = np.ndarray((), value.dtype, value)
+    if isinstance(value.base, np.ndarray):
+        root = _root_of(value)
+        if _dense_order(root) is None:
+            raise CannotTake("is a row over a memory with gaps")
+        return Node(
+            ROW, "", [np.empty(0, value.dtype), _address(row) - _address(root)], [walk.refer(root, "base")], None
+        )
+    return Node(ROW, "", [row.copy(), 0], [], None)
+
+
+def _make_row(node: Node, put: Putting) -> Any:
+    sample, offset = node.value
+    if not node.items:
+        return sample.copy()[()]
+    root = put.get(node.items[0])
+    return np.ndarray((), sample.dtype, root.transpose(_dense_order(root)), offset)[()]
 
 
 def _is_like(live: Any, dtype: np.dtype, shape: tuple[int, ...]) -> bool:
@@ -180,6 +255,13 @@ def _take_tensor(value: th.Tensor, walk: Taking) -> Node:
     return node._replace(value=[*plain, bool(value.requires_grad), str(value.device)], items=[grad])
 
 
+def _make_storage(node: Node, put: Putting) -> th.Tensor:
+    if not node.items:
+        return th.from_numpy(node.value.copy())
+    offset, size = node.value
+    return th.from_numpy(put.get(node.items[0])[offset : offset + size])
+
+
 def _tensor_fits(live: th.Tensor, node: Node) -> bool:
     dtype, shape, stride, *_, is_shared = node.value
     return not is_shared and [str(live.dtype).partition(".")[2], list(live.shape), list(live.stride())] == [
@@ -225,6 +307,16 @@ KINDS = (
     Kind(VIEW, _take_array, _make_view, _fill_names, is_whole_at_once=True),
     Kind(MEMORY, _take_array, lambda node, put: np.empty(node.value.shape, np.uint8), _fill_memory),
     Kind(OBJECTS, _take_array, _make_objects, _fill_objects, lambda live, node: live.shape == tuple(node.value), _flat),
+    Kind(PART, _take_array, _make_part, is_whole_at_once=True),
+    Kind(
+        ROW,
+        _take_row,
+        _make_row,
+        is_whole_at_once=True,
+        fits=lambda live, node: bool(node.items),
+        parts=lambda live, node: [_root_of(live)],
+        types=(np.void,),
+    ),
     Kind(
         TENSOR,
         _take_tensor,
@@ -236,5 +328,5 @@ KINDS = (
         types=(th.Tensor,),
         base=th.Tensor,
     ),
-    Kind(STORAGE, _take_tensor, lambda node, put: th.from_numpy(node.value.copy())),
+    Kind(STORAGE, _take_tensor, _make_storage, is_whole_at_once=True),
 )

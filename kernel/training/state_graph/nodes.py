@@ -52,7 +52,8 @@ class Node(NamedTuple):
 
 def is_immediate(value: Any) -> bool:
     """Whether it stands where it is used."""
-    return type(value) in IMMEDIATE or isinstance(value, np.generic)
+    cls = type(value)
+    return cls in IMMEDIATE or (issubclass(cls, np.generic) and not issubclass(cls, np.void))
 
 
 def table_of(tree: Any) -> list[Node]:

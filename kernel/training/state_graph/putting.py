@@ -16,8 +16,9 @@ import numpy as np
 from kernel.training.codec import Reference
 from kernel.training.state_graph.kind import Kind, layout_of
 from kernel.training.state_graph.lookup import Lookup
-from kernel.training.state_graph.nodes import ABSENT, LEFT, Node, NotRestorable, labelled, table_of
-from kernel.training.state_graph.taking import BY_NAME, GLOBALS, OBJECT, Globals
+from kernel.training.state_graph.nodes import ABSENT, IMMEDIATE, LEFT, Node, NotRestorable, labelled, table_of
+from kernel.training.state_graph.owners import Globals
+from kernel.training.state_graph.taking import BY_NAME, GLOBALS, OBJECT
 
 
 class Putting:
@@ -93,6 +94,8 @@ class Putting:
             meet(self._roots[name], self._live_roots.get(name, ABSENT), name)
         follow()
         self._needed = list(seen)
+        if missing := [name for name in outside if name not in owners]:
+            raise NotRestorable(f"{missing[0]} is not loaded here, and holds a part of the state of its environments.")
         for name in outside:
             meet(self._roots[name], owners.get(name, ABSENT), name)
         follow()
@@ -182,7 +185,8 @@ class Putting:
     def _holds(self, index: int, kind: Kind, held: list[Any]) -> bool:
         """Whether a live object that cannot be given other parts has the right ones."""
         parts = kind.parts(self._candidates[index], self._nodes[index])
-        return all(part is ABSENT or part is item for part, item in zip(parts, held, strict=False))
+        pairs = zip(parts, held, strict=False)
+        return all(part is ABSENT or part is item or (type(item) in IMMEDIATE and part == item) for part, item in pairs)
 
     def _set(self, index: int, found: Any) -> None:
         self._objects[index], self._is_there[index] = found, True

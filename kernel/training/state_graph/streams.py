@@ -21,7 +21,7 @@ _FROM_ITERTOOLS = (
 )
 _ITERATORS: dict[str, Any] = {kind.__name__: kind for kind in (enumerate, filter, map, reversed, zip)}
 _ITERATORS |= {name: getattr(itertools, name) for name in _FROM_ITERTOOLS} | {"iter": iter}
-_SAMPLES: tuple[Any, ...] = ([], (), "", range(0), range(1 << 70), {}, set(), {}.values(), {}.items(), b"", bytearray())
+_SAMPLES: tuple[Any, ...] = ([], (), "", range(0), range(1 << 70), b"", bytearray())
 _ITERATOR_TYPES = {kind for kind in _ITERATORS.values() if isinstance(kind, type)}
 _ITERATOR_TYPES |= {type(iter(sample)) for sample in _SAMPLES} | {type(reversed([]))}
 _STANDARD_STREAMS = ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__")
@@ -113,6 +113,16 @@ def _take_lock(value: Any, walk: Taking) -> Node:
     return Node("lock" if isinstance(value, _LOCK) else "reentrant lock", "", None, None, None)
 
 
+def _logger(name: str) -> logging.Logger:
+    return logging.getLogger(None if name == "root" else name)
+
+
+def _take_logger(value: logging.Logger, walk: Taking) -> Node:
+    if _logger(value.name) is not value:
+        raise CannotTake("is a logger that its name does not lead to")
+    return Node("logger", "", value.name, None, None)
+
+
 def _always(live: Any, node: Node) -> bool:
     return True
 
@@ -138,7 +148,7 @@ KINDS = (
     plain("stream", (), str, _make_stream),
     Kind("StringIO", _take_buffer, lambda node, put: io.StringIO(), _fill_buffer, _always, types=(io.StringIO,)),
     Kind("BytesIO", _take_buffer, lambda node, put: io.BytesIO(), _fill_buffer, _always, types=(io.BytesIO,)),
-    plain("logger", logging.Logger, lambda v: v.name, lambda v: logging.getLogger(None if v == "root" else v)),
+    Kind("logger", _take_logger, lambda node, put: _logger(node.value), types=(logging.Logger,)),
     Kind("lock", _take_lock, lambda node, put: threading.Lock(), fits=_always, types=(_LOCK,)),
     Kind("reentrant lock", _take_lock, lambda node, put: threading.RLock(), fits=_always, types=(_REENTRANT,)),
 )

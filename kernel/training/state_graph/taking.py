@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import (
-    AsyncGeneratorType,
-    BuiltinFunctionType,
-    CoroutineType,
-    FunctionType,
-    GeneratorType,
-    GetSetDescriptorType,
-    MemberDescriptorType,
-    ModuleType,
-)
+from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -26,47 +16,10 @@ from kernel.training.state_graph import callables, containers, generators, memor
 from kernel.training.state_graph.kind import CannotTake, Kind, Layout, Putting, Taking, layout_of
 from kernel.training.state_graph.lookup import Lookup
 from kernel.training.state_graph.memory import SharedMemory
-from kernel.training.state_graph.nodes import IMMEDIATE, LEFT, Node
+from kernel.training.state_graph.nodes import IMMEDIATE, LEFT, Node, is_immediate
+from kernel.training.state_graph.owners import Globals
 
 OBJECT, GLOBALS, OPAQUE = "object", "globals", "opaque"
-_CONSTANT = (ModuleType, BuiltinFunctionType, property, GetSetDescriptorType, MemberDescriptorType, enum.EnumType)
-
-
-@dataclass(frozen=True)
-class Globals:
-    """The names of a module or class of the run's own: what is data among them is state."""
-
-    owner: ModuleType | type
-
-    @property
-    def name(self) -> str:
-        """`module` or `module:qualname`."""
-        owner = self.owner
-        return owner.__name__ if isinstance(owner, ModuleType) else f"{owner.__module__}:{owner.__qualname__}"
-
-    @property
-    def module(self) -> str:
-        """The module that defines it."""
-        return self.owner.__name__ if isinstance(self.owner, ModuleType) else self.owner.__module__
-
-    def data(self) -> dict[str, Any]:
-        """The names that no definition made, and those whose functions remember something."""
-        return {name: value for name, value in vars(self.owner).items() if not self._is_fixed(name, value)}
-
-    def _is_fixed(self, name: str, value: Any) -> bool:
-        if (name.startswith("__") and name.endswith("__")) or isinstance(value, _CONSTANT):
-            return True
-        if isinstance(value, (staticmethod, classmethod)):
-            value = value.__func__
-        if isinstance(value, FunctionType) and value.__name__ == name:
-            return value.__module__ != self.module or not callables.has_state(value)
-        return isinstance(value, type) and value.__name__ == name
-
-    def fill(self, values: Mapping[str, Any]) -> None:
-        """Give the names these values, as far as the owner takes them; others stay as they are."""
-        for name, value in values.items():
-            with contextlib.suppress(AttributeError, TypeError):
-                setattr(self.owner, name, value)
 
 
 @dataclass
@@ -91,11 +44,12 @@ class Walk:
     left: list[tuple[int, str]] = field(default_factory=list)
     _indices: dict[int, int] = field(default_factory=dict)
     _memory: SharedMemory = field(default_factory=SharedMemory)
+    _weak: dict[int, list[tuple[Any, list[Any]]]] = field(default_factory=dict)
     _at: int = -1
 
     def refer(self, value: Any, label: Any) -> Any:
         """`value` itself if it is immediate, else a reference to its node."""
-        if type(value) in IMMEDIATE or (issubclass(type(value), np.generic) and codec.holds(value.dtype)):
+        if type(value) in IMMEDIATE or (is_immediate(value) and codec.holds(value.dtype)):
             return value
         index = self._indices.get(id(value))
         if index is None:
@@ -117,19 +71,55 @@ class Walk:
         self._memory.add(self._at, array)
         return Node(memory.TENSOR if not isinstance(array, np.ndarray) else memory.ARRAY, "", None, None, None)
 
+    def weakly(self, entries: list[tuple[Any, list[Any]]]) -> None:
+        """The present object keeps none of `entries` alive."""
+        self._weak[self._at] = entries
+
     def take(self, roots: Mapping[str, Any], with_globals: bool = True) -> dict[str, Any]:
         """The graph of `roots`, and of what the run's own modules and classes name, as a tree that the codec holds."""
         found = {name: self.refer(root, name) for name, root in roots.items()}
         self._walk()
-        needed = len(self.nodes)
         if with_globals:
             for owner in self.owners():
                 self._at = -1
                 found[owner.name] = self.refer(owner, owner.name)
                 self._walk()
+        self._take_weak()
         self._memory.finish(self.nodes)
-        left = [[self.path(index), why] for index, why in self.left if index < needed]
+        left = [[self.path(index), why] for index, why in self.left if self._root(index) in roots]
         return {"roots": found, "nodes": list(map(list, self.nodes)), "left": left}
+
+    def _take_weak(self) -> None:
+        """Give what holds others weakly those of them that something else holds, too.
+
+        The rest is garbage that was not collected yet: in another process it would be gone at once.
+        """
+        taken: dict[int, dict[int, list[Any]]] = {}
+        grew = True
+        while grew:
+            grew = False
+            for index, entries in list(self._weak.items()):
+                held = taken.setdefault(index, {})
+                for number, (needed, parts) in enumerate(entries):
+                    if number not in held and self._is_held(needed):
+                        grew, self._at = True, index
+                        held[number] = [self.refer(part, None) for part in parts]
+                        self._walk()
+        for index, held in taken.items():
+            items = [part for _, parts in sorted(held.items()) for part in parts]
+            self.nodes[index] = self.nodes[index]._replace(items=items)
+
+    def _is_held(self, value: Any) -> bool:
+        if isinstance(value, (type, ModuleType, FunctionType)) and self.lookup.name_of(value):
+            return True
+        return type(value) in IMMEDIATE or id(value) in self._indices
+
+    def _root(self, index: int) -> Any:
+        """The name of the root from which a node was reached."""
+        label = None
+        while index >= 0:
+            index, label = self.origins[index]
+        return label
 
     def path(self, index: int) -> str:
         """Where the object of a node lies, in words: env.sim.socket."""
@@ -211,15 +201,14 @@ class Walk:
             for value in list(vars(module).values())
             for cls in _classes(value, module.__name__)
         }
-        classes |= {
-            cls: None for cls in self.ways if self.lookup.is_own(cls.__module__) and not isinstance(cls, enum.EnumType)
-        }
-        return [*map(Globals, modules), *map(Globals, classes)]
+        classes |= {cls: None for cls in self.ways if self.lookup.is_own(cls.__module__)}
+        owners: list[ModuleType | type] = [*modules, *classes]
+        return [Globals(owner, self.lookup.made) for owner in owners]
 
 
 def _classes(value: Any, module: str) -> list[type]:
     """`value` if it is a class that `module` defines, and the classes that it defines inside."""
-    if not isinstance(value, type) or value.__module__ != module or isinstance(value, enum.EnumType):
+    if not isinstance(value, type) or value.__module__ != module:
         return []
     return [value, *(inner for held in vars(value).values() for inner in _classes(held, module) if inner is not value)]
 
@@ -232,14 +221,12 @@ def _why_not(cls: type) -> str:
 
 
 def _take_globals(value: Globals, walk: Taking) -> Node:
-    changed = walk.lookup.changed(value.name, value.data())
-    return Node(GLOBALS, "", value.name, None, {name: walk.refer(held, name) for name, held in changed.items()})
+    named = {name: walk.refer(held, name) for name, held in value.changed().items()}
+    return Node(GLOBALS, "", value.name, value.gone(), named)
 
 
 def _fill_globals(live: Globals, node: Node, put: Putting) -> None:
-    values = {name: put.get(held) for name, held in (node.attributes or {}).items()}
-    put.lookup.touch(live.name, values)
-    live.fill(values)
+    live.fill({name: put.get(held) for name, held in (node.attributes or {}).items()}, node.items or [])
 
 
 def kind_of(cls: type) -> Kind:

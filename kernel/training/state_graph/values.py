@@ -7,6 +7,7 @@ import contextvars
 import datetime
 import decimal
 import enum
+import operator
 import pathlib
 import re
 import threading
@@ -95,8 +96,13 @@ def _take_namespace(value: Any, walk: Taking) -> Node:
     return Node("namespace", "", None, None, {name: walk.refer(held, name) for name, held in vars(value).items()})
 
 
+_OF_EXCEPTIONS = ("args", "__cause__", "__context__", "__suppress_context__")
+"""Where it was raised is no state, and is not kept."""
+
+
 def _take_exception(value: BaseException, walk: Taking) -> Node:
-    return Node("exception", "", None, [walk.refer(value.args, "args")], None)
+    held = [walk.refer(getattr(value, name), name) for name in _OF_EXCEPTIONS]
+    return Node("exception", "", None, held, None)
 
 
 def _make_exception(node: Node, put: Putting) -> Any:
@@ -105,7 +111,8 @@ def _make_exception(node: Node, put: Putting) -> Any:
 
 
 def _fill_exception(live: BaseException, node: Node, put: Putting) -> None:
-    live.args = items_of(node, put)[0]
+    for name, held in zip(_OF_EXCEPTIONS, items_of(node, put), strict=True):
+        setattr(live, name, held)
 
 
 def _empty_of(dtype: np.dtype) -> np.ndarray:
@@ -190,7 +197,14 @@ KINDS = (
     plain("torch device", th.device, str, th.device),
     plain("torch layout", th.layout, str, _torch_constant(th.layout)),
     plain("constant", (type(Ellipsis), type(NotImplemented)), repr, _CONSTANTS.__getitem__),
-    plain("numbers", array.array, lambda v: [v.typecode, v.tobytes()], lambda v: array.array(*v)),
+    Kind(
+        "numbers",
+        lambda value, walk: Node("numbers", "", [value.typecode, value.tobytes()], None, None),
+        lambda node, put: array.array(*node.value),
+        lambda live, node, put: operator.setitem(live, slice(None), array.array(*node.value)),
+        lambda live, node: [live.typecode, len(live.tobytes())] == [node.value[0], len(node.value[1])],
+        types=(array.array,),
+    ),
     Kind(
         "slice",
         _take_slice,
