@@ -1,7 +1,8 @@
 """Every awkward environment of the gallery, certified: what must come out, and what did.
 
     python -m benchmarks.conformance --kills 5
-    python -m benchmarks.conformance --only Clock --only Database
+    python -m benchmarks.conformance --only Clock --only machine
+    python -m benchmarks.conformance --only library_environments --only ids
 
 An exhibit is trained, and gone on from at instants drawn at random, each time in a fresh process that compares states
 bit for bit (`python -m kernel.training.conformance`). What is marked proved must be proved; of what is marked inexact
@@ -11,18 +12,21 @@ it must be said, with the word that the gallery gives. Proved where it is marked
 from __future__ import annotations
 
 import argparse
+import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 GALLERY = ROOT / "tests/kernel"
 TIMEOUT_S = 900.0
+ALONE = "library_environments.sumo"
+"""libsumo has one simulation for each process."""
 
 
 @dataclass(frozen=True)
@@ -42,21 +46,36 @@ class Came:
 
 
 def expected() -> dict[str, str]:
-    """The gallery: name -> what must come out, read in a process of its own."""
-    told = "import environment_gallery as g, json; print(json.dumps(g.EXPECTED))"
-    done = subprocess.run(
-        [sys.executable, "-c", told], cwd=GALLERY, capture_output=True, text=True, check=True, env=_environment()
-    )
-    import json
-
-    found: dict[str, str] = json.loads(done.stdout)
+    """The gallery, `module:name` -> what must come out, read in a process of its own."""
+    found: dict[str, str] = _told("import environment_gallery as g; told = g.expected()")
     return found
 
 
+def of_libraries() -> dict[str, tuple[str, list[str]]]:
+    """Environments of other libraries -> what must come out, and the modules that they need and that are not here."""
+    told = _told("import library_environments as l; told = {n: (w, l.needs(n)) for n, w in l.expected().items()}")
+    return {name: (wanted, needs) for name, (wanted, needs) in told.items()}
+
+
+def _told(code: str) -> Any:
+    code = f"import json; {code}; print(json.dumps(told))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=GALLERY, capture_output=True, text=True, check=True, env=_environment()
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def certify(name: str, wanted: str, kills: int, seed: int = 0) -> Came:
-    """One exhibit, in a folder of its own."""
-    command = [sys.executable, "-m", "kernel.training.conformance", f"environment_gallery:{name}"]
-    command += ["--kills", str(kills), "--seed", str(seed), "--n-envs", "1" if wanted != "proved" else "2"]
+    """One environment, `module:name`, in a folder of its own."""
+    command = [sys.executable, "-m", "kernel.training.conformance", name]
+    command += [
+        "--kills",
+        str(kills),
+        "--seed",
+        str(seed),
+        "--n-envs",
+        "2" if wanted == "proved" and ALONE not in name else "1",
+    ]
     with tempfile.TemporaryDirectory(prefix="kaglaunch-gallery-") as folder:
         try:
             done = subprocess.run(
@@ -65,8 +84,18 @@ def certify(name: str, wanted: str, kills: int, seed: int = 0) -> Came:
         except subprocess.TimeoutExpired:
             return Came(name, wanted, f"nothing within {TIMEOUT_S:.0f} s")
     lines = (done.stdout + done.stderr).strip().splitlines() or ["nothing"]
-    said = next((line for line in lines if line.startswith(f"environment_gallery:{name}: ")), lines[-1])
-    return Came(name, wanted, re.sub(r"^environment_gallery:\w+: ", "", said))
+    said = next((line for line in lines if line.startswith(f"{name}: ")), lines[-1])
+    return Came(name, wanted, said.removeprefix(f"{name}: "))
+
+
+def _is_meant(place: str, only: list[str]) -> bool:
+    """Whether its name, or that of its package or module, is among `only`."""
+    module, _, name = place.rpartition(":")
+    return not only or not {*module.split("."), name or place, "ids" if not module else ""}.isdisjoint(only)
+
+
+def _short(place: str) -> str:
+    return place.removeprefix("environment_gallery.").removeprefix("library_environments.")
 
 
 def _environment() -> dict[str, str]:
@@ -82,13 +111,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(argv)
-    gallery = {name: wanted for name, wanted in expected().items() if not arguments.only or name in arguments.only}
+    gallery = expected()
+    for place, (wanted, needs) in of_libraries().items():
+        if not needs:
+            gallery[place] = wanted
+        elif _is_meant(place, arguments.only):
+            sys.stdout.write(f"{'not tried':<15} {_short(place):<34} needs {', '.join(needs)}\n")
+    gallery = {place: wanted for place, wanted in gallery.items() if _is_meant(place, arguments.only)}
     with ThreadPoolExecutor(arguments.jobs) as pool:
         came = pool.map(lambda item: certify(*item, arguments.kills, arguments.seed), gallery.items())
         found = []
         for one in came:
             found.append(one)
-            sys.stdout.write(f"{'as it must' if one.holds else 'NOT AS IT MUST':<15} {one.name:<20} {one.said}\n")
+            verdict = "as it must" if one.holds else "NOT AS IT MUST"
+            sys.stdout.write(f"{verdict:<15} {_short(one.name):<34} {one.said}\n")
             sys.stdout.flush()
     wrong = [one for one in found if one.expected != "proved" and one.said.startswith("proved")]
     sys.stdout.write(

@@ -187,7 +187,7 @@ def test_a_session_tries_first_and_then_trains_as_if_it_had_not(session, finishe
 
 
 def test_what_a_trial_left_in_a_module_is_not_there_when_training_begins(session, tmp_path: Path) -> None:
-    run = {"env": "environment_gallery:ModuleTable", "total_timesteps": 40}
+    run = {"env": "environment_gallery.modules:ModuleTable", "total_timesteps": 40}
     digests = {}
     for tried in (False, True):
         assert events_of(session(run=run, session={"gate": tried}).stdout)[-1]["status"] == "finished"

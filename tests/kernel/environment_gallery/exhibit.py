@@ -10,8 +10,7 @@ import numpy as np
 from gymnasium import spaces
 
 EXPECTED: dict[str, str] = {}
-"""Name -> what must be said of it: proved, or a word that the reason of an inexact one must hold."""
-EXHIBITS: dict[str, Callable[[], gymnasium.Env]] = {}
+"""`module:name` -> what must be said of it: proved, or a word that the reason of an inexact one must hold."""
 PROVED = "proved"
 
 
@@ -19,7 +18,7 @@ def shown(expected: str) -> Callable[[Any], Any]:
     """Put a class or a factory into the gallery."""
 
     def put(make: Any) -> Any:
-        EXPECTED[make.__name__], EXHIBITS[make.__name__] = expected, make
+        EXPECTED[f"{make.__module__}:{make.__qualname__}"] = expected
         return make
 
     return put
