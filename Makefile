@@ -65,10 +65,10 @@ bench: $(VENV) ## docs/speed.md: speed, as ratios measured side by side
 validate: $(VENV) ## docs/validation.md from runs
 	@.venv/bin/python -m benchmarks.validate
 
-campaign: $(VENV) ## what docs/proofs.md tells: floods, watched or not; faults of publishing; environments and algorithms that are killed
+campaign: $(VENV) .campaign-libraries/installed ## what docs/proofs.md tells: floods, watched or not; faults of publishing; environments and algorithms that are killed
 	@.venv/bin/python -W ignore -m benchmarks.watching
 	@.venv/bin/python -W ignore -m benchmarks.publishing --pairs 24
-	@.venv/bin/python -W ignore -m benchmarks.conformance
+	@PYTHONPATH=$(CURDIR)/.campaign-libraries .venv/bin/python -W ignore -m benchmarks.conformance
 	@.venv/bin/python -W ignore -m benchmarks.kills
 
 results: $(VENV) ## train agents and compare them with tuned baselines: docs/results.md
@@ -84,7 +84,7 @@ lock: ## pin what is installed now in .venv and .image-venv
 	@.image-venv/bin/python $(PIP) freeze --exclude-editable | sed 's/+cpu$$//' >requirements/image.txt
 
 clean: ## remove both environments and every cache
-	@rm -rf .venv .image-venv .light-venv .solver-venv .cuda-venv .bench-venv .ruff_cache .mypy_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf .venv .image-venv .light-venv .solver-venv .cuda-venv .bench-venv .campaign-libraries .ruff_cache .mypy_cache .pytest_cache .hypothesis .import_linter_cache
 	@find arz_model -name "*.nb[ci]" -delete
 
 $(VENV): pyproject.toml requirements/development.txt
@@ -93,6 +93,12 @@ $(VENV): pyproject.toml requirements/development.txt
 	@$(PYTHON) -m venv .venv
 	@.venv/bin/python $(INSTALL) -r requirements/development.txt
 	@.venv/bin/python $(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Environments of other libraries, beside those of .venv: no test needs them.
+.campaign-libraries/installed: requirements/campaign.txt $(VENV)
+	@echo "Bringing in SUMO, MuJoCo, Box2D and Atari (1 GB, the first time)…"
+	@.venv/bin/python $(PIP) install --no-deps --upgrade --target .campaign-libraries -r requirements/campaign.txt
 	@touch $@
 
 .cuda-venv/installed:

@@ -99,8 +99,8 @@ def _short(place: str) -> str:
 
 
 def _environment() -> dict[str, str]:
-    path = os.pathsep.join([str(ROOT), str(GALLERY)])
-    return {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "0"}
+    path = os.pathsep.join([str(ROOT), str(GALLERY), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "0", "SDL_VIDEODRIVER": "dummy"}
 
 
 def main(argv: list[str] | None = None) -> int:
