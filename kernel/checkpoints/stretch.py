@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kernel import channel, pinning
+from kernel import channel, pinning, processes, signals
 from kernel.contract import chunks, events
 from kernel.contract.config import Configuration
 from kernel.contract.events import Event, Inexact, Proved, Unproved
@@ -28,6 +28,7 @@ from kernel.contract.names import CHECKPOINTS, CONFIGURATION
 
 EXPECTED = "expected"
 OUTCOME = "outcome.json"
+MARK = "KAGLAUNCH_REPETITION"
 PRINTED = "printed"
 Outcome = Proved | Inexact | Unproved
 
@@ -78,6 +79,7 @@ class Stretch:
         pinning.pin(environment)
         environment["PYTHONPATH"] = os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path)
         environment["KAGLAUNCH_PARENT"] = str(os.getpid())
+        environment[MARK] = self.mark
         working = self.folder / "working"
         working.mkdir(exist_ok=True)
         arguments = ["--config", str(self.folder / CONFIGURATION), "--folder", str(self.folder), "--repeat"]
@@ -91,6 +93,16 @@ class Stretch:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    @property
+    def mark(self) -> str:
+        """What its process has in MARK, and all that this one starts."""
+        return str(self.folder.resolve())
+
+    def end(self, process: subprocess.Popen[Any]) -> None:
+        """Kill the process that executes it, and what its environments started, wherever that went; reap it."""
+        signals.end_group(process)
+        processes.kill_marked(MARK, self.mark)
 
     def last_line(self) -> str:
         """The last line that the process printed."""

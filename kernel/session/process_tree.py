@@ -4,10 +4,8 @@ The parent becomes the reaper of its orphans (`PR_SET_CHILD_SUBREAPER`), so that
 group, or whose own parent is gone, is a descendant of the parent still. All of these are the trainer's but for what
 the parent started for itself. Nothing else on the machine is ever touched.
 
-    python process_tree.py MARK     a guard: when its input ends, kills what has MARK in its environment
-
-The guard is for a parent that is killed and can end nothing any more. Linux has all of this; elsewhere only the
-trainer's own process group is ended. Standard library only.
+A guard (`kernel/processes.py`) is for a parent that is killed and can end nothing any more. Linux has all of this;
+elsewhere only the trainer's own process group is ended. Standard library only.
 """
 
 from __future__ import annotations
@@ -22,10 +20,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from kernel import processes as all_processes
+from kernel.processes import KILL_SECONDS, LOOK_SECONDS, PROC, ZOMBIE, Process, below, names, processes, send
 
 logger = logging.getLogger(__name__)
 
@@ -33,57 +33,15 @@ MARK = "KAGLAUNCH_TREE"
 """Variable of the trainer, inherited by what it starts, by which a guard knows them."""
 GRACE_SECONDS = 2.0
 """What a process has after SIGTERM, before it is killed."""
-KILL_SECONDS = 5.0
-"""How long killed processes are waited for: one in the midst of a device's work ends after it."""
-LOOK_SECONDS = 0.02
 REAP_SECONDS = 10.0
 _PR_SET_CHILD_SUBREAPER = 36
-_PROC = Path("/proc")
-_ZOMBIE = "Z"
-
-
-@dataclass(frozen=True)
-class Process:
-    """One process, as the system tells it: its number may be given to another one later, with its start it is not."""
-
-    pid: int
-    parent: int
-    group: int
-    started: int
-    """Clock ticks after the machine's start."""
-    state: str
-
-    @property
-    def key(self) -> tuple[int, int]:
-        """What no other process ever has."""
-        return self.pid, self.started
-
-
-def processes() -> dict[int, Process]:
-    """All processes by number; none where the system does not tell."""
-    found = (_process(int(name)) for name in _names(_PROC) if name.isdigit())
-    return {process.pid: process for process in found if process is not None}
-
-
-def below(roots: Iterable[int], among: dict[int, Process], without: Iterable[int] = ()) -> set[int]:
-    """Descendants of `roots`, which are none themselves; those of `without`, and they, left out."""
-    children: dict[int, list[int]] = {}
-    for process in among.values():
-        children.setdefault(process.parent, []).append(process.pid)
-    left_out, found, looked_at = set(without), set(), list(roots)
-    while looked_at:
-        for pid in children.get(looked_at.pop(), ()):
-            if pid not in left_out and pid not in found:
-                found.add(pid)
-                looked_at.append(pid)
-    return found
 
 
 def threads(pid: int) -> list[str]:
     """Number, name, state and place in the system of each thread of a process: what a dump of its own cannot show."""
     found = []
-    for name in sorted(_names(_PROC / str(pid) / "task"), key=int):
-        task = _PROC / str(pid) / "task" / name
+    for name in sorted(names(PROC / str(pid) / "task"), key=int):
+        task = PROC / str(pid) / "task" / name
         with contextlib.suppress(OSError, IndexError):
             state = (task / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()[0]
             place = (task / "wchan").read_text("utf-8", "replace").strip()
@@ -117,7 +75,7 @@ class ProcessTree:
 
     def guard(self) -> None:
         """Have everything marked killed when this process is gone, in whatever way."""
-        command = [sys.executable, "-I", "-S", str(Path(__file__).resolve()), self.mark]
+        command = [sys.executable, "-I", "-S", str(Path(all_processes.__file__).resolve()), MARK, self.mark]
         try:
             self.start_own(
                 command,
@@ -154,7 +112,7 @@ class ProcessTree:
                 {self._trainer.pid} if self._trainer is not None and self._trainer.returncode is None else set()
             )
         for pid in adopted - waited_for:
-            if known[pid].state == _ZOMBIE:
+            if known[pid].state == ZOMBIE:
                 _reap(pid)
 
     def end(self, grace_s: float = GRACE_SECONDS) -> int:
@@ -178,10 +136,10 @@ class ProcessTree:
                 break
             for process in alive:
                 if waited >= grace_s:
-                    _send(process.pid, signal.SIGKILL)
+                    send(process.pid, signal.SIGKILL)
                 elif process.key not in asked:
-                    _send(process.pid, signal.SIGTERM)
-                    _send(process.pid, signal.SIGCONT)  # a stopped one would hear of nothing
+                    send(process.pid, signal.SIGTERM)
+                    send(process.pid, signal.SIGCONT)  # a stopped one would hear of nothing
                 asked[process.key] = process
             time.sleep(LOOK_SECONDS)
         self._trainer = None
@@ -195,11 +153,11 @@ class ProcessTree:
         roots |= {p.pid for p in known.values() if p.key in asked or p.group == group}
         found = [known[pid] for pid in roots | below(roots, known)]
         for process in found:
-            if process.state == _ZOMBIE and process.parent == os.getpid():
+            if process.state == ZOMBIE and process.parent == os.getpid():
                 _reap(process.pid)
         if self._trainer is not None:
             self._trainer.poll()
-        return [process for process in found if process.state != _ZOMBIE]
+        return [process for process in found if process.state != ZOMBIE]
 
     def _theirs(self, known: dict[int, Process]) -> set[int]:
         """Descendants of this process that are no own ones, nor came from those."""
@@ -234,50 +192,6 @@ def ended_after() -> Iterator[None]:
         tree.end()
 
 
-def _process(pid: int) -> Process | None:
-    try:
-        fields = (_PROC / str(pid) / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()
-        return Process(pid, int(fields[1]), int(fields[2]), int(fields[19]), fields[0])
-    except (OSError, ValueError, IndexError):
-        return None  # it is gone
-
-
-def _names(folder: Path) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except OSError:
-        return []
-
-
-def _send(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, number)
-
-
 def _reap(pid: int) -> None:
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
-
-
-def _marked(mark: str) -> set[int]:
-    """Processes that have `mark` in the environment that they began with."""
-    wanted, found = f"{MARK}={mark}".encode(), set()
-    for name in _names(_PROC):
-        if name.isdigit():
-            with contextlib.suppress(OSError):
-                if wanted in (_PROC / name / "environ").read_bytes().split(b"\0"):
-                    found.add(int(name))
-    return found
-
-
-def _kill_marked(mark: str) -> None:
-    until = time.monotonic() + KILL_SECONDS
-    while (roots := _marked(mark)) and time.monotonic() < until:
-        for pid in roots | below(roots, processes()):
-            _send(pid, signal.SIGKILL)
-        time.sleep(LOOK_SECONDS)
-
-
-if __name__ == "__main__":
-    sys.stdin.buffer.read()
-    _kill_marked(sys.argv[1])

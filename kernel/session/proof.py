@@ -23,7 +23,6 @@ from typing import Any
 
 import psutil
 
-from kernel import signals
 from kernel.checkpoints.stretch import Stretch
 from kernel.contract import exactness
 from kernel.contract.config import Configuration
@@ -110,8 +109,8 @@ class Proof:
     def close(self) -> None:
         """The session ends: what is under way is ended too."""
         with self._lock:
-            if self._process is not None:
-                signals.end_group(self._process)
+            if self._process is not None and self._stretch is not None:
+                self._stretch.end(self._process)
                 self._process = None
                 self._say(Unproved(reason="the session ended before its proof did"))
             self._drop()
@@ -182,7 +181,7 @@ class Proof:
         if not is_over and not is_late:
             return
         code = self._process.returncode
-        signals.end_group(self._process)
+        self._stretch.end(self._process)
         self._process = None
         outcome = self._stretch.outcome()
         if outcome is None and is_over:

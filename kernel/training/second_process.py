@@ -77,7 +77,7 @@ def _outcome(stretch: Stretch, patience: float, beat: Beat) -> Outcome:
             except subprocess.TimeoutExpired:
                 continue
     finally:
-        signals.end_group(process)
+        stretch.end(process)
     if (outcome := stretch.outcome()) is not None:
         return outcome
     if process.returncode == -signal.SIGKILL and time.monotonic() >= until:

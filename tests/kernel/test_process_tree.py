@@ -10,10 +10,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from kernel import processes
+from kernel.checkpoints.stretch import Stretch
+from kernel.contract.config import Configuration, RunConfig, SessionConfig
 from kernel.session import process_tree
 from kernel.session.process_tree import ProcessTree
 from kernel.session.upload import SubprocessUploader
@@ -163,7 +167,7 @@ def test_without_a_system_that_tells_of_processes_the_group_of_the_trainer_is_en
     tree: ProcessTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pid = serving(tree, tmp_path, "deaf")
-    monkeypatch.setattr(process_tree, "_PROC", tmp_path / "none")
+    monkeypatch.setattr(processes, "PROC", tmp_path / "none")
     tree.adopt_orphans()
     assert sys.platform in tree.why_not_whole
     trainer = tree._trainer
@@ -171,6 +175,25 @@ def test_without_a_system_that_tells_of_processes_the_group_of_the_trainer_is_en
     tree.end(0.2)
     assert trainer.wait(limit_s(5.0)) == -signal.SIGKILL
     assert trainer.pid == pid
+
+
+def test_what_left_the_group_of_a_repetition_ends_with_it_and_nothing_else_does(tmp_path: Path) -> None:
+    run = RunConfig("repeated-run", 100, 10, env="CartPole-v1")
+    stretches = [Stretch.make(tmp_path / name, Configuration(run, SessionConfig())) for name in ("one", "other")]
+    leaving = "import subprocess as s, time; s.Popen(['sleep', '600'], start_new_session=True); time.sleep(600)"
+
+    def begin(command: list[str], **options: Any) -> subprocess.Popen[Any]:
+        return subprocess.Popen([sys.executable, "-c", leaving], **options)
+
+    begun = [stretch.start(begin) for stretch in stretches]
+    until(lambda: all(len(psutil.Process(process.pid).children()) == 1 for process in begun), 60.0)
+    left = [psutil.Process(process.pid).children()[0] for process in begun]
+    stretches[0].end(begun[0])
+    until(lambda: not lives(left[0].pid))
+    assert begun[0].returncode == -signal.SIGKILL
+    assert lives(left[1].pid)
+    stretches[1].end(begun[1])
+    until(lambda: not lives(left[1].pid))
 
 
 @pytest.mark.trains
