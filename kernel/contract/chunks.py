@@ -3,8 +3,9 @@
     checkpoints/replay/chunk_5f70bf18…e6a2.bin    named by the sha256 of what is in it, written once, never changed
 
 A chunk holds rows [first, last) of everything the run ever put into its buffer. Checkpoints share chunks: only the last
-one of each is its own, until the rows that are still missing in it have come. Versions up to 0.1 cut rows where their
-checkpoints happened to be, and named the files otherwise (`replay_0_4000_1f6a09b2.bin`); both are read.
+one of each is its own, until the rows that are still missing in it have come; the others are sealed. Versions up to 0.1
+cut rows where their checkpoints happened to be, and named the files otherwise (`replay_0_4000_1f6a09b2.bin`); both are
+read.
 
 Standard library only; what is in them is `kernel.training.replay_store`'s.
 """
@@ -26,6 +27,8 @@ from kernel.contract.manifest import CheckpointInvalid, Manifest
 FOLDER = "replay"
 DETAIL = "chunks"
 """Where a manifest's details list them."""
+ROWS_DETAIL = "chunk_rows"
+"""And say how many rows a whole one has: it is sealed once its last row is a multiple of them."""
 _EARLIER_DETAIL = "segments"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _EARLIER_NAME = re.compile(r"replay_\d+_\d+_[0-9a-f]{8}\.bin")
@@ -70,6 +73,20 @@ def listed(manifest: Manifest) -> list[Chunk]:
     return found
 
 
+def sealed(manifest: Manifest) -> list[Chunk]:
+    """Those of `listed` that no later checkpoint changes; none where the manifest does not say which they are.
+
+    Raises
+    ------
+    CheckpointInvalid
+        As `listed` does.
+    """
+    rows = manifest.details.get(ROWS_DETAIL)
+    if type(rows) is not int or rows < 1 or is_of_earlier_version(manifest):
+        return []
+    return [chunk for chunk in listed(manifest) if chunk.last % rows == 0]
+
+
 def is_of_earlier_version(manifest: Manifest) -> bool:
     """Whether its rows are cut and named as version 0.1 did."""
     return _EARLIER_DETAIL in manifest.details
@@ -88,10 +105,12 @@ def _read(entry: Any, *, earlier: bool) -> Chunk:
     raise CheckpointInvalid(f"it lists a replay chunk {entry!r}"[:200])
 
 
-def path_of(checkpoint: Path, chunk: Chunk) -> Path:
-    """Where a chunk of a checkpoint lies: in a folder of its own, or flat where it was published."""
-    own = checkpoint.parent / FOLDER / chunk.name
-    return own if own.is_file() else checkpoint.parent / chunk.name
+def path_of(checkpoint: Path, chunk: Chunk, apart: Path | None = None) -> Path:
+    """Where a chunk of a checkpoint lies: in a folder of its own, in `apart`, or flat where it was published."""
+    for folder in (checkpoint.parent / FOLDER, *([apart] if apart else [])):
+        if (folder / chunk.name).is_file():
+            return folder / chunk.name
+    return checkpoint.parent / chunk.name
 
 
 def is_whole(path: Path, chunk: Chunk) -> bool:
@@ -99,8 +118,8 @@ def is_whole(path: Path, chunk: Chunk) -> bool:
     return path.is_file() and path.stat().st_size == chunk.size and sha256_of(path) == chunk.sha256
 
 
-def verify(checkpoint: Path, manifest: Manifest) -> None:
-    """Read every chunk that the checkpoint lists.
+def verify(checkpoint: Path, manifest: Manifest, apart: Path | None = None) -> None:
+    """Read every chunk that the checkpoint lists; one that does not lie with it is looked for in `apart`.
 
     Raises
     ------
@@ -108,7 +127,7 @@ def verify(checkpoint: Path, manifest: Manifest) -> None:
         One is missing or altered.
     """
     for chunk in listed(manifest):
-        if not is_whole(path_of(checkpoint, chunk), chunk):
+        if not is_whole(path_of(checkpoint, chunk, apart), chunk):
             raise CheckpointInvalid(f"{checkpoint.name}: replay chunk {chunk.name} is missing or altered")
 
 

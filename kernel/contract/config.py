@@ -143,6 +143,8 @@ class SessionConfig(Record):
     """Shortest time between two publishes [s]."""
     max_timesteps_at_risk: int = 0
     """The trainer waits when it is this many timesteps ahead of the last published one; 0 never waits."""
+    replay_dataset_bytes: int = 32_000_000
+    """From so many bytes of sealed replay chunks on they are published in a dataset of their own, each once."""
     checkpoint_seconds: float = 60.0
     """A checkpoint comes at the latest this long after the last one [s]; 0 leaves it to `checkpoint_freq`."""
     silence_seconds: float = 300.0
@@ -187,6 +189,7 @@ class SessionConfig(Record):
             "max_timesteps_at_risk",
             "checkpoint_seconds",
             "disk_bytes",
+            "replay_dataset_bytes",
         )
         _require_not_negative(self, "proof_after_seconds")
         _require_one_of(self, "device", DEVICES)

@@ -13,6 +13,8 @@ RUN_ID = re.compile(_RUN)
 """Lower-case letters, digits and `-`, 5 to 40 characters, a letter first: fit for every slug that is made of it."""
 _KERNEL = re.compile(rf"({_RUN})-s([1-9]\d{{0,4}})")
 _DATASET = re.compile(rf"({_RUN})-ckpt")
+_REPLAY = "-replay"
+_MOST_SLUG = 50
 _NOTE = re.compile(r"\bt=(\d+) session=(\d+)\b")
 _CHECKPOINT = re.compile(r"checkpoint_t(\d+)\.zip(?:\.bin)?")
 _WEIGHTS = re.compile(r"checkpoint_t(\d+)\.weights\.zip")
@@ -60,6 +62,12 @@ def session_of_kernel(slug: str) -> tuple[str, int] | None:
 def dataset_slug(run_id: str) -> str:
     """The dataset that takes a run's checkpoints."""
     return f"{run_id}-ckpt"
+
+
+def replay_dataset(dataset: str) -> str:
+    """`owner/slug` of the dataset that takes the sealed replay chunks of a run with the dataset `owner/slug`."""
+    owner, _, slug = dataset.partition("/")
+    return f"{owner}/{slug.removesuffix('-ckpt')[: _MOST_SLUG - len(_REPLAY)]}{_REPLAY}"
 
 
 def run_of_dataset(slug: str) -> str | None:

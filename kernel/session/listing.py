@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from kernel.contract.names import PUBLISHED_SUFFIX, num_timesteps_of, told_by_version
 
@@ -32,6 +33,8 @@ class Remote:
 
     refused: bool = False
     """The service did not tell whether there is such a dataset."""
+    identity: int = 0
+    """Of the dataset: another one where it was deleted and made anew."""
 
     @property
     def settled(self) -> bool:
@@ -42,14 +45,14 @@ class Remote:
 def holds(remote: Remote, num_timesteps: int, session: int, sizes: Mapping[str, int]) -> bool:
     """Whether the newest version that is ready is the one of `session` at `num_timesteps`, with the files of `sizes`.
 
-    The first version of a dataset has a note of the service's own: it is known by its checkpoints.
+    The first version of a dataset has a note of the service's own: it is known by its checkpoints, or else its chunks.
     """
     if remote.version is None:
         return False
     told = told_by_version(remote.notes.get(remote.version, ""))
     if told is not None:
         return told == (num_timesteps, session)
-    return remote.session == session and _checkpoints(remote.sizes) == _checkpoints(sizes)
+    return remote.session == session and _known_by(remote.sizes) == _known_by(sizes)
 
 
 def wrong_files(sent: Mapping[str, int], listed: Mapping[str, int]) -> list[str]:
@@ -61,10 +64,10 @@ def wrong_files(sent: Mapping[str, int], listed: Mapping[str, int]) -> list[str]
     ]
 
 
-def safe_timesteps(remote: Remote, spoilt: Container[int] = ()) -> int | None:
+def safe_timesteps(remote: Remote, spoilt: Container[int] = (), torn: Container[int] = ()) -> int | None:
     """Timestep of the newest checkpoint that the dataset has now; None without one.
 
-    `spoilt` are versions that do not list what was sent.
+    `spoilt` are versions that do not list what was sent, `torn` timesteps whose replay chunks are gone.
     """
     for number in sorted({*remote.notes, *([] if remote.version is None else [remote.version])}, reverse=True):
         if number in spoilt:
@@ -73,9 +76,13 @@ def safe_timesteps(remote: Remote, spoilt: Container[int] = ()) -> int | None:
         found = max(_checkpoints(remote.sizes), default=None) if number == remote.version else None
         if found is None and number != remote.version and told is not None and told[0] > 0:
             found = told[0]
-        if found is not None:
+        if found is not None and found not in torn:
             return found
     return None
+
+
+def _known_by(sizes: Mapping[str, int]) -> set[Any]:
+    return set(_checkpoints(sizes)) or {name for name in sizes if name.endswith(PUBLISHED_SUFFIX)}
 
 
 def _checkpoints(sizes: Mapping[str, int]) -> set[int]:

@@ -14,10 +14,13 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from kernel.checkpoints import staging
 from kernel.checkpoints.staging import Staged
+from kernel.contract import chunks
+from kernel.contract.chunks import Chunk
 from kernel.contract.config import Configuration
 from kernel.contract.events import (
     Cadence,
@@ -30,28 +33,23 @@ from kernel.contract.events import (
     WriteProved,
 )
 from kernel.contract.files import write_aside
-from kernel.contract.names import CHECKPOINTS, PUBLISHED, num_timesteps_of, version_note
+from kernel.contract.manifest import Manifest
+from kernel.contract.names import CHECKPOINTS, PUBLISHED, num_timesteps_of, replay_dataset
 from kernel.contract.stopping import LAST_PUBLISH_SECONDS
 from kernel.session import risk
 from kernel.session.deadline import Deadline
-from kernel.session.listing import Remote, holds, safe_timesteps, wrong_files
+from kernel.session.listing import Remote
+from kernel.session.remote_dataset import Fenced, RemoteDataset
+from kernel.session.replay_dataset import ReplayDataset
+from kernel.session.standing import Standing
 from kernel.session.upload import Uploader, UploadFailed
 
 logger = logging.getLogger(__name__)
 
 FIRST_BACKOFF = 2.0
 MAX_BACKOFF = 300.0
-MIN_UPLOAD_SECONDS = 120.0
-MAX_UPLOAD_SECONDS = 600.0
-SLOWEST_BYTES_PER_SECOND = 20_000
-"""An upload that takes longer than at this speed hangs, within the two limits."""
-MAX_READY_SECONDS = 600.0
-NOTHING_COMES_SECONDS = 120.0
-"""A service that processes nothing, and lists what was sent by then neither, will not list it."""
-LOOKUP_SECONDS = 60.0
 LOOK_AGAIN_SECONDS = 300.0
 """Between two looks at what is published, where nothing is to be published."""
-POLL_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 BYTES_PER_SECOND = 500_000
 """Uploads stay under this on average, however large checkpoints are."""
 TRIES_BEFORE_ALARM = 3
@@ -63,12 +61,8 @@ CONFLICTS = (403, 409)
 Emit = Callable[[Event], None]
 
 
-class Fenced(ValueError):
-    """Raised when a later session of the run has published: ours must not overwrite it."""
-
-
 class Publisher:
-    """Owns the dataset of a run for one session."""
+    """Owns the datasets of a run for one session."""
 
     def __init__(
         self,
@@ -86,12 +80,9 @@ class Publisher:
         self.working = working
         self.configuration = configuration
         self.deadline = deadline
-        self.published: int | None = None
-        """Timestep of the newest checkpoint that the dataset lists."""
         self.proved = False
         """A version of this session exists: writing works."""
         self.fenced = False
-        self._uploader = uploader
         self._emit = emit
         self._digests = digests
         self._clock = clock
@@ -107,11 +98,6 @@ class Publisher:
         self._refused = 0
         """How often in a row the credentials were not accepted."""
         self._reason = ""
-        self._spoilt: set[int] = set()
-        """Versions that do not list what was sent."""
-        self._seen = False
-        """The dataset was listed in this session."""
-        self._looked_at = 0.0
         self._slowest: float | None = None
         """The longest that a publish took [s]."""
         self._next_at = 0.0
@@ -120,7 +106,24 @@ class Publisher:
         self._spacing_told = False
         self._told_given_up = False
         self._alarmed = False
+        self._waiting_told = False
+        self._staged_timesteps: int | None = None
+        self._sent = [0, 0]
+        """Bytes and files of replay chunks that came to be listed since the last publish."""
+        self._dataset = RemoteDataset(
+            session.dataset, session.session, uploader, self._timeout, clock=clock, sleep=sleep
+        )
+        self._dataset.waits = self._tell_slow
+        apart = replace(self._dataset, handle=replay_dataset(session.dataset), spoilt=set())
+        self._replay = ReplayDataset(apart, configuration, self._chunks_came, clock)
+        self._standing = Standing(self._dataset, self._replay, self._found_changed, clock)
+        self._dataset.looked = self._standing.take_back
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+
+    @property
+    def published(self) -> int | None:
+        """Timestep of the newest checkpoint that the dataset lists, with all that it needs."""
+        return self._standing.published
 
     def start(self) -> None:
         """Prove the write, then publish whatever is newest."""
@@ -201,16 +204,16 @@ class Publisher:
         """Whether what is published was not looked at for long."""
         if self.fenced or self.published is None or self._clock() < self._next_at:
             return False
-        return self._clock() - self._looked_at >= LOOK_AGAIN_SECONDS
+        return self._clock() - self._standing.looked_at >= LOOK_AGAIN_SECONDS
 
     def _look_again(self) -> None:
         try:
-            self._look()
+            self._standing.look()
         except Fenced as fence:
             self._fence(fence)
         except UploadFailed as failure:
             # What cannot be seen is not gone; the next look tells.
-            self._looked_at = self._clock()
+            self._standing.looked_at = self._clock()
             logger.info("%s could not be looked at: %s", self.configuration.session.dataset, failure)
 
     def _newest_timesteps(self) -> int | None:
@@ -221,6 +224,7 @@ class Publisher:
     def _try(self) -> bool:
         """One publish, start to end; whether it succeeded."""
         began = self._clock()
+        self._waiting_told = False
         staged: Staged | None = None
         try:
             named = self._newest_timesteps()
@@ -229,8 +233,16 @@ class Publisher:
                 self._invalid.add(named)
                 if self.proved:
                     return True  # whether an older one is due is looked at anew
-            staged = staging.stage(self.working, self.configuration, checkpoint, self._digests())
-            remote = self._publish(staged)
+            apart = self._chunks_apart(checkpoint)
+            staged = staging.stage(self.working, self.configuration, checkpoint, self._digests(), apart=apart)
+            self._staged_timesteps = staged.num_timesteps
+            before = self._look_before()
+            sent = self._sent[0]
+            if checkpoint is not None and apart:
+                staged = staging.name_places(staged, self._replay.bring(checkpoint[0], apart))
+            alone = self._clock()
+            # Chunks that had to be sent anew lie elsewhere than a version says that is there already.
+            remote = self._dataset.add(staged, before, again=self._sent[0] > sent)
         except Fenced as fence:
             self._fence(fence)
             return False
@@ -240,108 +252,48 @@ class Publisher:
         finally:
             if staged is not None:
                 staged.remove()
-        self._succeeded(staged, remote, began)
+        if staged.num_timesteps is not None:
+            self._standing.succeeded(staged.num_timesteps, {chunk.name: chunk.size for chunk in apart})
+        self._succeeded(staged, remote, began, alone)
         return True
+
+    def _chunks_apart(self, checkpoint: tuple[Path, Manifest] | None) -> list[Chunk]:
+        """Chunks of a checkpoint that the dataset of chunks is to hold: all that are sealed, where they are much."""
+        sealed = chunks.sealed(checkpoint[1]) if checkpoint else []
+        much = sum(chunk.size for chunk in sealed) >= self.configuration.session.replay_dataset_bytes
+        return sealed if much else []
+
+    def _look_before(self) -> Remote:
+        before = self._standing.look()
+        if before.refused and self._standing.seen:
+            raise UploadFailed(f"the service does not tell what {self._dataset.handle} has", 403)
+        return before
+
+    def _chunks_came(self, size: int, files: int) -> None:
+        """Something got through: what fails after it is a new failure."""
+        self._sent = [self._sent[0] + size, self._sent[1] + files]
+        self._failures = self._refused = 0
 
     def _fence(self, fence: Fenced) -> None:
         self.fenced, self._reason = True, str(fence)
         self._write_marker()
         self._emit(PublishFailed(reason=str(fence), fenced=True))
 
-    def _publish(self, staged: Staged) -> Remote:
-        handle, session = self.configuration.session.dataset, self.configuration.session.session
-        t = staged.num_timesteps or 0
-        before = self._look()
-        if before.refused and self._seen:
-            raise UploadFailed(f"the service does not tell what {handle} has", 403)
-        if not before.settled:
-            before = self._wait(staged, "the version before", lambda remote: remote.settled)
-        if holds(before, t, session, staged.sizes) and not wrong_files(staged.sizes, before.sizes):
-            return before  # it was taken, and the answer was lost
-        longest = min(max(staged.bytes / SLOWEST_BYTES_PER_SECOND, MIN_UPLOAD_SECONDS), MAX_UPLOAD_SECONDS)
-        self._uploader.upload(staged.folder, handle, version_note(t, session), self._timeout(longest))
-        after = self._wait(staged, "the new version", lambda remote: self._came(remote, staged), before)
-        if wrong := wrong_files(staged.sizes, after.sizes):
-            self._spoilt |= {after.version or 0}
-            raise UploadFailed(f"the new version does not list {', '.join(wrong)} as it was sent")
-        self._spoilt.discard(after.version or 0)  # a dataset that was made anew counts from one again
-        return after
-
-    def _came(self, remote: Remote, staged: Staged) -> bool:
-        """Whether what was sent is listed; a version that was spoilt before is not it, unless it is whole by now."""
-        t, session = staged.num_timesteps or 0, self.configuration.session.session
-        known = remote.version in self._spoilt and wrong_files(staged.sizes, remote.sizes)
-        return holds(remote, t, session, staged.sizes) and not known
-
-    def _look(self) -> Remote:
-        """What the dataset lists now; what it lists no more is taken back."""
-        remote = self._ask()
-        self._take_back(remote)
-        return remote
-
-    def _ask(self) -> Remote:
-        handle, session = self.configuration.session.dataset, self.configuration.session.session
-        remote = self._uploader.newest(handle, self._timeout(LOOKUP_SECONDS))
-        if remote.session is not None and remote.session > session:
-            raise Fenced(
-                f"Session {remote.session} of this run has published already; session {session} would overwrite it."
-            )
-        return remote
-
-    def _take_back(self, remote: Remote) -> None:
-        """Hold what is said to be published to what `remote` lists."""
-        if remote.refused:
-            return
-        self._looked_at = self._clock()
-        safe, was = safe_timesteps(remote, self._spoilt), self.published
-        if not self._seen and remote.exists:
-            self._seen, self.published = True, safe
-            self._write_marker()
-        elif was is not None and (safe is None or safe < was):
-            self.published = safe
+    def _found_changed(self, lost: PublishLost | None) -> None:
+        """A look found other things published than were said to be."""
+        if lost is not None:
             self._risk.taken_back()
-            self._write_marker()
-            left = "it holds no checkpoint" if remote.exists else "there is no such dataset"
-            left = left if safe is None else f"its newest checkpoint is that at t={safe}"
-            reason = f"{self.configuration.session.dataset} was changed from elsewhere: {left}"
-            self._emit(PublishLost(num_timesteps=was, published_timesteps=safe, reason=reason))
+        self._write_marker()
+        if lost is not None:
+            self._emit(lost)
 
-    def _wait(self, staged: Staged, what: str, over: Callable[[Remote], bool], before: Remote | None = None) -> Remote:
-        """The dataset once `over` of what it lists; `before` is what it listed before the upload that is waited for.
-
-        Raises
-        ------
-        UploadFailed
-            It failed in processing, cannot come any more, or did not come in time.
-        """
-        began, polls, slow = self._clock(), 0, False
-        until = began + self._timeout(MAX_READY_SECONDS)
-        while True:
-            remote = self._ask()
-            if over(remote):
-                return remote
-            self._take_back(remote)
-            if before is not None and remote.failed is not None and remote.failed != before.failed:
-                raise UploadFailed(f"{what} failed in processing on the service")
-            waited = self._clock() - began
-            if remote.settled and not remote.refused and waited >= NOTHING_COMES_SECONDS:
-                raise UploadFailed(f"{what} is not listed, and the service processes nothing")
-            if self._clock() >= until:
-                raise UploadFailed(f"{what} was not ready within {waited:.0f} s")
-            if waited > self._patience and not slow:
-                slow = True
-                self._tell_slow(staged, what, waited)
-            self._sleep(POLL_SECONDS[min(polls, len(POLL_SECONDS) - 1)])
-            polls += 1
-
-    def _tell_slow(self, staged: Staged, what: str, waited: float) -> None:
+    def _tell_slow(self, what: str, waited: float) -> None:
+        if waited <= self._patience or self._waiting_told:
+            return
+        self._waiting_told = True
         usual = None if self._slowest is None else round(self._slowest, 1)
-        waits_for = f"{what} of {self.configuration.session.dataset} to be ready"
-        self._emit(
-            PublishSlow(
-                num_timesteps=staged.num_timesteps, seconds=round(waited, 1), usual_seconds=usual, waits_for=waits_for
-            )
-        )
+        t, seconds = self._staged_timesteps, round(waited, 1)
+        self._emit(PublishSlow(num_timesteps=t, seconds=seconds, usual_seconds=usual, waits_for=what))
 
     @property
     def _patience(self) -> float:
@@ -353,28 +305,30 @@ class Publisher:
             raise UploadFailed("no time is left for it")
         return min(longest, left)
 
-    def _succeeded(self, staged: Staged, remote: Remote, began: float) -> None:
+    def _succeeded(self, staged: Staged, remote: Remote, began: float, alone: float) -> None:
+        """The version `staged`, which was begun at `began`, its chunks at their place by `alone`, is listed."""
         seconds = self._clock() - began
         self._failures = self._refused = 0
         self._reason = ""
         self.deadline.published_in(seconds)
         self._slowest = max(seconds, self._slowest or 0.0)
-        self._next_at = self._clock() + self._spacing(staged.bytes, seconds)
+        # Chunks are sent once, so they cost what is new; a longer time between two publishes would save nothing of it.
+        self._next_at = self._clock() + self._spacing(staged.bytes, self._clock() - alone)
         first, self.proved = not self.proved, True
         if staged.num_timesteps is not None:
-            self.published, self._seen = staged.num_timesteps, True
             self._risk.published(began)
         else:
-            self._take_back(remote)
+            self._standing.take_back(remote)
         self._write_marker()
         if first:
             self._emit(WriteProved(dataset=self.configuration.session.dataset, version=remote.version))
         if staged.num_timesteps is not None:
+            (size, files), self._sent = self._sent, [0, 0]
             self._emit(
                 Published(
                     num_timesteps=staged.num_timesteps,
-                    bytes=staged.bytes,
-                    files=len(staged.sizes),
+                    bytes=staged.bytes + size,
+                    files=len(staged.sizes) + files,
                     seconds=round(seconds, 3),
                     version=remote.version,
                 )

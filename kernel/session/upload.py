@@ -13,6 +13,7 @@ import json
 import os
 import queue
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -55,6 +56,12 @@ class Uploader(Protocol):
             No answer, or one that does not tell; that there is no such dataset is an answer.
         """
 
+    def files(self, handle: str, version: int, timeout: float) -> dict[str, int]:
+        """Files of one version, by their names, and their bytes."""
+
+    def download(self, handle: str, version: int, name: str, to: Path, timeout: float) -> None:
+        """Bring the file `name` of a version to `to`, where nothing is."""
+
 
 class SubprocessUploader:
     """A worker process answers requests one by one; when it is too late it is killed, and the next one gets another."""
@@ -70,6 +77,12 @@ class SubprocessUploader:
     def newest(self, handle: str, timeout: float) -> Remote:
         answer = self._ask({"do": "newest", "handle": handle}, timeout)
         return Remote(**{**answer, "notes": {int(number): note for number, note in answer["notes"].items()}})
+
+    def files(self, handle: str, version: int, timeout: float) -> dict[str, int]:
+        return dict(self._ask({"do": "files", "handle": handle, "version": version}, timeout)["files"])
+
+    def download(self, handle: str, version: int, name: str, to: Path, timeout: float) -> None:
+        self._ask({"do": "download", "handle": handle, "version": version, "name": name, "to": str(to)}, timeout)
 
     def close(self) -> None:
         """End the worker."""
@@ -171,6 +184,7 @@ def _newest(handle: str) -> dict[str, Any]:
             if _word(v.status) in ("READY", "") and v.version_number <= (dataset.current_version_number or 0)
         },
         failed=(newest.version_number if newest else 0) if status == "FAILED" else None,
+        identity=int(dataset.id or 0),
     )
     if remote.session is None and INDEX in remote.sizes:
         remote = dataclasses.replace(remote, session=_session_in_index(handle))
@@ -182,9 +196,28 @@ def _word(status: Any) -> str:
     return str(getattr(status, "name", status) or "").upper()
 
 
-def _files(api: Any, owner: str, slug: str) -> list[Any]:
+def _files_of(handle: str, version: int) -> dict[str, Any]:
+    from kagglehub.clients import build_kaggle_client
+
+    owner, slug = handle.split("/")
+    with build_kaggle_client() as client:
+        files = _files(client.datasets.dataset_api_client, owner, slug, version)
+    return {"files": {f.name: int(f.total_bytes) for f in files}}
+
+
+def _download(handle: str, version: int, name: str, to: str) -> dict[str, Any]:
+    import kagglehub
+
+    path = kagglehub.dataset_download(f"{handle}/versions/{version}", path=name, force_download=True)
+    shutil.move(path, to)  # the client's own folder keeps nothing: its disk may be the same
+    return {}
+
+
+def _files(api: Any, owner: str, slug: str, version: int | None = None) -> list[Any]:
     request = _request(api.list_dataset_files, owner, slug)
     request.page_size = 200
+    if version is not None:
+        request.dataset_version_number = version
     files: list[Any] = []
     while True:
         answer = api.list_dataset_files(request)
@@ -261,7 +294,12 @@ def _failure(error: Exception) -> dict[str, Any]:
 
 def answer_to(request: dict[str, Any]) -> dict[str, Any]:
     """Do what `request` asks; a failure is an answer too."""
-    actions: dict[str, Callable[..., dict[str, Any]]] = {"upload": _upload, "newest": _newest}
+    actions: dict[str, Callable[..., dict[str, Any]]] = {
+        "upload": _upload,
+        "newest": _newest,
+        "files": _files_of,
+        "download": _download,
+    }
     do = actions[request.pop("do")]
     try:
         return do(**request)

@@ -29,7 +29,10 @@ from kernel.training.row_packing import Arrays
 
 logger = logging.getLogger(__name__)
 
-CHUNK_BYTES = 16 << 20
+CHUNK_BYTES = 8 << 20
+"""At most, in memory: over the slowest network that is borne with, one is sent within one upload's time."""
+LARGEST_CHUNK_BYTES = 16 << 20
+"""Of chunks that are read: versions up to 0.1 cut them so."""
 SMALLEST_CHUNK_BYTES = 64 << 10
 """No buffer is so small that files of less are worth their names."""
 CHUNKS = 32
@@ -265,7 +268,7 @@ def _require_saved(saved: Any, like: Arrays) -> tuple[int, int, str, list[str]]:
     sample = {"rows": 0, "chunk_rows": 0, "earlier": "", "digests": []}
     if not codec.is_like(saved, sample) or saved["rows"] < 0 or saved["chunk_rows"] < 1:
         raise CheckpointInvalid("its state does not say what its replay buffer holds")
-    if saved["chunk_rows"] > 1 and saved["chunk_rows"] * row_packing.row_bytes(like) > CHUNK_BYTES:
+    if saved["chunk_rows"] > 1 and saved["chunk_rows"] * row_packing.row_bytes(like) > LARGEST_CHUNK_BYTES:
         raise CheckpointInvalid("its replay chunks are larger than chunks may be")
     return saved["rows"], saved["chunk_rows"], saved["earlier"], saved["digests"]
 

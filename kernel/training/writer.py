@@ -188,11 +188,13 @@ class CheckpointWriter:
     def _write_checkpoint(self, snapshot: Snapshot) -> None:
         began = time.monotonic()
         t = snapshot.num_timesteps
-        tree, details = dict(snapshot.state), {}
+        tree = dict(snapshot.state)
+        details: dict[str, Any] = {}
         if self._replay is not None and snapshot.replay_rows is not None:
             self._replay.add(dict(snapshot.replay_rows))
             tree["replay"] = self._replay.state()
             details[chunks.DETAIL] = self._replay.commit()
+            details[chunks.ROWS_DETAIL] = self._replay.chunk_rows
         state = codec.encode(tree)
         digest = hashlib.sha256(state).hexdigest()
         self._compare_with_known(t, digest)

@@ -28,6 +28,8 @@ from kernel.session.upload import Remote, SubprocessUploader, UploadFailed
 
 RUN = RunConfig(run_id="quick-run", total_timesteps=100, checkpoint_freq=10)
 
+MAIN = "alice/quick-run-ckpt"
+
 
 class Clock:
     """Time that passes only when somebody waits."""
@@ -44,16 +46,24 @@ class Clock:
 
 
 class Service:
-    """A dataset as the real one behaves, with faults handed out in order: an exception, a wait, or None."""
+    """Datasets as the real ones behave, with faults handed out in order: an exception, a wait, or None."""
 
     def __init__(self, clock: Clock, faults: list[Any] | None = None, processing: float = 5.0) -> None:
         self.clock = clock
         self.faults = list(faults or [])
         self.processing = processing
-        self.versions: list[tuple[float, dict[str, bytes], str]] = []
+        self.datasets: dict[str, list[tuple[float, dict[str, bytes], str]]] = {MAIN: []}
+        self.identities: dict[str, int] = {}
+        self.looked_into: list[tuple[str, int]] = []
+        self.received = 0
         self.in_flight = 0
         self.most_in_flight = 0
         self.lock = threading.Lock()
+
+    @property
+    def versions(self) -> list[tuple[float, dict[str, bytes], str]]:
+        """Of the run's own dataset."""
+        return self.datasets[MAIN]
 
     def upload(self, folder: Path, handle: str, notes: str, timeout: float) -> None:
         with self.lock:
@@ -67,31 +77,52 @@ class Service:
             if fault == "hang":
                 self.clock.now += timeout
                 raise UploadFailed(f"no answer within {timeout:.0f} s")
+            self.received += sum(map(len, files.values()))
             if fault == "torn":
                 files = {name: data[: len(data) // 2] for name, data in files.items()}
-            if self.versions and not self._ready(0):
+            versions = self.datasets.setdefault(handle, [])
+            if versions and not self._ready(versions, 0):
                 raise UploadFailed("Permission 'datasets.update' was denied", 403)
-            self.versions.append((self.clock.now, files, notes))
+            if not versions:
+                self.identities[handle] = len(self.identities) + random.randrange(1 << 30)
+            versions.append((self.clock.now, files, notes))
+            if fault == "answer lost":
+                raise UploadFailed("no answer from the service")
         finally:
             with self.lock:
                 self.in_flight -= 1
 
     def newest(self, handle: str, timeout: float) -> Remote:
-        if not self.versions:
+        versions = self.datasets.get(handle, [])
+        if not versions:
             return Remote()
-        ready = {i + 1: version for i, version in enumerate(self.versions) if self._ready(i)}
+        ready = {i + 1: version for i, version in enumerate(versions) if self._ready(versions, i)}
         current = max(ready, default=None)
-        session = int(self.versions[-1][2].rpartition("session=")[2])
+        session = int(versions[-1][2].rpartition("session=")[2])
         sizes = {name: len(data) for name, data in ready[current][1].items()} if current is not None else {}
         notes = {number: version[2] for number, version in ready.items()}
-        return Remote(True, self._ready(-1), current, session, sizes, notes)
+        is_ready = self._ready(versions, -1)
+        return Remote(True, is_ready, current, session, sizes, notes, identity=self.identities.get(handle, 0))
 
-    def delete(self) -> None:
-        """The dataset is deleted from elsewhere; made anew, its versions are counted from one."""
-        self.versions.clear()
+    def files(self, handle: str, version: int, timeout: float) -> dict[str, int]:
+        self.looked_into.append((handle, version))
+        return {name: len(data) for name, data in self.datasets[handle][version - 1][1].items()}
 
-    def _ready(self, index: int) -> bool:
-        return self.clock.now >= self.versions[index][0] + self.processing
+    def download(self, handle: str, version: int, name: str, to: Path, timeout: float) -> None:
+        fault = self.faults.pop(0) if self.faults else None
+        if isinstance(fault, Exception):
+            raise fault
+        versions = self.datasets.get(handle, [])
+        if not 0 < version <= len(versions) or name not in versions[version - 1][1]:
+            raise UploadFailed("404 Client Error", 404)
+        to.write_bytes(versions[version - 1][1][name])
+
+    def delete(self, handle: str = MAIN) -> None:
+        """A dataset is deleted from elsewhere; made anew, its versions are counted from one."""
+        self.datasets[handle] = []
+
+    def _ready(self, versions: list[tuple[float, dict[str, bytes], str]], index: int) -> bool:
+        return self.clock.now >= versions[index][0] + self.processing
 
     def timesteps(self) -> list[int]:
         """What each version says it holds."""
@@ -105,7 +136,7 @@ class Bench:
         self.folder = folder
         self.clock = Clock()
         self.service = Service(self.clock, faults)
-        settings = SessionConfig(**{"dataset": "alice/quick-run-ckpt", "publish_interval_seconds": 10.0, **session})
+        settings = SessionConfig(**{"dataset": MAIN, "publish_interval_seconds": 10.0, **session})
         self.events: list[dict[str, Any]] = []
         self.deadline = Deadline(0.0, max_seconds, clock=self.clock)
         self.publisher = Publisher(
