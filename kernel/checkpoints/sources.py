@@ -79,12 +79,29 @@ def candidates_in(folder: Path) -> list[tuple[int, Path]]:
     return found
 
 
+def newest_whole(folder: Path, run_id: str) -> int | None:
+    """Timestep of the newest checkpoint of a run in `folder` that verifies, with its replay chunks."""
+    for path in manifests.checkpoints_in(folder):
+        try:
+            manifest = manifests.verify(path, run_id=run_id)
+            chunks.verify(path, manifest)
+        except (CheckpointInvalid, OSError):
+            continue
+        return manifest.num_timesteps
+    return None
+
+
 def choose(
-    folders: Iterable[Path], run: RunConfig, allow_changed: Iterable[str] = (), passed_over: Container[Path] = ()
+    folders: Iterable[Path],
+    run: RunConfig,
+    allow_changed: Iterable[str] = (),
+    passed_over: Container[Path] = (),
+    apart: Path | None = None,
 ) -> Choice:
     """The newest checkpoint of `run` in `folders` that verifies; earlier folders win where timesteps are equal.
 
-    Those in `passed_over` were found to be no use, and are not looked at.
+    Those in `passed_over` were found to be no use, and are not looked at. Replay chunks of any of them may lie in the
+    folder `apart`.
 
     Raises
     ------
@@ -98,7 +115,7 @@ def choose(
             continue
         try:
             manifest = manifests.verify(path, run_id=run.run_id)
-            chunks.verify(path, manifest)
+            chunks.verify(path, manifest, apart)
         except (CheckpointInvalid, OSError) as error:
             refused.append(Refused(path, str(error)))
             continue

@@ -20,6 +20,7 @@ from kernel.session.deadline import Deadline
 from kernel.session.event_governor import EventGovernor
 from kernel.session.process_tree import ProcessTree
 from kernel.session.publisher import Publisher
+from kernel.session.replay_restore import ReplayRestore
 from kernel.session.supervisor import Supervisor
 from kernel.session.upload import SubprocessUploader
 
@@ -72,12 +73,13 @@ def _supervise(configuration: Configuration, folder: Path, config_file: Path, be
     tree.adopt_orphans()
     tree.guard()
     uploader = SubprocessUploader(tree.start_own)
-    publisher = None
+    publisher = replay = None
     if session.dataset:
         publisher = Publisher(
             folder, configuration, deadline, uploader, governed.event, lambda: read_digests(folder / names.CHECKPOINTS)
         )
-    supervisor = Supervisor(folder, config_file, configuration, deadline, publisher, governed, tree=tree)
+        replay = ReplayRestore(folder / names.CHECKPOINTS, configuration, uploader)
+    supervisor = Supervisor(folder, config_file, configuration, deadline, publisher, governed, tree=tree, replay=replay)
     signals.on_terminate(supervisor.terminate)
     try:
         return supervisor.run()

@@ -21,7 +21,7 @@ from kernel import channel as channels
 from kernel import health, phases, pinning
 from kernel.channel import LOADING, REFUSED, Beat, Ended, Message
 from kernel.checkpoints import checkpoint, sources, staging
-from kernel.contract import events
+from kernel.contract import chunks, events
 from kernel.contract.config import Configuration
 from kernel.contract.endings import Ending
 from kernel.contract.events import (
@@ -48,6 +48,7 @@ from kernel.session.memory import MemoryWatch
 from kernel.session.process_tree import GRACE_SECONDS, ProcessTree
 from kernel.session.proof import Proof
 from kernel.session.publisher import Publisher
+from kernel.session.replay_restore import ReplayRestore
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +88,8 @@ class Supervisor:
     sleep: Callable[[float], None] = time.sleep
     command: list[str] = field(default_factory=lambda: [sys.executable, "-u", "-m", "kernel.training"])
     tree: ProcessTree = field(default_factory=ProcessTree)
+    replay: ReplayRestore | None = None
+    """Brings replay chunks that are not mounted."""
     restarts: int = 0
     exactness: Exactness = field(default_factory=Exactness)
     """What the trainer said of it last."""
@@ -154,7 +157,11 @@ class Supervisor:
         if not mounted:
             return
         self.events.event(phases.RESTORING)
-        choice = sources.choose([checkpoints, *mounted], run, session.allow_changed)
+        absent = self.replay.bring(mounted) if self.replay is not None else {}
+        for path, reason in absent.items():
+            self.events.event(CheckpointRefused(file=path.name, reason=reason))
+        apart = checkpoints / chunks.FOLDER
+        choice = sources.choose([checkpoints, *mounted], run, session.allow_changed, absent, apart)
         for refused in choice.refused:
             if checkpoints not in refused.path.parents:
                 self.events.event(CheckpointRefused(file=refused.path.name, reason=refused.reason))

@@ -5,54 +5,28 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import re
 import shutil
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from kernel.contract import chunks, files
+from kernel.contract import chunks, files, names
 from kernel.contract.chunks import Chunk
 from kernel.contract.manifest import CheckpointInvalid, Manifest, checkpoints_in, verify
-from kernel.contract.names import METRICS, checkpoint_name, num_timesteps_of, weights_name, weights_timesteps_of
+from kernel.contract.names import METRICS
 from launcher import locks
-from launcher.errors import BackendError, BackendUnavailable
+from launcher.errors import BackendError, NotFound
+from launcher.runs.candidates import UNPACKED, Candidate, candidates
 from launcher.runs.ledger import Ledger
 from launcher.runs.records import Run
-from launcher.targets.base import CheckpointStore, RemoteFile
+from launcher.runs.replay_chunks import ReplayChunks
+from launcher.targets.base import CheckpointStore
 from launcher.transfers import OnBytes, PlainTransfers, Transfers
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-
-
-_UNPACKED = re.compile(r"(checkpoint_t(\d+)(?:\.zip)?(?:\.bin)?)/(.+)")
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A checkpoint that the target says it has; `files` are its one file, or the members of an unpacked one."""
-
-    num_timesteps: int
-    origin: str
-    files: tuple[RemoteFile, ...]
-    beside: Mapping[str, RemoteFile]
-    """All files of the same place by their own names: replay chunks and metrics are among them."""
-    download: Callable[[RemoteFile, Path, OnBytes], None]
-    weights_alone: bool = False
-    """Whether its replay buffer was not kept: no run goes on from it."""
-
-    @property
-    def name(self) -> str:
-        """Of its file on this machine."""
-        return (weights_name if self.weights_alone else checkpoint_name)(self.num_timesteps)
-
-    @property
-    def size(self) -> int:
-        """Bytes to fetch, as far as the target tells them."""
-        return sum(max(0, file.size) for file in self.files)
 
 
 @dataclass(frozen=True)
@@ -91,6 +65,7 @@ def fetch(
         The target cannot be asked at all.
     """
     shown = transfers or PlainTransfers(logger.info)
+    apart = ReplayChunks(store, names.replay_dataset(run.dataset))
     results: list[Fetched] = []
     done: set[int] = set()
     for candidate in candidates(run, store, ledger, everything=everything or step is not None):
@@ -100,7 +75,7 @@ def fetch(
             continue
         waits = f"{candidate.name}: waiting for another process that fetches of this run."
         with locks.after_others(run.fetch_lock, functools.partial(shown.note, waits)):
-            result = _bring(run, candidate, shown)
+            result = _bring(run, candidate, apart, shown)
             if result.manifest is not None and not done:
                 _bring_metrics(run, candidate, shown)
         results.append(result)
@@ -128,104 +103,7 @@ def newest_here(run: Run) -> Fetched | None:
     return None
 
 
-def candidates(run: Run, store: CheckpointStore, ledger: Ledger, *, everything: bool) -> Iterator[Candidate]:
-    """Checkpoints on the target, newest first; lists no further than its consumer goes on asking.
-
-    With `everything` all places are looked through before the first is given, which sorts them by timestep.
-    """
-    found = _held(_versions(run, store))
-    outputs = _outputs(run, store, ledger)
-    if not everything:
-        # A dataset version holds the newest of its moment; outputs hold the last ones of a session that ended well.
-        first = next(found, None)
-        rest = ([first] if first else []) + list(_held(outputs))
-        yield from sorted(rest, key=_newest_and_whole_first)
-        yield from found
-        return
-    yield from sorted([*found, *_held(outputs)], key=_newest_and_whole_first)
-
-
-@dataclass(frozen=True)
-class Place:
-    """One folder of files on a target: a dataset version, or the outputs of a session."""
-
-    origin: str
-    files: Callable[[], list[RemoteFile]]
-    download: Callable[[str, Path, OnBytes], None]
-    unlisted: int = logging.WARNING
-    """Level of what is said where its files cannot be listed."""
-
-
-def _versions(run: Run, store: CheckpointStore) -> Iterator[Place]:
-    """Of the run's dataset, newest first."""
-    for version in store.dataset_versions(run.dataset):
-        at = (run.dataset, version.number)
-        yield Place(
-            f"version {version.number}",
-            functools.partial(store.dataset_files, *at),
-            functools.partial(store.download_dataset_file, *at),
-        )
-
-
-def _outputs(run: Run, store: CheckpointStore, ledger: Ledger) -> Iterator[Place]:
-    """Of the run's sessions, newest first; one on this machine wrote into the run's folder."""
-    for session in reversed(ledger.sessions(run.run_id)):
-        if not session.here:
-            slug = run.slug(session.number)
-            yield Place(
-                f"outputs of session {session.number}",
-                functools.partial(store.output_files, slug),
-                functools.partial(store.download_output, slug),
-                logging.INFO,  # a session that was killed has none
-            )
-
-
-def _held(places: Iterable[Place]) -> Iterator[Candidate]:
-    """The checkpoints in `places`; one that cannot be listed has none.
-
-    Raises
-    ------
-    BackendUnavailable
-        The target cannot be asked at all.
-    """
-    for place in places:
-        try:
-            files = place.files()
-        except BackendUnavailable:
-            raise
-        except BackendError as error:
-            logger.log(place.unlisted, "The files of %s cannot be listed: %s", place.origin, error)
-            continue
-        yield from _grouped(files, place.origin, functools.partial(_download, place))
-
-
-def _download(place: Place, file: RemoteFile, to: Path, on_bytes: OnBytes) -> None:
-    place.download(file.name, to, on_bytes)
-
-
-def _grouped(
-    files: list[RemoteFile], origin: str, download: Callable[[RemoteFile, Path, OnBytes], None]
-) -> Iterator[Candidate]:
-    """Candidates among `files`: whole checkpoint files, and folders that were one before they were unpacked."""
-    beside = {file.name.rsplit("/", 1)[-1]: file for file in files}
-    found: list[Candidate] = []
-    unpacked: dict[int, list[RemoteFile]] = {}
-    for file in files:
-        if (timesteps := num_timesteps_of(file.name.rsplit("/", 1)[-1])) is not None:
-            found.append(Candidate(timesteps, origin, (file,), beside, download))
-        elif (timesteps := weights_timesteps_of(file.name.rsplit("/", 1)[-1])) is not None:
-            found.append(Candidate(timesteps, origin, (file,), beside, download, weights_alone=True))
-        elif match := _UNPACKED.search(file.name):
-            unpacked.setdefault(int(match[2]), []).append(file)
-    found += [Candidate(timesteps, origin, tuple(members), beside, download) for timesteps, members in unpacked.items()]
-    yield from sorted(found, key=_newest_and_whole_first)
-
-
-def _newest_and_whole_first(candidate: Candidate) -> tuple[int, bool]:
-    return -candidate.num_timesteps, candidate.weights_alone
-
-
-def _bring(run: Run, candidate: Candidate, shown: Transfers) -> Fetched:
+def _bring(run: Run, candidate: Candidate, apart: ReplayChunks, shown: Transfers) -> Fetched:
     final = run.checkpoints / candidate.name
     result = Fetched(candidate.num_timesteps, candidate.origin, None, candidate.size, "")
     aside: Path | None = None
@@ -237,9 +115,8 @@ def _bring(run: Run, candidate: Candidate, shown: Transfers) -> Fetched:
             verdict = "weights alone"
         if manifest is None:
             aside, manifest = _bring_checkpoint(run, candidate, final, shown)
-        for chunk in () if candidate.weights_alone else chunks.listed(manifest):
-            if _bring_chunk(candidate, chunk, run.checkpoints / chunks.FOLDER, shown):
-                verdict = "verified"
+        if not candidate.weights_alone and _bring_chunks(run, candidate, chunks.listed(manifest), apart, shown):
+            verdict = "verified"
         if aside is not None:
             files.put_in_place(aside, final)
             aside = None
@@ -267,11 +144,11 @@ def _verified_here(run: Run, final: Path, shown: Transfers) -> Manifest | None:
 
 def _bring_checkpoint(run: Run, candidate: Candidate, final: Path, shown: Transfers) -> tuple[Path, Manifest]:
     """The checkpoint file, verified, still under a name that nothing takes for a checkpoint."""
-    incoming = _incoming(final, candidate)
+    incoming = _incoming(final, candidate.origin)
     aside = incoming.with_name(incoming.name + ".verified")
 
     def download(on_bytes: OnBytes) -> None:
-        if len(candidate.files) == 1 and not _UNPACKED.search(candidate.files[0].name):
+        if len(candidate.files) == 1 and not UNPACKED.search(candidate.files[0].name):
             candidate.download(candidate.files[0], incoming, on_bytes)
         else:
             _assemble(candidate, incoming, on_bytes)
@@ -290,28 +167,50 @@ def _bring_checkpoint(run: Run, candidate: Candidate, final: Path, shown: Transf
     return aside, _checked(incoming, download, check, final.name, candidate.origin, shown)
 
 
-def _bring_chunk(candidate: Candidate, chunk: Chunk, folder: Path, shown: Transfers) -> bool:
-    """Bring one replay chunk to `folder`; False when it is there already, whole."""
-    name = chunk.name
-    final = folder / name
-    if chunks.is_whole(final, chunk):
-        return False
-    file = candidate.beside.get(name)
-    if file is None:
-        raise CheckpointInvalid(f"its replay chunk {name} is not with it")
-    incoming = _incoming(final, candidate)
-    incoming.parent.mkdir(parents=True, exist_ok=True)
+def _bring_chunks(run: Run, candidate: Candidate, listed: list[Chunk], apart: ReplayChunks, shown: Transfers) -> bool:
+    """Bring the replay chunks of a checkpoint, wherever they are; False when all are here already, whole."""
+    folder = run.checkpoints / chunks.FOLDER
+    missing = [chunk for chunk in listed if not chunks.is_whole(folder / chunk.name, chunk)]
+    if any(chunk.name not in candidate.beside for chunk in missing):
+        apart.hear(candidate.beside, candidate.download)
+    for chunk in missing:
+        _bring_chunk(candidate, chunk, folder / chunk.name, apart, shown)
+    return bool(missing)
 
-    def check() -> None:
-        if not chunks.is_whole(incoming, chunk):
-            incoming.unlink()
-            raise CheckpointInvalid(f"its replay chunk {name} does not have the size and sha256 that it names")
 
-    _checked(
-        incoming, lambda on_bytes: candidate.download(file, incoming, on_bytes), check, name, candidate.origin, shown
-    )
-    files.put_in_place(incoming, final)
-    return True
+def _bring_chunk(candidate: Candidate, chunk: Chunk, final: Path, apart: ReplayChunks, shown: Transfers) -> None:
+    """Bring one replay chunk from the first place that has it.
+
+    Raises
+    ------
+    CheckpointInvalid
+        No place has it as it was written.
+    """
+    why = CheckpointInvalid(f"its replay chunk {chunk.name} is not with it, nor in {apart.dataset}")
+    beside = candidate.beside.get(chunk.name)
+    places = apart.places(chunk)
+    if beside is not None:
+        places = iter([(candidate.origin, functools.partial(candidate.download, beside))])
+    for origin, download in places:
+        incoming = _incoming(final, origin)
+        incoming.parent.mkdir(parents=True, exist_ok=True)
+
+        def check(incoming: Path = incoming) -> None:
+            if not chunks.is_whole(incoming, chunk):
+                incoming.unlink()
+                raise CheckpointInvalid(
+                    f"its replay chunk {chunk.name} does not have the size and sha256 that it names"
+                )
+
+        bring = functools.partial(download, incoming)
+        try:
+            _checked(incoming, bring, check, chunk.name, origin, shown)
+        except (CheckpointInvalid, NotFound) as error:  # a version of a dataset that was made anew is another one
+            why = error if isinstance(error, CheckpointInvalid) else why
+            continue
+        files.put_in_place(incoming, final)
+        return
+    raise why
 
 
 def _bring_metrics(run: Run, candidate: Candidate, shown: Transfers) -> None:
@@ -320,7 +219,7 @@ def _bring_metrics(run: Run, candidate: Candidate, shown: Transfers) -> None:
     here = final.stat().st_size if final.is_file() else 0
     if file is None or 0 <= file.size <= here:
         return
-    incoming = _incoming(final, candidate)
+    incoming = _incoming(final, candidate.origin)
     try:
         candidate.download(file, incoming, lambda done, total: None)
         if incoming.stat().st_size > here:
@@ -331,9 +230,9 @@ def _bring_metrics(run: Run, candidate: Candidate, shown: Transfers) -> None:
         incoming.unlink(missing_ok=True)
 
 
-def _incoming(final: Path, candidate: Candidate) -> Path:
+def _incoming(final: Path, origin: str) -> Path:
     """Where a file lies until it is whole: one name for each origin, so that only equal bytes are continued."""
-    return final.with_name(f".incoming-{candidate.origin.replace(' ', '-')}-{final.name}")
+    return final.with_name(f".incoming-{origin.replace(' ', '-')}-{final.name}")
 
 
 def _checked(
@@ -370,7 +269,7 @@ def _assemble(candidate: Candidate, to: Path, on_bytes: OnBytes) -> None:
     try:
         with zipfile.ZipFile(to, "w", zipfile.ZIP_STORED) as archive:
             for index, file in enumerate(candidate.files):
-                match = _UNPACKED.search(file.name)
+                match = UNPACKED.search(file.name)
                 assert match is not None
                 member = folder / str(index)
                 candidate.download(file, member, functools.partial(_further, on_bytes, done, candidate.size))
