@@ -114,13 +114,16 @@ class RemoteDataset:
         UploadFailed
             It failed in processing, cannot come any more, or did not come in time.
         """
-        began, polls = self.clock(), 0
+        began, polls, existed = self.clock(), 0, before is not None and before.exists
         until = began + self.timeout(MAX_READY_SECONDS)
         while True:
             remote = self.ask()
             if over(remote):
                 return remote
             self.looked(remote)
+            if existed and not remote.exists and not remote.refused:
+                raise UploadFailed(f"{self.handle} was deleted before {what} was ready")
+            existed |= remote.exists
             if before is not None and remote.failed is not None and remote.failed != before.failed:
                 raise UploadFailed(f"{what} failed in processing on the service")
             waited = self.clock() - began

@@ -233,6 +233,24 @@ def test_chunks_that_are_deleted_are_noticed_and_sent_again(store: Callable[...,
     assert b.restorable() == 47
 
 
+def test_chunks_that_are_deleted_while_they_are_processed_are_not_waited_for(store: Callable[..., Store]) -> None:
+    b = store()
+    b.service.processing = 30.0
+    b.publisher.start()
+    b.until(lambda: b.publisher.proved)
+    b.write(47)
+    b.until(lambda: bool(b.service.datasets.get(REPLAY)))
+    b.until(lambda: b.service.newest(REPLAY, 1.0).exists)
+    for _ in range(20):
+        b.clock.sleep(0.25)
+    began = b.clock.now
+    b.service.delete(REPLAY)
+    b.until(lambda: b.publisher.published == 47)
+    b.publisher.close()
+    assert b.clock.now - began < 100.0, "two versions of 30 s each, and not the 120 s of what nobody processes"
+    assert b.restorable() == 47
+
+
 def test_a_new_session_notices_that_the_chunks_of_the_one_before_are_gone(store: Callable[..., Store]) -> None:
     b = store()
     b.publisher.start()
