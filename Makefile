@@ -68,6 +68,7 @@ validate: $(VENV) ## docs/validation.md from runs
 campaign: $(VENV) .campaign-libraries/installed ## what docs/proofs.md tells: floods, watched or not; faults of publishing; environments and algorithms that are killed
 	@.venv/bin/python -W ignore -m benchmarks.watching
 	@.venv/bin/python -W ignore -m benchmarks.publishing --pairs 24
+	@.venv/bin/python -W ignore -m benchmarks.publishing --replay --pairs 6
 	@PYTHONPATH=$(CURDIR)/.campaign-libraries .venv/bin/python -W ignore -m benchmarks.conformance
 	@.venv/bin/python -W ignore -m benchmarks.kills
 

@@ -3,6 +3,7 @@
     python -m benchmarks.publishing                     each fault, one trial
     python -m benchmarks.publishing --pairs 12          so many pairs of them besides, spread over all
     python -m benchmarks.publishing --fault deleted     one of them
+    python -m benchmarks.publishing --replay            of a run whose replay chunks have a dataset of their own
 
 A trial is a real session on an embedded Kaggle of its own: it trains, publishes, and is watched. After its first
 publish the faults are set, and stay to the end of the session or as often as they say. Half of the sessions run to
@@ -11,7 +12,8 @@ their end, the others are cut off, which takes their outputs away. Then the faul
 - what the report says is safe is the newest checkpoint that `fetch-checkpoints` brings back, verified, and the session
   itself never said that more was published;
 - the training kept at least half of its free speed while publishing failed;
-- where more than MULTIPLE of the bound was at risk, an ALERT was said, and no alarm where it never came near that.
+- where more than MULTIPLE of the bound was at risk, an ALERT was said, and no alarm where it never came near that;
+- what was fetched has every replay chunk, and no chunk was sent twice unless its dataset was deleted.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -35,9 +38,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.watching import PUSH, Campaign
-from kernel.contract import events
+from kernel.contract import chunks, events
 from kernel.contract.manifest import checkpoints_in, verify
-from kernel.contract.names import dataset_slug
+from kernel.contract.names import dataset_slug, replay_dataset
 from kernel.session.risk import MULTIPLE
 from launcher.local_kaggle.service import USERNAME
 
@@ -52,7 +55,7 @@ SLACK = 2 * BOUND
 WAIT_S = 400.0
 ALWAYS = 100_000
 
-ENVIRONMENT = """
+ENVIRONMENT = '''
 import time
 import gymnasium
 
@@ -64,7 +67,23 @@ class Slow(gymnasium.Wrapper):
     def step(self, action):
         time.sleep(self.seconds)
         return super().step(action)
-"""
+
+class Wide(Slow):
+    """Observations that take much of a replay buffer, and that nothing makes smaller."""
+
+    def __init__(self, seconds):
+        super().__init__(seconds)
+        self.observation_space = gymnasium.spaces.Box(0.0, 1.0, (200,), "float32")
+
+    def reset(self, **more):
+        return self.wide(), super().reset(**more)[1]
+
+    def step(self, action):
+        return self.wide(), *super().step(action)[1:]
+
+    def wide(self):
+        return self.unwrapped.np_random.random(200, "float32")
+'''
 SETTINGS = f"""
 [run]
 env = "slow:Slow"
@@ -79,6 +98,10 @@ max_hours = 0.06
 publish_interval_s = 0.0
 max_timesteps_at_risk = {BOUND}
 """
+REPLAY_SETTINGS = SETTINGS.replace("slow:Slow", "slow:Wide").replace(
+    "{ n_steps = 256 }", '{ buffer_size = 1_000, learning_starts = 100_000 }\nalgorithm = "DQN"'
+)
+REPLAY_SETTINGS += "replay_dataset_mb = 0.1\n"
 
 
 def http(method: str, status: int, times: int = ALWAYS, **more: Any) -> dict[str, Any]:
@@ -121,6 +144,7 @@ FAULTS: Mapping[str, Mapping[str, Any] | str] = {
     "version failed, twice": {"dataset_failed": {"times": 2}},
     "version failed": {"dataset_failed": {"times": ALWAYS}},
     "deleted": "delete",
+    "chunks deleted": "delete chunks",
     "server killed": "kill",
 }
 """Faults that are set, or what is done, in words of `Trial._do`."""
@@ -145,6 +169,8 @@ class Told:
     """Most that was at risk, of all that its log tells."""
     alerts: tuple[str, ...] = ()
     """Rules of the ALERTs that the watch said."""
+    sent_twice: int = 0
+    """Replay chunks that are in more than one version."""
     share: float = 1.0
     """Speed under the faults, of the free one."""
     wrong: list[str] = field(default_factory=list)
@@ -161,7 +187,9 @@ class Told:
             self.wrong.append(f"the training had {self.share:.0%} of its speed")
         if self.worst > MULTIPLE * BOUND + SLACK and not {"at risk", "publish lost"} & set(self.alerts):
             self.wrong.append(f"{self.worst:,} timesteps were at risk without an alert")
-        if self.name == "none" and self.alerts:
+        if self.sent_twice and "deleted" not in self.name:
+            self.wrong.append(f"{self.sent_twice} replay chunks were sent twice")
+        if self.name.endswith("none") and self.alerts:
             self.wrong.append(f"alerts without a fault: {', '.join(self.alerts)}")
         return self
 
@@ -169,13 +197,13 @@ class Told:
 class Trial(Campaign):
     """One session under faults."""
 
-    def play_under(self, names: tuple[str, ...], cut: bool) -> Told:
+    def play_under(self, names: tuple[str, ...], cut: bool, replay: bool = False) -> Told:
         """Run it to its end."""
         told = Told(" + ".join(names), "cut" if cut else "ends")
         folder = self.folder / "work"
         folder.mkdir()
         (folder / "slow.py").write_text(ENVIRONMENT, encoding="utf-8")
-        (folder / "kaglaunch.toml").write_text(SETTINGS, encoding="utf-8")
+        (folder / "kaglaunch.toml").write_text(REPLAY_SETTINGS if replay else SETTINGS, encoding="utf-8")
         self.kaggle.ensure_running(timeout_s=WAIT_S)
         self.kaggle.change_settings(queue_s=0.1, log_delay_s=0.1, **dict.fromkeys(_STEPS, 0.05))
         self.kaggle.set_fault("keep_log_on_limit", True)  # what the session said is read from it
@@ -187,6 +215,8 @@ class Trial(Campaign):
         run_id = found[1]
         with self._watched(folder, run_id) as alerts:
             begun = self._await(run_id, events.Published)
+            if replay:
+                self._await_chunks(run_id)
             for name in names:
                 self._do(FAULTS[name], run_id)
             self._await_the_end()
@@ -198,7 +228,11 @@ class Trial(Campaign):
         (row,) = json.loads(self._types(folder, "report", run_id, "--json").stdout)["sessions"]
         self._types(folder, "fetch-checkpoints", run_id)
         fetched = checkpoints_in(folder / "runs" / run_id / "checkpoints")
-        told.fetched = verify(fetched[0]).num_timesteps if fetched else 0
+        if fetched:
+            manifest = verify(fetched[0])
+            chunks.verify(fetched[0], manifest)
+            told.fetched = manifest.num_timesteps
+        told.sent_twice = sum(count > 1 for count in self._copies(run_id).values())
         told.result = row["result"] or row["status"]
         told.done, told.safe, told.lost = row["done_timesteps"], row["safe_timesteps"], row["lost_timesteps"]
         return told.judge()
@@ -206,6 +240,8 @@ class Trial(Campaign):
     def _do(self, fault: Mapping[str, Any] | str, run_id: str) -> None:
         if fault == "delete":
             self._call("DeleteDataset", {"ownerSlug": USERNAME, "datasetSlug": dataset_slug(run_id)})
+        elif fault == "delete chunks":
+            self._call("DeleteDataset", {"ownerSlug": USERNAME, "datasetSlug": _replay_slug(run_id)})
         elif fault == "kill":
             running = self.kaggle.find()
             assert running is not None
@@ -220,7 +256,28 @@ class Trial(Campaign):
                 before = [{k: v for k, v in rule.items() if k != "taken"} for rule in known.get(name, [])]
                 self.kaggle.set_fault(name, [*before, *(rules if isinstance(rules, list) else [rules])])
 
-    def _call(self, method: str, request: Mapping[str, Any]) -> None:
+    def _copies(self, run_id: str) -> Counter[str]:
+        """In how many versions each replay chunk is."""
+        found: Counter[str] = Counter()
+        known = {one["dataset"]: one for one in self.kaggle.status()["datasets"]}
+        for version in known.get(f"{USERNAME}/{_replay_slug(run_id)}", {}).get("versions", []):
+            if version["state"] == "READY":
+                found.update(self._files(_replay_slug(run_id), version["number"]))
+        return found
+
+    def _files(self, slug: str, number: int) -> list[str]:
+        asked = {"ownerSlug": USERNAME, "datasetSlug": slug, "datasetVersionNumber": number, "pageSize": 200}
+        names = [file["name"] for file in self._call("ListDatasetFiles", asked)["datasetFiles"]]
+        return [name for name in names if name.startswith("chunk_")]
+
+    def _await_chunks(self, run_id: str) -> None:
+        until = time.monotonic() + WAIT_S
+        while not self._copies(run_id):
+            if time.monotonic() > until:
+                raise RuntimeError(f"{run_id} sent no replay chunk within {WAIT_S:.0f} s")
+            time.sleep(0.2)
+
+    def _call(self, method: str, request: Mapping[str, Any]) -> dict[str, Any]:
         running = self.kaggle.find()
         assert running is not None
         with urllib.request.urlopen(
@@ -230,8 +287,8 @@ class Trial(Campaign):
                 headers={"Authorization": f"Bearer {running.token}", "Content-Type": "application/json"},
             ),
             timeout=WAIT_S,
-        ):
-            pass
+        ) as answer:
+            return dict(json.load(answer))
 
     def _undo(self) -> None:
         """Clear the faults and let the service finish what it has begun."""
@@ -311,12 +368,16 @@ def _figures(heard: list[events.Event]) -> tuple[int, int]:
     return published, worst
 
 
-def trial(names: tuple[str, ...], cut: bool) -> Told:
+def _replay_slug(run_id: str) -> str:
+    return replay_dataset(f"{USERNAME}/{dataset_slug(run_id)}").partition("/")[2]
+
+
+def trial(names: tuple[str, ...], cut: bool, replay: bool = False) -> Told:
     """One trial on an embedded Kaggle of its own."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         user = Trial(Path(folder))
         try:
-            return user.play_under(names, cut)
+            return user.play_under(names, cut, replay)
         finally:
             user.kaggle.stop()
 
@@ -328,13 +389,16 @@ def chosen_pairs(count: int) -> list[tuple[str, ...]]:
 
 
 def campaign(
-    names: list[tuple[str, ...]], at_once: int = 1, say: Callable[[Told], object] = lambda told: None
+    names: list[tuple[str, ...]],
+    at_once: int = 1,
+    say: Callable[[Told], object] = lambda told: None,
+    replay: bool = False,
 ) -> list[Told]:
     """A trial of each; sessions end and are cut off in turn."""
 
     def one(place: int, faults: tuple[str, ...]) -> Told:
         try:
-            told = trial(faults, cut=place % 2 == 1)
+            told = trial(faults, cut=place % 2 == 1, replay=replay)
         except (RuntimeError, ValueError, OSError) as error:
             told = Told(" + ".join(faults), "?", wrong=[f"the trial itself failed: {error}"[:300]])
         say(told)
@@ -360,10 +424,11 @@ def main(arguments: list[str] | None = None) -> int:
     options.add_argument("--pairs", type=int, default=0, help="so many pairs of faults besides")
     options.add_argument("--of-pairs", type=int, nargs=2, default=(None,), help="only those from one place to another")
     options.add_argument("--at-once", type=int, default=1, help="trials side by side")
+    options.add_argument("--replay", action="store_true", help="a run whose replay chunks have a dataset of their own")
     chosen: Any = options.parse_args(arguments)
     names = [(name,) for name in (FAULTS if chosen.fault is None else chosen.fault)]
     names += chosen_pairs(chosen.pairs)[slice(*chosen.of_pairs)]
-    trials = campaign(names, chosen.at_once, lambda told: print(row(told), flush=True))
+    trials = campaign(names, chosen.at_once, lambda told: print(row(told), flush=True), chosen.replay)
     wrong = sum(bool(told.wrong) for told in trials)
     print(f"{len(trials)} trials, {wrong} wrong; worst {max(told.worst for told in trials):,} timesteps at risk")
     return 1 if wrong else 0

@@ -104,6 +104,8 @@ class SessionSettings:
     newest checkpoint. Steps, updates, evaluations and repeated actions count one by one: it must cover the slowest."""
     disk_gb: float = 0.0
     """What checkpoints and replay buffers may take of the session's disk; 0 leaves it to what is free."""
+    replay_dataset_mb: float = 32.0
+    """From so much on, a replay buffer is published in a private dataset of its own, which takes each row once."""
     on_flood: str = "stop"
     """What a log flood does inside the session: stop or throttle."""
     on_unhealthy: str = "warn"
@@ -196,6 +198,7 @@ class Settings:
             keep_checkpoints=chosen.keep_checkpoints,
             silence_seconds=chosen.silence_s,
             disk_bytes=int(chosen.disk_gb * 1e9),
+            replay_dataset_bytes=int(chosen.replay_dataset_mb * 1e6),
             on_flood=chosen.on_flood,
             on_unhealthy=chosen.on_unhealthy,
             proof=chosen.proof,
@@ -376,6 +379,7 @@ _KERNEL_KEYS = {
     "publish_interval_seconds": "publish_interval_s",
     "silence_seconds": "silence_s",
     "disk_bytes": "disk_gb",
+    "replay_dataset_bytes": "replay_dataset_mb",
 }
 """What the kernel's configuration calls otherwise."""
 _ALIASES: Mapping[str, Mapping[str, str]] = {

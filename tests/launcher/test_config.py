@@ -178,6 +178,7 @@ def test_allow_changed_takes_names_alone(tmp_path: Path) -> None:
                 "publish_interval_s": "publish_interval_seconds",
                 "silence_s": "silence_seconds",
                 "disk_gb": "disk_bytes",
+                "replay_dataset_mb": "replay_dataset_bytes",
                 "accelerator": None,
             },
         ),
