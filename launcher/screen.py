@@ -14,6 +14,7 @@ from kernel.contract.config import unlimited
 from kernel.contract.events import Event
 from launcher.documents import printed
 from launcher.documents.watching import AlertRaised, LogTold, NoteSaid, StateTold, WatchBegan
+from launcher.runs import exposure
 from launcher.runs.alerts import Alert, Level
 from launcher.runs.progress import Progress
 from launcher.runs.records import Run, Session
@@ -293,7 +294,7 @@ def picture(
             f"session {duration(now_s)}{f' of {duration(limit_s)}' if limit_s else ''}",
             prospect(progress, now_s, limit_s),
         ],
-        [f"checkpoint {checkpoint}", "" if here else f"published {published}", f"at risk {at_risk}"],
+        [f"checkpoint {checkpoint}", "" if here else f"published {published}", f"at risk {at_risk}", at_most(progress)],
     ]
     for name, values in (("reward", progress.rewards), ("queue ", progress.queues)):
         if values:
@@ -305,6 +306,15 @@ def picture(
     rows.append([f"log    {progress.log_lines:,} lines, {progress.lines_per_s(now_s):.1f} per s"])
     rows += [[alert] for alert in alerts]
     return "\n".join([*flowed([title, state], width), *(line for row in rows for line in flowed(row, width, "  "))])
+
+
+def at_most(progress: Progress) -> str:
+    """How much work can be at risk at once, by what publishes took; empty where nothing tells."""
+    if progress.slowest_publish_s is None or progress.publish_interval_s is None:
+        return ""
+    between = progress.checkpoint_gap_s
+    most = exposure.most_s(progress.slowest_publish_s, progress.publish_interval_s, between)
+    return f"at most {duration(most)} at risk"
 
 
 def told_speed(progress: Progress) -> str:

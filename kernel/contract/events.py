@@ -163,6 +163,10 @@ class Gate(Event):
     """Whether that evaluation was over; `evaluation_s` is a lower bound where not."""
     longest_pause_s: float | None = None
     """The longest time between two signs of life, imports and compiling left out [s]."""
+    checkpoint_bytes: int | None = None
+    """A checkpoint without its replay buffer [B]."""
+    replay_bytes_per_timestep: float | None = None
+    """What a timestep adds to the replay buffer on the disk, as measured [B]; 0 without one."""
     ends_training: bool | None = None
     """Whether what failed would end the training too, waived or not."""
 
@@ -309,9 +313,9 @@ class Published(Event):
     num_timesteps: int
     """Its timestep."""
     bytes: int | None = None
-    """Of the version."""
+    """Of the version, and of the replay chunks that were sent for it."""
     files: int | None = None
-    """Of the version."""
+    """Of both."""
     seconds: float | None = None
     """From its staging to being ready [s]."""
     version: int | None = None
@@ -350,7 +354,7 @@ class PublishSlow(Event, kw_only=True):
 
 
 class PublishLost(Event):
-    """What was published is not in the dataset any more: it was deleted. The newest checkpoint is published again."""
+    """What was published cannot be had any more: it was deleted, or replay chunks of it. The newest goes again."""
 
     num_timesteps: int
     """Timestep that was published."""

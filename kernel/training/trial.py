@@ -171,6 +171,8 @@ def run(configuration: Configuration, channel: Channel, *, thorough: bool, room_
     if rehearsed.takes is not None:
         buffer_size = int(configuration.run.hyperparameters.get("buffer_size", USUAL_BUFFER_SIZE))
         trial.checks += [room.judge(rehearsed.takes, room_bytes, buffer_size)]
+        each = rehearsed.takes.replay_bytes * rehearsed.takes.stored_share / buffer_size
+        trial.measured |= {"checkpoint_bytes": rehearsed.takes.checkpoint_bytes, "replay_bytes_per_timestep": each}
     device = train.choose_device(configuration.session.device)
     trial.measured["device"] = device
     channel.event(phases.ENVIRONMENT)

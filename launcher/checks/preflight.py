@@ -15,6 +15,8 @@ from launcher.config import RETIRED_ACCELERATORS, Settings
 from launcher.documents import pushes
 from launcher.errors import BundleError, ConfigError, Refused, SecretFound
 from launcher.packing.project import Project
+from launcher.runs import exposure
+from launcher.runs.exposure import Publish
 from launcher.runs.submission import Prepared
 from launcher.targets.base import Backend
 from launcher.targets.target import Target, TargetName
@@ -103,12 +105,13 @@ def run(
     relay: bool = False,
     again: bool = False,
     kills: int = 0,
+    publish: Publish | None = None,
 ) -> Report:
     """Every check on what a push would send.
 
     With `relay` the plan may take more than one session; `again` repeats a trial that passed before, and with
     `kills` it goes on from so many instants more. `note` is told of
-    each thing that may take its time, as it begins.
+    each thing that may take its time, as it begins. `publish` is what one took before, where that is known.
     """
     kernel, built = prepared.kernel, prepared.bundle
     note(f"Asking {target.place} what the account may do")
@@ -161,6 +164,7 @@ def run(
         prints,
         *tried.checks,
         plan.judge(planned, left, relay=relay),
+        _at_risk(publish, measured, settings),
     )
     return Report(checks, tuple(waived), planned, measured, tried.ends_training, tried.found)
 
@@ -172,6 +176,13 @@ def not_packed(error: Refused) -> Check:
         return failed("secrets", str(error).rpartition("\n")[0], fix.rpartition("\n")[2])
     assert isinstance(error, BundleError)
     return failed("bundle", evidence, fix)
+
+
+def _at_risk(publish: Publish | None, measured: trial.Measured | None, settings: Settings) -> Check:
+    size = measured.checkpoint_bytes if measured else 0
+    rows = measured.replay_bytes_per_timestep * measured.steps_per_s if measured else 0.0
+    asked = settings.session
+    return exposure.judge(publish, size, rows, asked.publish_interval_s, asked.max_timesteps_at_risk)
 
 
 def _accelerator(name: str | None) -> Check:

@@ -57,6 +57,10 @@ class Measured:
     """Lines that the recipe printed."""
     longest_pause_s: float = 0.0
     """The longest time without a sign of life [s]."""
+    checkpoint_bytes: int = 0
+    """A checkpoint without its replay buffer [B]; 0 where that was not measured."""
+    replay_bytes_per_timestep: float = 0.0
+    """What a timestep adds to the replay buffer on the disk [B]."""
 
 
 @dataclass(frozen=True)
@@ -226,6 +230,8 @@ def _measured(told: Told) -> Measured | None:
         gate.played_timesteps,
         told.lines / gate.played_timesteps,
         gate.longest_pause_s or 0.0,
+        gate.checkpoint_bytes or 0,
+        gate.replay_bytes_per_timestep or 0.0,
     )
 
 

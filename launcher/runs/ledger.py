@@ -166,6 +166,13 @@ class Ledger:
             rows = db.execute("SELECT * FROM sessions WHERE run_id = ? ORDER BY number", (run_id,)).fetchall()
         return [Session(**dict(row)) for row in rows]
 
+    def sessions_of(self, target: str, username: str) -> list[Session]:
+        """Sessions of all runs of an account, newest first."""
+        asked = "SELECT s.* FROM sessions s JOIN runs r USING (run_id) WHERE r.target = ? AND r.username = ?"
+        with self._connected() as db:
+            rows = db.execute(f"{asked} ORDER BY s.pushed DESC, s.rowid DESC", (target, username)).fetchall()
+        return [Session(**dict(row)) for row in rows]
+
     def relay(self, run_id: str) -> Relay | None:
         """The relay of a run, if one was ever begun."""
         with self._connected() as db:

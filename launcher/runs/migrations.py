@@ -82,6 +82,11 @@ def _m009_what_was_at_risk(db: sqlite3.Connection) -> None:
     db.execute("ALTER TABLE sessions ADD COLUMN risk_message TEXT NOT NULL DEFAULT ''")
 
 
+def _m010_largest_publish(db: sqlite3.Connection) -> None:
+    db.execute("ALTER TABLE sessions ADD COLUMN publish_bytes INTEGER")
+    db.execute("ALTER TABLE sessions ADD COLUMN publish_s REAL")
+
+
 _MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _m001_initial,
     _m002_places_digests_relays,
@@ -92,6 +97,7 @@ _MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
     _m007_told_total,
     _m008_exactness,
     _m009_what_was_at_risk,
+    _m010_largest_publish,
 )
 
 

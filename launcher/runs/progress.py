@@ -48,6 +48,15 @@ class Progress:
     """The most timesteps that were at risk so far."""
     most_at_risk_s: float = 0.0
     """The most seconds of work that were."""
+    publish_bytes: int | None = None
+    """Of the largest publish."""
+    publish_s: float | None = None
+    """What that one took [s]."""
+    slowest_publish_s: float | None = None
+    checkpoint_gap_s: float = 0.0
+    """The longest time between two checkpoints."""
+    publish_interval_s: float | None = None
+    """Between two publishes, as the session was told; None where nobody here knows."""
     training_time: float | None = None
     progress_time: float | None = None
     seconds_needed: float | None = None
@@ -82,6 +91,8 @@ class Progress:
             "total_timesteps": self.told_total,
             "exactness": json.dumps(typed.plain(self.exactness)) if self.exactness else None,
             "most_at_risk": self.most_at_risk,
+            "publish_bytes": self.publish_bytes,
+            "publish_s": self.publish_s,
             "most_at_risk_s": self.most_at_risk_s or None,
             "risk_message": self.alarm if self.alarm or self.published_time is not None else None,
         }
@@ -168,10 +179,16 @@ class Progress:
             case events.Calibration():
                 self.seconds_needed, self.calibrated_time = event.seconds_needed, when
             case events.Checkpoint():
+                if self.checkpoint_time is not None:
+                    self.checkpoint_gap_s = max(self.checkpoint_gap_s, when - self.checkpoint_time)
                 self.checkpoint_timesteps, self.checkpoint_time = event.num_timesteps, when
             case events.Published():
                 self.published_timesteps = max(self.published_timesteps or 0, event.num_timesteps)
                 self.published_time, self.safe_time, self.alarm = when, when - (event.seconds or 0.0), ""
+                if event.seconds is not None:
+                    self.slowest_publish_s = max(self.slowest_publish_s or 0.0, event.seconds)
+                    if (event.bytes or 0) >= (self.publish_bytes or 0):
+                        self.publish_bytes, self.publish_s = event.bytes, event.seconds
             case events.PublishLost():
                 self.published_timesteps, self.lost_publish = event.published_timesteps, True
             case events.AtRisk():

@@ -18,7 +18,7 @@ from launcher.documents import pushes
 from launcher.documents.pushes import Proposed
 from launcher.packing import project
 from launcher.packing.project import Project
-from launcher.runs import records, submission
+from launcher.runs import exposure, records, submission
 from launcher.runs.ledger import Ledger
 from launcher.runs.records import Run
 from launcher.runs.run import Pushed, RunHandle
@@ -61,6 +61,7 @@ class Proposal:
             relay=relay,
             again=again,
             kills=kills,
+            publish=exposure.measured(self.handle.ledger.sessions_of(self.run.target, self.run.username)),
         )
 
     def sent(self, report: Report) -> Prepared:

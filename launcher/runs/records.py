@@ -165,6 +165,10 @@ class Session(Record):
     """The most seconds of work that were."""
     risk_message: str
     """What its kernel said of work at risk far beyond what was asked for; empty where it was published since."""
+    publish_bytes: int | None
+    """Bytes of its largest publish, as its log told; None before one."""
+    publish_s: float | None
+    """What that one took [s]."""
 
     @property
     def over(self) -> bool:

@@ -54,6 +54,8 @@ class Watch:
 
     def __post_init__(self) -> None:
         self.progress = Progress(total_timesteps=records.total_timesteps(self.run, [self.session]))
+        if not self.session.max_timesteps_at_risk:
+            self.progress.publish_interval_s = self.session.publish_interval_seconds
         self.alerts = Alerts(self.limits)
         self.notifier = Notifier(self.limits)
         self.forced = ForcedEnd(self.limits.grace_s, self.session.max_seconds)
