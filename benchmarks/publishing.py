@@ -101,7 +101,7 @@ max_timesteps_at_risk = {BOUND}
 REPLAY_SETTINGS = SETTINGS.replace("slow:Slow", "slow:Wide").replace(
     "{ n_steps = 256 }", '{ buffer_size = 1_000, learning_starts = 100_000 }\nalgorithm = "DQN"'
 )
-REPLAY_SETTINGS += "replay_dataset_mb = 0.1\n"
+REPLAY_SETTINGS = REPLAY_SETTINGS.replace("max_hours = 0.06", "max_hours = 0.1") + "replay_dataset_mb = 0.1\n"
 
 
 def http(method: str, status: int, times: int = ALWAYS, **more: Any) -> dict[str, Any]:

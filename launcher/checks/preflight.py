@@ -23,7 +23,7 @@ from launcher.targets.target import Target, TargetName
 
 FIXED = ("credentials", "bundle", "secrets")
 """What no name waives: without them nothing can be pushed, or something would be given away."""
-WAIVABLE = (flood.NAME, *trial.NAMES, plan.NAME, quota.NAME, "session-slot", "dataset", "accelerator")
+WAIVABLE = (flood.NAME, *trial.NAMES, plan.NAME, exposure.NAME, quota.NAME, "session-slot", "dataset", "accelerator")
 LIBRARY = "stable_baselines3"
 
 
