@@ -121,6 +121,6 @@ $(IMAGE_VENV): requirements/image.txt
 # The versions of Kaggle's image without torch: its wheel for the CPU is not to be had for every Python.
 .solver-venv/%/installed: requirements/image.txt
 	@$(FOUND) -m venv .solver-venv/$*
-	@grep -vE '^(torch|stable_baselines3)==' requirements/image.txt >.solver-venv/requirements.txt
+	@grep -vE '^(torch|stable_baselines3|sb3_contrib)==' requirements/image.txt >.solver-venv/requirements.txt
 	@.solver-venv/$*/bin/python $(INSTALL) --no-deps -r .solver-venv/requirements.txt
 	@touch $@

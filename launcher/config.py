@@ -226,9 +226,10 @@ QUICK: Mapping[str, Mapping[str, Any]] = {
 """`--quick`: 100 timesteps, a checkpoint every 10, and training never more than 20 ahead of what is published."""
 
 QUICK_HYPERPARAMETERS: Mapping[str, Mapping[str, Any]] = {
-    "PPO": {"n_steps": 10, "batch_size": 10},
+    **{name: {"n_steps": 10, "batch_size": 10} for name in ("PPO", "MaskablePPO", "RecurrentPPO", "TRPO")},
+    **{name: {"learning_starts": 20} for name in ("DQN", "QRDQN", "SAC", "TD3", "DDPG", "TQC", "CrossQ")},
     "A2C": {"n_steps": 10},
-    "DQN": {"learning_starts": 20},
+    "ARS": {"n_delta": 1},
 }
 """By algorithm, over the run's own: an update must come within 100 timesteps."""
 

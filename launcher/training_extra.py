@@ -15,10 +15,10 @@ from launcher.errors import TrainingMissing
 
 DISTRIBUTION = "kaglaunch"
 TRAINING = ("torch", "gymnasium", "numba", "numpy")
-"""What a training imports besides stable-baselines3, which travels in the bundle."""
+"""What a training imports besides its algorithm, which travels in the bundle."""
 COMPARING = ("torch", "stable_baselines3", "numba")
 """What `evaluate` imports."""
-PACKAGES = ("torch", "stable_baselines3", "gymnasium", "numba", "kagglehub")
+PACKAGES = ("torch", "stable_baselines3", "sb3_contrib", "gymnasium", "numba", "kagglehub")
 """What the extra brings, and sessions of the embedded Kaggle meet."""
 
 

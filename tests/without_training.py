@@ -16,7 +16,7 @@ import pytest
 from launcher import training_extra
 from launcher.errors import TrainingMissing
 
-ABSENT = training_extra.missing(("torch", "stable_baselines3", "gymnasium", "numba", "numpy", "kagglehub"))
+ABSENT = training_extra.missing((*training_extra.PACKAGES, "numpy"))
 REASON = f"trains, and {', '.join(ABSENT)} cannot be imported here"
 _NAMES = "|".join(ABSENT)
 _NOT_THERE = re.compile(rf"No module named '({_NAMES})'|\b({_NAMES})(, \w+)* cannot be imported here")

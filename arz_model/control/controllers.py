@@ -246,7 +246,7 @@ class RandomPhase:
 
 
 class Policy:
-    """A stable-baselines3 model, acting deterministically.
+    """A stable-baselines3 model, acting deterministically, with its memory and the masks that it wants.
 
     env_kwargs : arguments of the environment that it was trained in; of these the view and the change step count.
     shuffled : give it another episode's observation instead of its own: a control that must fail.
@@ -262,14 +262,19 @@ class Policy:
     ) -> None:
         self.name, self.interval, self._model, self._shuffled = name, interval, model, shuffled
         self.interface: Mapping[str, Any] = {key: env_kwargs[key] for key in INTERFACE if key in env_kwargs}
+        self._masked = "action_masks" in inspect.signature(model.predict).parameters
 
     def begin(self, batch: TrafficBatch) -> None:
         self._generator = np.random.default_rng(0)
+        self._memory: Any = None
+        self._begins = np.ones(len(batch.arrivals), bool)
 
     def act(self, batch: TrafficBatch, obs: NDArray[np.float32]) -> Actions:
         if self._shuffled:
             obs = self._generator.permuted(obs, axis=1)
-        actions, _ = self._model.predict(obs, deterministic=True)
+        masks = {"action_masks": batch.action_masks()} if self._masked else {}
+        actions, self._memory = self._model.predict(obs, self._memory, self._begins, deterministic=True, **masks)
+        self._begins = np.zeros_like(self._begins)
         return batch.requests(actions)
 
 

@@ -32,12 +32,36 @@ HEALTH_ACTIONS = ("warn", "stop")
 _STABLE_BASELINES3 = "kernel.training.sb3.learner:StableBaselines3Learner"
 NO_LIMIT_SECONDS = 10 * 365 * 86_400.0
 """Session limit of a session that has none."""
-LEARNERS = {"PPO": _STABLE_BASELINES3, "A2C": _STABLE_BASELINES3, "DQN": _STABLE_BASELINES3}
+_ROLLOUTS: Mapping[str, tuple[str, int]] = {
+    "PPO": ("n_steps", 2048),
+    "A2C": ("n_steps", 5),
+    "DQN": ("train_freq", 4),
+    "SAC": ("train_freq", 1),
+    "TD3": ("train_freq", 1),
+    "DDPG": ("train_freq", 1),
+    "MaskablePPO": ("n_steps", 2048),
+    "RecurrentPPO": ("n_steps", 128),
+    "TQC": ("train_freq", 1),
+    "QRDQN": ("train_freq", 4),
+    "TRPO": ("n_steps", 2048),
+    "CrossQ": ("train_freq", 1),
+    "ARS": ("", 1),
+}
+"""What has an algorithm's number of steps between two updates, and its value where none is given."""
+OF_CONTRIB = ("MaskablePPO", "RecurrentPPO", "TQC", "QRDQN", "TRPO", "CrossQ", "ARS")
+"""Algorithms of sb3-contrib; the others are stable-baselines3's."""
+LEARNERS = dict.fromkeys(_ROLLOUTS, _STABLE_BASELINES3)
 """Who learns an algorithm: `module:class` of a `kernel.training.learner.Learner`. Another one plugs in by its entry."""
 ALGORITHMS = tuple(LEARNERS)
-_ROLLOUTS = {"PPO": ("n_steps", 2048), "A2C": ("n_steps", 5), "DQN": ("train_freq", 4)}
-"""What has an algorithm's number of steps between two updates, and its value where none is given."""
-POLICIES = ("MlpPolicy", "CnnPolicy", "MultiInputPolicy")
+_USUAL_POLICIES = ("MlpPolicy", "CnnPolicy", "MultiInputPolicy")
+POLICIES_OF: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(_ROLLOUTS, _USUAL_POLICIES),
+    "RecurrentPPO": ("MlpLstmPolicy", "CnnLstmPolicy", "MultiInputLstmPolicy"),
+    "CrossQ": ("MlpPolicy",),
+    "ARS": ("MlpPolicy", "LinearPolicy"),
+}
+"""Algorithm -> the policies that it has by name."""
+POLICIES = tuple(dict.fromkeys(policy for policies in POLICIES_OF.values() for policy in policies))
 
 T = TypeVar("T")
 
@@ -66,7 +90,7 @@ class RunConfig(Record):
     algorithm: str = "PPO"
     """Which algorithm learns: one of ALGORITHMS."""
     policy: str = "MlpPolicy"
-    """Its policy: one of POLICIES."""
+    """Its policy: one of POLICIES_OF the algorithm."""
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of that algorithm's constructor, as JSON values."""
     env: str = TRAFFIC
@@ -93,7 +117,10 @@ class RunConfig(Record):
             )
         _require_positive(self, "total_timesteps", "checkpoint_freq", "n_envs", "eval_episodes")
         _require_one_of(self, "algorithm", ALGORITHMS)
-        _require_one_of(self, "policy", POLICIES)
+        policies = POLICIES_OF.get(self.algorithm, POLICIES)
+        if self.policy == POLICIES[0] and self.policy not in policies:
+            object.__setattr__(self, "policy", policies[0])  # nobody asked for another
+        _require_one_of(self, "policy", policies)
         _require_not_negative(self, "seed", "eval_freq")
 
     @property

@@ -25,6 +25,7 @@ from kernel import signals
 from kernel.channel import Channel
 from kernel.contract.checks import Check, Verdict
 from kernel.contract.config import Configuration, RunConfig, SessionConfig
+from kernel.contract.hyperparameters import TAKEN
 from kernel.training.rehearsal import rehearse
 
 NOT_PROVED, FAILED = 3, 1
@@ -72,11 +73,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def _small(env: str, algorithm: str, n_envs: int) -> Configuration:
     """A training whose updates come soon."""
-    hyperparameters = {
-        "PPO": {"n_steps": 32, "batch_size": 16, "n_epochs": 2},
-        "A2C": {"n_steps": 8},
-        "DQN": {"learning_starts": 20, "buffer_size": 200, "batch_size": 8, "train_freq": 4},
-    }.get(algorithm, {})
+    taken = TAKEN.get(algorithm, {})
+    off_policy = {"learning_starts": 20, "buffer_size": 200, "batch_size": 8, "train_freq": 4}
+    on_policy = {"n_steps": 32 if "batch_size" in taken else 8, "batch_size": 16, "n_epochs": 2, "n_delta": 2}
+    small = off_policy if "learning_starts" in taken else on_policy
+    hyperparameters = {name: value for name, value in small.items() if name in taken}
     run = RunConfig(
         "conformance-run", 1_000, 10, env=env, algorithm=algorithm, n_envs=n_envs, hyperparameters=hyperparameters
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 from dataclasses import replace
 from typing import Any
@@ -42,6 +43,27 @@ def evaluate(model: Any, run: RunConfig, device: str, beat: Beat = lambda: None)
     }
 
 
+class Acting:
+    """What a policy does for sure, from the beginning of episodes on: with its memory, and the masks that it wants."""
+
+    def __init__(self, policy: Any, venv: VecEnv) -> None:
+        self._policy, self._venv = policy, venv
+        self._memory: Any = None
+        self._starts = np.ones(venv.num_envs, bool)
+        self._masked = "action_masks" in inspect.signature(policy.predict).parameters
+
+    def actions(self, obs: Any) -> np.ndarray:
+        """Its action for each environment's observation."""
+        masks = {"action_masks": np.stack(self._venv.env_method("action_masks"))} if self._masked else {}
+        actions, self._memory = self._policy.predict(obs, self._memory, self._starts, deterministic=True, **masks)
+        self._starts = np.zeros_like(self._starts)
+        return actions
+
+    def ended(self, over: np.ndarray) -> None:
+        """Where `over`, the next observation begins another episode."""
+        self._starts = over
+
+
 def for_evaluation(run: RunConfig) -> RunConfig:
     """All episodes side by side where that is cheap, else one after the other; whole ones, with their own rewards."""
     kwargs = {key: value for key, value in run.env_kwargs.items() if key != "random_start" or not is_batched(run)}
@@ -54,10 +76,11 @@ def _episodes(model: Any, venv: VecEnv, seed: int, beat: Beat) -> list[tuple[flo
     venv.seed(seed)
     obs: Any = venv.reset()
     found: list[tuple[float, int] | None] = [None] * venv.num_envs
+    acting = Acting(model.policy, venv)
     while None in found:
         beat()
-        actions, _ = model.policy.predict(obs, deterministic=True)
-        obs, _, over, infos = venv.step(actions)
+        obs, _, over, infos = venv.step(acting.actions(obs))
+        acting.ended(over)
         for place in np.nonzero(over)[0]:
             episode = infos[place]["episode"]
             found[place] = found[place] or (float(episode["r"]), int(episode["l"]))

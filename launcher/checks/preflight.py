@@ -14,6 +14,7 @@ from launcher.checks import account, flood, plan, quota, trial
 from launcher.config import RETIRED_ACCELERATORS, Settings
 from launcher.documents import pushes
 from launcher.errors import BundleError, ConfigError, Refused, SecretFound
+from launcher.packing import wheels
 from launcher.packing.project import Project
 from launcher.runs import exposure
 from launcher.runs.exposure import Publish
@@ -24,7 +25,6 @@ from launcher.targets.target import Target, TargetName
 FIXED = ("credentials", "bundle", "secrets")
 """What no name waives: without them nothing can be pushed, or something would be given away."""
 WAIVABLE = (flood.NAME, *trial.NAMES, plan.NAME, exposure.NAME, quota.NAME, "session-slot", "dataset", "accelerator")
-LIBRARY = "stable_baselines3"
 
 
 class PreflightFailed(Refused):
@@ -125,7 +125,7 @@ def run(
             prepared.configuration, built.code_digest, folder / "bundle", note=note, again=again, kills=kills
         )
         for name, content in built.members.items():
-            if name.endswith(".py") and not name.startswith(LIBRARY):
+            if name.endswith(".py") and not name.startswith(wheels.LIBRARIES):
                 path = folder / "sources" / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)

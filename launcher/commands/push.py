@@ -10,11 +10,11 @@ import typer
 
 from kernel.contract.config import RunConfig
 from launcher import config, downloads, transfers
-from launcher.checks import preflight
 from launcher.checks.preflight import Report
 from launcher.commands import relay, watch
 from launcher.commands.say import say
 from launcher.documents import printed
+from launcher.packing import wheels
 from launcher.runs import submission
 from launcher.runs.proposal import Proposal, document, propose
 from launcher.runs.run import Pushed, RunHandle
@@ -98,10 +98,11 @@ def describe(proposal: Proposal, report: Report) -> str:
     """Exactly what a push would send, for a person."""
     kernel, built, run = proposal.prepared.kernel, proposal.prepared.bundle, proposal.run
     own = {name: built.files[name] for name in built.project}
-    library = [size for name, size in built.files.items() if name.startswith(preflight.LIBRARY)]
+    library = [size for name, size in built.files.items() if name.startswith(wheels.LIBRARIES)]
     rest = {
-        name: size for name, size in built.files.items() if name not in own and not name.startswith(preflight.LIBRARY)
+        name: size for name, size in built.files.items() if name not in own and not name.startswith(wheels.LIBRARIES)
     }
+    libraries = " and ".join(one.project for one in wheels.needed(run.config.algorithm))
     lines = [
         "Nothing was pushed (--dry-run). A push would send:",
         f"  kernel      {run.username}/{kernel.slug}, private, internet on, {kernel.accelerator or 'CPU'}, "
@@ -111,7 +112,7 @@ def describe(proposal: Proposal, report: Report) -> str:
         f"  holds       {len(built.files)} files, {sum(built.files.values()):,} bytes:",
         *(f"    {size:>9,}  {name}  (yours)" for name, size in own.items()),
         *(f"    {size:>9,}  {name}" for name, size in rest.items()),
-        f"    {sum(library):>9,}  {len(library)} files of the stable-baselines3 wheel",
+        f"    {sum(library):>9,}  {len(library)} files of {libraries}",
         "Its configuration, and where each value comes from:",
         *proposal.effective.lines(),
         "What the kernel is told:",

@@ -1,4 +1,4 @@
-"""Sources, stable-baselines3 and configuration in one self-extracting kernel script.
+"""Sources, the library of the algorithm and configuration in one self-extracting kernel script.
 
 Kaggle uploads a single file of at most about 1 MB. The script holds an xz-compressed tar in base85, checks its
 sha256 before it unpacks, and from then on only its copies of our packages can be imported. Same input, same bytes.
@@ -136,7 +136,7 @@ def opened(script: bytes) -> Bundle:
         raise Unreadable(f"its script cannot be unpacked ({error})") from error
     if CONFIGURATION not in members:
         raise Unreadable("its script holds no configuration")
-    ours = (*PACKAGES, "stable_baselines3", CONFIGURATION, PACKAGES_FILE)
+    ours = (*PACKAGES, *wheels.LIBRARIES, CONFIGURATION, PACKAGES_FILE)
     own = tuple(sorted(name for name in members if not name.startswith(ours)))
     return Bundle(script, members, own)
 
@@ -153,14 +153,14 @@ def build(
     cache: Path | None = None,
     own_secrets: Iterable[str] = (),
 ) -> Bundle:
-    """Pack our sources, the stable-baselines3 wheel, `project` and `config` into one script of MAX_SCRIPT_BYTES.
+    """Pack our sources, the wheels of the algorithm, `project` and `config` into one script of MAX_SCRIPT_BYTES.
 
     Raises
     ------
     SecretFound
         A member holds anything like a credential, or one of `own_secrets`.
     BundleError
-        The script would be too large, or the wheel cannot be had.
+        The script would be too large, or a wheel cannot be had.
     """
     own = project or Project()
     members = {**own.files, **sources()}
@@ -168,8 +168,8 @@ def build(
         members[PACKAGES_FILE] = json.dumps(own.modules).encode()
     members[CONFIGURATION] = config.to_json().encode()
     secrets.refuse(members, own_secrets)
-    library = _unpacked(wheels.fetch(wheels.STABLE_BASELINES3, cache or paths.cache_dir()))
-    members = {**library, **members}
+    for wheel in wheels.needed(config.run.algorithm):
+        members = {**_unpacked(wheels.fetch(wheel, cache or paths.cache_dir())), **members}
     script = _script(config, members)
     if len(script) > MAX_SCRIPT_BYTES:
         raise BundleError(

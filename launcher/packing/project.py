@@ -21,7 +21,7 @@ from kernel.contract.names import CONFIGURATION, PACKAGES_FILE
 from launcher import suggestions
 from launcher.config import FILE, RunSettings
 from launcher.errors import BundleError, ConfigError
-from launcher.packing import secrets
+from launcher.packing import secrets, wheels
 from launcher.reasons import reason
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ MAX_BYTES = 20_000_000
 """Before compression; a kernel script has room for less than a megabyte after it."""
 _SKIPPED = frozenset(("__pycache__", "node_modules", "runs", FILE))
 TAKEN = frozenset(
-    ("kernel", "arz_model", "launcher", "stable_baselines3", "torch", "numpy", "gymnasium", "numba", "kagglehub")
+    ("kernel", "arz_model", "launcher", *wheels.LIBRARIES, "torch", "numpy", "gymnasium", "numba", "kagglehub")
 )
 """Modules that the kernel needs: one of the same name would hide them."""
 

@@ -9,6 +9,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from kernel.contract.config import OF_CONTRIB
 from kernel.contract.files import put_in_place
 from launcher.errors import BundleError
 
@@ -29,6 +30,19 @@ STABLE_BASELINES3 = Wheel(
     "stable_baselines3-2.9.2-py3-none-any.whl",
     "0b7db1789bea31d43b3e9be4f88abf639549b587f2bf2a2461ee9d3d77c68e96",
 )
+SB3_CONTRIB = Wheel(
+    "sb3-contrib",
+    "2.9.2",
+    "sb3_contrib-2.9.2-py3-none-any.whl",
+    "1f9306c3ff9e1a72f9ef958987559d41b8c80d375e38865de7685852b6c5af3d",
+)
+LIBRARIES = ("stable_baselines3", "sb3_contrib")
+"""What they are imported as."""
+
+
+def needed(algorithm: str) -> tuple[Wheel, ...]:
+    """The wheels that a training with `algorithm` needs."""
+    return (STABLE_BASELINES3, SB3_CONTRIB) if algorithm in OF_CONTRIB else (STABLE_BASELINES3,)
 
 
 def fetch(wheel: Wheel, cache: Path) -> Path:

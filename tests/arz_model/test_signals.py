@@ -113,7 +113,7 @@ def test_asking_for_a_later_second_plays_what_deciding_at_that_second_plays():
         def __init__(self, interval):
             self.interval, self.second = interval, 0
 
-        def predict(self, obs, deterministic):
+        def predict(self, obs, state, episode_start, deterministic):
             later = (3 - self.second) % 20
             asked = self.second >= 20 and later < self.interval
             self.second += self.interval

@@ -117,7 +117,7 @@ def test_one_view_plays_what_the_other_plays():
         def __init__(self, view):
             self.view, self.k = view, -1
 
-        def predict(self, obs, deterministic):
+        def predict(self, obs, state, episode_start, deterministic):
             self.k += 1
             asked = self.k // 4 % 2 if self.view == "absolute" else int(self.k % 4 == 0 and self.k > 0)
             return np.full((len(obs), 1), asked), None
@@ -148,3 +148,26 @@ def test_gymnasium_and_the_health_gate_accept_the_relative_view(scenario):
 def test_what_has_no_relative_view_is_refused(scenario, view, said):
     with pytest.raises(ParameterError, match=said):
         TrafficBatch(scenario, device="cpu", view=view)
+
+
+def test_an_agent_gets_its_memory_back_and_the_masks_of_the_moment():
+    class Counting:
+        """Remembers how often it was asked; asks for what is allowed last."""
+
+        def __init__(self):
+            self.starts = []
+
+        def predict(self, obs, state, episode_start, deterministic, action_masks):
+            self.starts.append(episode_start.copy())
+            assert deterministic
+            assert state == (None if len(self.starts) == 1 else len(self.starts) - 1)
+            allowed.append(action_masks.copy())
+            return np.array([[np.flatnonzero(row)[-1]] for row in action_masks]), len(self.starts)
+
+    allowed = []
+    model = Counting()
+    drive(Policy(model), "crossing", range(3))
+    assert [begins.all() for begins in model.starts] == [True, *[False] * (len(model.starts) - 1)]
+    assert not np.any(model.starts[1:])
+    assert all(masks.shape == (3, 2) and masks.any(axis=1).all() for masks in allowed)
+    assert len({masks.tobytes() for masks in allowed}) > 1

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import kill_campaign
 import numpy as np
 import pytest
 import torch as th
@@ -40,6 +41,9 @@ RUNS: dict[str, dict[str, Any]] = {
         "eval_episodes": 2,
     },
 }
+
+
+RUNS["traffic-masked"] = {**RUNS["traffic-batch"], "algorithm": "MaskablePPO"}
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -155,15 +159,30 @@ def test_checkpoints_leave_no_trace_in_the_training(tmp_path: Path) -> None:
     assert (with_none / "metrics.jsonl").read_bytes() == (tmp_path / "often" / "metrics.jsonl").read_bytes()
 
 
-@pytest.mark.parametrize("name", ["ppo", "a2c", "dqn"])
-def test_consistent_point_comes_once_a_vector_step(name: str) -> None:
-    run = configuration(RUNS[name]).run
-    venv = environments.make_environments(run, "cpu")
-    model = algorithms.make_model(run, venv, "cpu")
+@pytest.mark.parametrize("case", kill_campaign.CASES)
+def test_with_the_consistent_point_an_algorithm_learns_what_the_library_alone_does(case: str) -> None:
+    """And the point comes once a vector step, or once a generation."""
+    run = kill_campaign.configuration(case).run
+    model = algorithms.make_model(run, environments.make_environments(run, "cpu"), "cpu")
     calls: list[int] = []
     model.at_consistent_point = lambda: calls.append(model.num_timesteps)
-    model.learn(96)
-    assert calls == list(range(96))
+    total = algorithms.rounded_total(run, model)
+    model.learn(total)
+    steps = list(range(0, model.num_timesteps, run.n_envs))
+    assert calls == steps or (run.algorithm == "ARS" and len(calls) > 2 and set(calls) < set(steps))
+
+    _, plain = type(model).__bases__
+    assert plain.__module__.startswith(("stable_baselines3.", "sb3_contrib."))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(algorithms, "algorithm", lambda name: plain)
+        other = algorithms.make_model(run, environments.make_environments(run, "cpu"), "cpu")
+    other.learn(total)
+    assert other.num_timesteps == model.num_timesteps
+    ours, theirs = model.get_parameters(), other.get_parameters()
+    assert ours.keys() == theirs.keys()
+    assert str(ours) == str(theirs)
+    for name, tensor in theirs["policy"].items():
+        assert th.equal(ours["policy"][name], tensor), name
 
 
 @pytest.mark.parametrize("total", [50, 81, 96])

@@ -278,3 +278,51 @@ class SuddenQueue(Queue):
         if self.t == 4:
             os.kill(os.getpid(), signal.SIGSEGV)
         return super().step(action)
+
+
+class Masked(Queue):
+    """Says which of its actions are allowed."""
+
+    action_space = spaces.Discrete(3)
+
+    def step(self, action: Any) -> Any:
+        if not self.action_masks()[int(action)]:
+            raise ValueError(f"action {action} was masked")
+        return super().step(int(action) % 2)
+
+    def action_masks(self) -> Any:
+        return np.array([True, self.queue[1] > 0.5, self.t % 3 == 0])
+
+
+class Reach(gymnasium.Env):
+    """A point on a line that is to get to a goal, in as many steps as the seed says."""
+
+    action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+    observation_space = spaces.Dict(
+        {
+            "observation": spaces.Box(-9.0, 9.0, (2,), np.float32),
+            "achieved_goal": spaces.Box(-9.0, 9.0, (1,), np.float32),
+            "desired_goal": spaces.Box(-9.0, 9.0, (1,), np.float32),
+        }
+    )
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.place, self.speed, self.t = np.zeros(1, np.float32), np.zeros(1, np.float32), 0
+        self.goal = self.np_random.uniform(-2.0, 2.0, 1).astype(np.float32)
+        self.length = int(self.np_random.integers(5, 17))
+        return self._obs(), {}
+
+    def step(self, action: Any) -> Any:
+        self.t += 1
+        self.speed = np.clip(0.8 * self.speed + 0.3 * action, -1.0, 1.0).astype(np.float32)
+        self.place = np.clip(self.place + self.speed, -9.0, 9.0).astype(np.float32)
+        reward = float(self.compute_reward(self.place, self.goal, {}))
+        return self._obs(), reward, False, self.t >= self.length, {}
+
+    def compute_reward(self, achieved_goal: Any, desired_goal: Any, _info: Any) -> Any:
+        return -(np.abs(achieved_goal - desired_goal).sum(-1) > 0.3).astype(np.float32)
+
+    def _obs(self) -> Any:
+        seen = np.concatenate([self.place, self.speed])
+        return {"observation": seen, "achieved_goal": self.place.copy(), "desired_goal": self.goal.copy()}

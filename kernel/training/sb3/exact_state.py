@@ -3,26 +3,29 @@
 The list, which `capture` reads top to bottom:
 
 - counters of the algorithm (SCALARS), the last observations and episode starts
-- weights, and the optimizer's moments
+- weights, the moments of every optimizer, numbers that are learnt beside the policy (SAC's entropy coefficient)
 - rows of the rollout buffer so far, or the replay buffer's place (its rows: `kernel.training.sb3.replay`)
 - steps and episodes already collected in this rollout: they live on the stack of `collect_rollouts` and nowhere else
 - every environment with all its wrappers, its generators and those of its spaces; reward normalisation with `returns`
 - the generators of python, numpy and torch, CUDA's included
 - what our own callbacks accumulate (`training`)
+- parts that some algorithms have and others have not (`kernel.training.sb3.particular`)
 
 Wall-clock times are no part of it, so that equal runs have equal states.
 """
 
 from __future__ import annotations
 
+import functools
 import random
 import weakref
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch as th
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 from stable_baselines3.common.vec_env.util import obs_space_info
@@ -30,6 +33,8 @@ from stable_baselines3.common.vec_env.util import obs_space_info
 from kernel.contract.manifest import CheckpointInvalid
 from kernel.training.codec import is_like
 from kernel.training.environment_state import Beat, EnvironmentState, put_normalisation, why_lost
+from kernel.training.sb3 import particular
+from kernel.training.sb3.algorithms import optimizers_of
 
 SCALARS = (
     "num_timesteps",
@@ -43,6 +48,8 @@ SCALARS = (
 ARRAYS = ("_last_obs", "_last_episode_starts", "_last_original_obs")
 EPISODES = ("ep_info_buffer", "ep_success_buffer")
 ROLLOUT = ("actions", "rewards", "episode_starts", "values", "log_probs")
+_WORKED_OUT = ("observations", "returns", "advantages")
+"""Columns that are kept otherwise, or calculated once a rollout is whole."""
 
 
 def capture(model: Any, environment_state: EnvironmentState, training: Any) -> dict[str, Any]:
@@ -51,12 +58,13 @@ def capture(model: Any, environment_state: EnvironmentState, training: Any) -> d
         "scalars": {name: getattr(model, name) for name in SCALARS if hasattr(model, name)},
         "arrays": {name: _copied(getattr(model, name)) for name in ARRAYS},
         "episodes": {name: [_plain(item) for item in getattr(model, name) or ()] for name in EPISODES},
-        **_capture_tensors(model.policy),
+        **_capture_tensors(model),
         "rollout": _capture_rollout(model, model.collected_steps),
         "collected": [model.collected_steps, model.collected_episodes],
         "environments": environment_state.take(),
         "random": _capture_random(model),
         "training": training,
+        **particular.capture(model),
     }
 
 
@@ -71,37 +79,56 @@ def require_whole(model: Any, environment_state: EnvironmentState, state: Any, t
     CheckpointInvalid
         `capture` never made it; the message names the part.
     """
-    fresh = _capture_tensors(model.policy)
-    on_policy = isinstance(model, OnPolicyAlgorithm)
+    fresh, parts = _capture_tensors(model), particular.capture(model)
+    on_policy, off_policy = isinstance(model, OnPolicyAlgorithm), isinstance(model, OffPolicyAlgorithm)
     sample = {
         "scalars": {name: getattr(model, name) for name in SCALARS if hasattr(model, name)},
         "arrays": dict.fromkeys(ARRAYS, object),
         "episodes": dict.fromkeys(EPISODES, list),
-        "policy": fresh["policy"],
-        "optimizer": {"state": dict, "param_groups": [dict for _ in fresh["optimizer"]["param_groups"]]},
+        **_form_of(fresh),
         "rollout": {"pos": int, "rows": object} if on_policy else None,
         "collected": [0, 0],
         "environments": dict,
         "random": {**_capture_random(model), "cuda": object},
         "training": training,
-        **({} if on_policy else {"replay": dict}),
+        **({"replay": dict} if off_policy else {}),
+        **dict.fromkeys(parts, object),
     }
     if not isinstance(state, dict) or set(state) != set(sample):
         raise CheckpointInvalid(f"its state has not the parts {', '.join(sample)}")
-    looks = {
+    looks: dict[str, Callable[[Any], bool]] = {
         "scalars": lambda part: part["num_timesteps"] >= 0 and part["_total_timesteps"] > 0,
         "arrays": lambda part: _are_observations(model, part),
         "episodes": lambda part: (
             all(map(_is_episode, part["ep_info_buffer"])) and all(map(_is_success, part["ep_success_buffer"]))
         ),
         "optimizer": lambda part: _is_optimizer_state(model.policy.optimizer, part, fresh["optimizer"]),
+        "optimizers": lambda part: all(
+            _is_optimizer_state(optimizers_of(model)[name], held, fresh["optimizers"][name])
+            for name, held in part.items()
+        ),
         "rollout": lambda part: not on_policy or _is_rollout(model, part, state["collected"][0]),
         "collected": lambda part: _is_inside_rollout(model, *part),
+        **{name: functools.partial(particular.is_whole, name, fresh=held) for name, held in parts.items()},
     }
     for name, wanted in sample.items():
         if not is_like(state[name], wanted) or not looks.get(name, lambda part: True)(state[name]):
             raise CheckpointInvalid(f"its state has a part {name!r} that does not fit {type(model).__name__}")
     environment_state.require_whole(state["environments"])
+
+
+def _form_of(tensors: dict[str, Any]) -> dict[str, Any]:
+    """What saved tensors are held to at first; what optimizers keep is looked at one by one."""
+
+    def form(optimizer: dict[str, Any]) -> dict[str, Any]:
+        return {"state": dict, "param_groups": [dict for _ in optimizer["param_groups"]]}
+
+    found = dict(tensors)
+    if "optimizer" in found:
+        found["optimizer"] = form(found["optimizer"])
+    if "optimizers" in found:
+        found["optimizers"] = {name: form(held) for name, held in found["optimizers"].items()}
+    return found
 
 
 def _is_episode(item: Any) -> bool:
@@ -157,8 +184,11 @@ def _kept_by(optimizer: th.optim.Optimizer) -> dict[str, type]:
 def _is_inside_rollout(model: Any, steps: int, episodes: int) -> bool:
     if isinstance(model, OnPolicyAlgorithm):
         return 0 <= steps < model.n_steps and episodes == 0
-    done = steps if model.train_freq.unit == TrainFrequencyUnit.STEP else episodes
-    return steps >= 0 and 0 <= episodes <= steps * model.n_envs and done < model.train_freq.frequency
+    if not isinstance(model, OffPolicyAlgorithm):
+        return steps == episodes == 0
+    frequency: Any = model.train_freq
+    done = steps if frequency.unit == TrainFrequencyUnit.STEP else episodes
+    return steps >= 0 and 0 <= episodes <= steps * model.n_envs and done < frequency.frequency
 
 
 def _is_rollout(model: Any, saved: dict[str, Any], steps: int) -> bool:
@@ -184,10 +214,10 @@ def restore(model: Any, environment_state: EnvironmentState, state: dict[str, An
         setattr(model, name, _copied(value))
     for name, items in state["episodes"].items():
         setattr(model, name, deque((dict(i) if isinstance(i, dict) else i for i in items), model._stats_window_size))
-    model.policy.load_state_dict({name: th.from_numpy(array.copy()) for name, array in state["policy"].items()})
-    model.policy.optimizer.load_state_dict(to_tensors(_completed(model.policy.optimizer, state["optimizer"])))
+    _restore_tensors(model, state)
     model.collected_steps, model.collected_episodes = state["collected"]
     _restore_rollout(model, state["rollout"])
+    particular.restore(model, state)
     if state["environments"] is not None:
         environment_state.put(state["environments"], beat)
     _restore_random(model, state["random"])
@@ -225,16 +255,35 @@ def to_tensors(tree: Any) -> Any:
 
 _named: weakref.WeakKeyDictionary[Any, Mapping[str, th.Tensor]] = weakref.WeakKeyDictionary()
 """The parameters and buffers of each policy by name: they stay the same objects, and walking its modules is slow."""
+_OF_POLICY = "policy.optimizer"
 
 
-def _capture_tensors(policy: Any) -> dict[str, Any]:
-    """Copies of weights and of the optimizer's state, which must not share memory with what training goes on with."""
+def _capture_tensors(model: Any) -> dict[str, Any]:
+    """Copies of weights and of optimizers' states, which must not share memory with what training goes on with."""
+    policy = model.policy
     if policy not in _named:
         _named[policy] = dict(policy.state_dict(keep_vars=True))
-    weights, optimizer = _named[policy], policy.optimizer.state_dict()
-    tensors = [*weights.values(), *_tensors_in(optimizer)]
-    copies = iter(_copies(tensors))
-    return {"policy": {name: next(copies) for name in weights}, "optimizer": _filled(optimizer, copies)}
+    optimizers = {name: held.state_dict() for name, held in optimizers_of(model).items()}
+    found: dict[str, Any] = {"policy": _named[policy]}
+    if _OF_POLICY in optimizers:
+        found["optimizer"] = optimizers.pop(_OF_POLICY)
+    if optimizers:
+        found["optimizers"] = optimizers
+    if variables := model._get_torch_save_params()[1]:
+        found["variables"] = {name: getattr(model, name) for name in variables}
+    return _filled(found, iter(_copies(list(_tensors_in(found)))))
+
+
+def _restore_tensors(model: Any, state: Mapping[str, Any]) -> None:
+    model.policy.load_state_dict({name: th.from_numpy(array.copy()) for name, array in state["policy"].items()})
+    saved = {_OF_POLICY: state.get("optimizer"), **state.get("optimizers", {})}
+    for name, optimizer in optimizers_of(model).items():
+        optimizer.load_state_dict(to_tensors(_completed(optimizer, saved[name])))
+    with th.no_grad():
+        for name, array in state.get("variables", {}).items():
+            getattr(model, name).copy_(th.from_numpy(array.copy()))
+        if hasattr(model, "weights"):  # ARS has its policy's once more, as one vector
+            model.weights = th.nn.utils.parameters_to_vector(model.policy.parameters()).detach()
 
 
 def _copies(tensors: list[th.Tensor]) -> list[np.ndarray]:
@@ -296,9 +345,16 @@ def _capture_rollout(model: Any, collected_steps: int) -> Any:
     return {"pos": buffer.pos, "rows": _rows(buffer, buffer.pos)}
 
 
+def _columns(buffer: Any) -> list[str]:
+    """Names of a rollout buffer's columns, those that sb3-contrib's have beside ROLLOUT included."""
+    size = buffer.buffer_size
+    more = (name for name, held in vars(buffer).items() if isinstance(held, np.ndarray) and held.shape[:1] == (size,))
+    return [*ROLLOUT, *sorted(set(more) - {*ROLLOUT, *_WORKED_OUT})]
+
+
 def _rows(buffer: Any, at: int) -> dict[str, Any]:
     """Copies of the first `at` rows."""
-    rows: dict[str, Any] = {name: getattr(buffer, name)[:at].copy() for name in ROLLOUT}
+    rows: dict[str, Any] = {name: getattr(buffer, name)[:at].copy() for name in _columns(buffer)}
     obs = buffer.observations
     rows["observations"] = {k: v[:at].copy() for k, v in obs.items()} if isinstance(obs, dict) else obs[:at].copy()
     return rows
@@ -310,7 +366,7 @@ def _restore_rollout(model: Any, saved: Any) -> None:
     buffer, at, rows = model.rollout_buffer, saved["pos"], saved["rows"]
     if rows is None:
         return
-    for name in ROLLOUT:
+    for name in _columns(buffer):
         getattr(buffer, name)[:at] = rows[name]
     if isinstance(buffer.observations, dict):
         for key, values in rows["observations"].items():

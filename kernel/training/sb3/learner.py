@@ -16,7 +16,7 @@ from kernel.training.sb3.statistics import StepStatistics
 
 
 class StableBaselines3Learner:
-    """PPO, A2C and DQN with a consistent point."""
+    """An algorithm of stable-baselines3 or sb3-contrib with a consistent point."""
 
     def __init__(self, run: RunConfig, venv: VecEnv, device: str, way: str = "", because: str = "") -> None:
         self.model = algorithms.make_model(run, venv, device)

@@ -31,9 +31,15 @@ def members(constant: Mapping[str, Any], state: Mapping[str, Any]) -> dict[str, 
     return {
         "data": json.dumps(data).encode(),
         "policy.pth": _saved(to_tensors(state["policy"])),
-        "policy.optimizer.pth": _saved(to_tensors(state["optimizer"])),
+        **{f"{name}.pth": _saved(to_tensors(held)) for name, held in _optimizers(state).items()},
+        **({"pytorch_variables.pth": _saved(to_tensors(state["variables"]))} if "variables" in state else {}),
         "_stable_baselines3_version": stable_baselines3.__version__.encode(),
     }
+
+
+def _optimizers(state: Mapping[str, Any]) -> dict[str, Any]:
+    own = {"policy.optimizer": state["optimizer"]} if "optimizer" in state else {}
+    return {**own, **state.get("optimizers", {})}
 
 
 def _saved(value: Any) -> bytes:

@@ -1,11 +1,19 @@
-"""Rows of stable-baselines3's replay buffer, out of its ring and back; `kernel.training.replay_store` keeps them."""
+"""Rows of stable-baselines3's replay buffer, out of its ring and back; `kernel.training.replay_store` keeps them.
+
+What rows do not tell are its notes. A buffer that saves memory has each next observation in the row after: the newest
+one is in no row yet. One with hindsight writes down where an episode began and, in all of its rows once it is over, how
+long it was: `[values, counts]` of what is alike, environment by environment.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+
+from kernel.training.codec import is_like
 
 ROWS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 Arrays = dict[str, np.ndarray]
@@ -53,6 +61,66 @@ def _places(first: int, last: int, size: int) -> list[tuple[int, int]]:
 def _columns(buffer: Any) -> Arrays:
     columns: Arrays = {}
     for name in ROWS:
+        if name == "next_observations" and buffer.optimize_memory_usage:
+            continue
         held = getattr(buffer, name)
         columns.update({f"{name}/{key}": v for key, v in held.items()} if isinstance(held, dict) else {name: held})
     return columns
+
+
+_EPISODES = ("ep_start", "ep_length")
+
+
+def has_notes(model: Any) -> bool:
+    """Whether its buffer holds something that its rows do not tell."""
+    buffer = getattr(model, "replay_buffer", None)
+    return buffer is not None and (buffer.optimize_memory_usage or isinstance(buffer, HerReplayBuffer))
+
+
+def take_notes(model: Any) -> dict[str, Any]:
+    """Copies of them."""
+    buffer = model.replay_buffer
+    notes: dict[str, Any] = {}
+    if buffer.optimize_memory_usage:
+        notes["next"] = buffer.observations[buffer.pos].copy()
+    if isinstance(buffer, HerReplayBuffer):
+        notes["begins"] = buffer._current_ep_start.copy()
+        notes.update({name: _runs(getattr(buffer, name)) for name in _EPISODES})
+    return notes
+
+
+def put_notes(model: Any, notes: dict[str, Any]) -> None:
+    """Put back what `take_notes` gave; the rows lie in the buffer already."""
+    buffer = model.replay_buffer
+    if "next" in notes:
+        buffer.observations[buffer.pos] = notes["next"]
+    if "begins" in notes:
+        buffer._current_ep_start[:] = notes["begins"]
+        for name in _EPISODES:
+            values, counts = notes[name]
+            getattr(buffer, name)[:] = np.repeat(values, counts).reshape(buffer.n_envs, -1).T
+
+
+def are_notes(saved: Any, fresh: dict[str, Any]) -> bool:
+    """Whether `saved` could be put back into the buffer that `fresh` was taken of."""
+    if not isinstance(saved, dict) or set(saved) != set(fresh):
+        return False
+    for name, sample in fresh.items():
+        held = saved[name]
+        if name not in _EPISODES:
+            if not (isinstance(held, np.ndarray) and held.dtype == sample.dtype and held.shape == sample.shape):
+                return False
+            continue
+        if not is_like(held, [np.zeros(0, np.int64)] * 2) or len(held[0]) != len(held[1]):
+            return False
+        size = int(sample[1].sum())
+        if (held[1] < 0).any() or held[1].sum() != size or ((held[0] < 0) | (held[0] > size)).any():
+            return False
+    return True
+
+
+def _runs(numbers: np.ndarray) -> list[np.ndarray]:
+    """`numbers`, of shape (rows, environments), as values and how often each follows itself."""
+    flat = numbers.T.reshape(-1)
+    begins = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+    return [flat[begins], np.diff(begins, append=len(flat))]

@@ -100,10 +100,11 @@ def _evaluation(model: Any, run: RunConfig, device: str, pauses: Pauses) -> tupl
     try:
         venv.seed(run.seed)
         obs: Any = venv.reset()
+        acting = evaluation.Acting(model.policy, venv)
         began, running, steps = time.perf_counter(), set(range(venv.num_envs)), 0
         while running and time.perf_counter() - began < EVALUATION_SECONDS:
-            actions, _ = model.policy.predict(obs, deterministic=True)
-            obs, _, over, _ = venv.step(actions)
+            obs, _, over, _ = venv.step(acting.actions(obs))
+            acting.ended(over)
             pauses.heard(EVALUATING)
             steps += venv.num_envs
             running -= set(np.nonzero(over)[0].tolist())
