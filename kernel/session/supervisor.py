@@ -341,6 +341,9 @@ class Supervisor:
 
     def _result(self, status: Ending, message: str) -> Result:
         found = staging.newest_verified(self.folder, self.configuration)
+        if status is Ending.finished and (not found or found[1].num_timesteps < self.total_timesteps):
+            # What a full disk did not take is not there, whatever was trained.
+            status, message = Ending.crashed, f"{message} The last checkpoint could not be written.".strip()
         known = (found[1].exactness if found else self.exactness).joined(self.proof.known)
         run, session = self.configuration.run, self.configuration.session
         return Result(

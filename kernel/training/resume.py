@@ -28,7 +28,7 @@ from kernel.training import codec, earlier_replay, environments, fingerprint
 from kernel.training import learner as learners
 from kernel.training.learner import Learner, Rows
 from kernel.training.replay_store import ReplayStore
-from kernel.training.state_graph.nodes import NotRestorable
+from kernel.training.state_graph.nodes import HalfRestored, NotRestorable
 from kernel.training.writer import Lineage
 
 logger = logging.getLogger(__name__)
@@ -171,8 +171,8 @@ def _put_back(
             _put_replay_back(beginning.store, learner, state["replay"], manifest, beat)
         if not beginning.is_over:
             lost = learner.restore(state, beat, new_episodes)
-    except (MemoryError, th.cuda.OutOfMemoryError):
-        raise  # says nothing of the checkpoint
+    except (MemoryError, th.cuda.OutOfMemoryError, HalfRestored):
+        raise  # says nothing of the checkpoint, or leaves nothing to try it in
     except NotRestorable:
         raise
     except (CheckpointInvalid, codec.Undecodable) as error:

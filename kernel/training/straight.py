@@ -33,6 +33,9 @@ Beat = Callable[[int, str], None]
 TRIAL_TIMESTEPS = 10
 EPISODE_ENDS = 2
 MAX_SECONDS = 10.0
+MAX_VECTOR_STEPS_BEFORE = 400
+MAX_SECONDS_BEFORE = 2.0
+"""So much is waited for an episode's end before a stretch begins: what outlives a reset is seen after one only."""
 MAX_VECTOR_STEPS = 4_000
 """A stretch whose episodes are longer ends before two of them are over."""
 PASS, WARN, FAIL = Verdict.PASS, Verdict.WARN, Verdict.FAIL
@@ -75,6 +78,10 @@ class Straight:
     sent_at: int | None = None
     """Timestep of the SIGTERM."""
     _seen: int = 0
+    _vector_steps_before: int = 0
+    _first_at: float = 0.0
+    _may_begin_at: int | None = None
+    """Timestep by which the second episode is under way."""
     _vector_steps: int = 0
     _ends_at: int = 0
 
@@ -82,8 +89,7 @@ class Straight:
         t, seen = learner.num_timesteps, len(learner.returns())
         ended, self._seen = seen - self._seen, seen
         if self.begins_at is None:
-            # Inside an episode, where there is an inside: its state is what a reset would lose.
-            if t < TRIAL_TIMESTEPS or (ended and t < 2 * TRIAL_TIMESTEPS):
+            if not self._is_inside_an_episode(t, ended):
                 return Wish.go_on
             self.begins_at, self.ready_at = t, time.monotonic()
             return Wish.checkpoint
@@ -101,6 +107,21 @@ class Straight:
             if self.stop.is_installed():
                 os.kill(os.getpid(), signal.SIGTERM)
         return Wish.checkpoint if steps & (steps - 1) == 0 else Wish.go_on
+
+    def _is_inside_an_episode(self, t: int, ended: int) -> bool:
+        """And no first one, where that is over soon: the state inside is what a reset would lose."""
+        self._vector_steps_before += 1
+        if not self._first_at:
+            self._first_at = time.monotonic()
+        if ended and self._may_begin_at is None:
+            self._may_begin_at = t + TRIAL_TIMESTEPS // 2
+        if t < TRIAL_TIMESTEPS:
+            return False
+        if self._vector_steps_before >= MAX_VECTOR_STEPS_BEFORE:
+            return True
+        if time.monotonic() - self._first_at > MAX_SECONDS_BEFORE:
+            return not ended or t >= 2 * TRIAL_TIMESTEPS
+        return not ended and self._may_begin_at is not None and t >= self._may_begin_at
 
 
 def prepared(configuration: Configuration, way: str) -> Configuration:

@@ -59,8 +59,8 @@ def train(
     beginning = resume.begin(configuration, folder / CHECKPOINTS, device, channel, otherwise)
     learner, choice, lineage = beginning.learner, beginning.choice, beginning.lineage
     metrics = MetricsFile(folder / METRICS)
-    begin_metrics(metrics, folder, choice)
     writer = CheckpointWriter(folder / CHECKPOINTS, lineage, learner.members, metrics, channel.event, beginning.store)
+    writer.with_room(lambda: begin_metrics(metrics, folder, choice))
 
     began, now = choice.manifest.num_timesteps if choice.manifest else 0, time.monotonic()
     pace = Pace(learner.total_timesteps, run.eval_freq, now, began, seconds_left, learner.update_timesteps)

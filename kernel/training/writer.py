@@ -206,11 +206,11 @@ class CheckpointWriter:
         manifest = self._manifest(snapshot, digest, details)
         data = checkpoint.to_bytes(manifest, members)
         path = self.folder / checkpoint_name(t)
-        self._with_room(lambda: self._create(path, data, digest))
+        self.with_room(lambda: self._create(path, data, digest))
         self._retention.scores.add(path, manifest)
         self.lineage.known_digests[t] = digest
-        self._with_room(lambda: digests.append_digest(self.folder, t, digest))
-        self._with_room(lambda: self._metrics.append(snapshot.recent_rows))
+        self.with_room(lambda: digests.append_digest(self.folder, t, digest))
+        self.with_room(lambda: self._metrics.append(snapshot.recent_rows))
         self._retention.prune(self._in_use)
         seconds = round(time.monotonic() - began, 4)
         said = manifest.exactness
@@ -221,9 +221,9 @@ class CheckpointWriter:
         return self._replay.in_use if self._replay is not None else set()
 
     def _write_chunk(self, path: Path, data: bytes) -> None:
-        self._with_room(lambda: checkpoint.write_new(path, data))
+        self.with_room(lambda: checkpoint.write_new(path, data))
 
-    def _with_room(self, write: Callable[[], T]) -> T:
+    def with_room(self, write: Callable[[], T]) -> T:
         """`write`, and where the disk is full again with milestones deleted, and then all that is not the newest."""
         for everything in (False, True):
             try:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Ear, configuration, digests, learn
+from harness import Ear, configuration, digests, learn, learn_until
 from stable_baselines3 import PPO
 
 from kernel.checkpoints import checkpoint, retention
@@ -190,6 +190,25 @@ def test_training_goes_on_when_a_checkpoint_cannot_be_written(
     assert os.strerror(error) in failed[0]["reason"]
     for path in checkpoints_in(tmp_path / "full" / "checkpoints"):
         verify(path)
+    assert digests(tmp_path / "full")[96] == digests(tmp_path / "whole")[96]
+
+
+def test_a_start_on_a_full_disk_makes_room_for_its_metrics(tmp_path: Path, monkeypatch: Any) -> None:
+    wanted = configuration({"total_timesteps": 96}, keep_checkpoints=2)
+    learn(wanted, tmp_path / "whole")
+    learn_until(wanted, tmp_path / "full", 70, monkeypatch)
+    original, refused = train.begin_metrics, []
+
+    def begin_metrics(*args: Any) -> None:
+        if len(checkpoints_in(tmp_path / "full" / "checkpoints")) > 2:
+            refused.append(1)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        original(*args)
+
+    monkeypatch.setattr(train, "begin_metrics", begin_metrics)
+    status, num_timesteps, _ = learn(wanted, tmp_path / "full")
+    assert refused
+    assert (status, num_timesteps) == ("finished", 96)
     assert digests(tmp_path / "full")[96] == digests(tmp_path / "whole")[96]
 
 

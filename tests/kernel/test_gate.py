@@ -98,8 +98,9 @@ def test_an_environment_that_takes_sigterm_over_fails(trial: Any) -> None:
     assert "SIGTERM" in _evidence(event, "signals")
 
 
-def test_an_environment_that_only_seems_to_come_back_warns(trial: Any) -> None:
-    event = trial({"env": "toy_environments:RacyQueue"})
+@pytest.mark.parametrize("env", ["RacyQueue", "HeldNoise"])
+def test_an_environment_that_only_seems_to_come_back_warns(trial: Any, env: str) -> None:
+    event = trial({"env": f"toy_environments:{env}"})
     assert _verdicts(event)["checkpointing"] == "WARN"
     assert "state_dict()" in _evidence(event, "checkpointing")
 

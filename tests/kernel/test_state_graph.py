@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -22,7 +23,8 @@ from kernel.training import codec
 from kernel.training.codec import Reference
 from kernel.training.state_graph.difference import first_difference
 from kernel.training.state_graph.graph import StateGraph
-from kernel.training.state_graph.nodes import Node, NotRestorable
+from kernel.training.state_graph.nodes import HalfRestored, Node, NotRestorable
+from kernel.training.state_graph.taking import BY_NAME
 from tests.limits import limit_s
 
 Holder, Car = state_gallery.Holder, state_gallery.Car
@@ -269,3 +271,43 @@ def test_a_state_that_is_refused_leaves_globals_as_they_were() -> None:
     with pytest.raises(NotRestorable):
         graph.put(tree)
     assert ticks == state_gallery.TICKS
+
+
+def test_of_two_classes_of_one_name_the_second_is_left_out_and_said_and_the_rest_comes_back() -> None:
+    def made() -> Any:
+        return type("Car", (), {"__module__": __name__, "wheels": 4, "x": 0})()
+
+    first, second = Holder(), Holder()
+    first.held, second.held = [made(), 1], [made(), 2]
+    graph = StateGraph({"env0": first, "env1": second}, [__name__, state_gallery.__name__])
+    first.held[0].x, second.held[1] = 5, 6
+    tree = graph.take()
+    ((path, why),) = tree["left"]
+    assert path == "env1.held[0]"
+    assert why.endswith("that the name does not lead to")
+    first.held[0].x, second.held[1] = 7, 8
+    graph.put(tree)
+    assert (first.held[0].x, second.held[1]) == (5, 6)
+
+
+@pytest.mark.parametrize(("fails", "raised"), [(1, NotRestorable), (2, HalfRestored)])
+def test_objects_that_cannot_be_made_what_they_were_are_said_to_be_of_no_more_use(
+    fails: int, raised: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holder, graph = _of([1, 2])
+    tree = graph.take()
+    holder.held[0] = 3
+    calls: list[int] = []
+
+    def fill(live: Any, node: Node, put: Any) -> None:
+        calls.append(1)
+        live[:] = [9]
+        if len(calls) <= fails:
+            raise ValueError("no")
+        live[:] = [put.get(item) for item in node.items or ()]
+
+    lists = BY_NAME["list"]
+    monkeypatch.setitem(BY_NAME, "list", dataclasses.replace(lists, fill=fill))
+    with pytest.raises(raised):
+        graph.put(tree)
+    assert (holder.held == [3, 2]) == (raised is NotRestorable)

@@ -327,3 +327,10 @@ def test_supervisor_holds_no_torch_and_no_client() -> None:
 def test_memory_figures_tell_an_out_of_memory_kill_from_another() -> None:
     assert "out of memory" in describe_exit(-signal.SIGKILL, {"oom_kills": 1})
     assert "out of memory" not in describe_exit(-signal.SIGKILL, {"oom_kills": 0})
+
+
+def test_a_training_whose_last_checkpoint_is_not_on_the_disk_is_not_called_finished(start: Start) -> None:
+    result = start({"env": "toy_environments:NoMoreRoom", "total_timesteps": 128, "checkpoint_freq": 16}).end()
+    assert result["status"] == "crashed"
+    assert result["num_timesteps"] < 128 <= result["total_timesteps"]
+    assert "last checkpoint could not be written" in result["message"]

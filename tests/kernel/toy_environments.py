@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import random
 import signal
 import sys
 import time
@@ -326,3 +328,25 @@ class Reach(gymnasium.Env):
     def _obs(self) -> Any:
         seen = np.concatenate([self.place, self.speed])
         return {"observation": seen, "achieved_goal": self.place.copy(), "desired_goal": self.goal.copy()}
+
+
+class HeldNoise(Queue):
+    """A generator expression, made once and never seen, is in its rewards: it outlives every reset."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.noise = (random.Random(i).random() for i in itertools.count())
+
+    def step(self, action: Any) -> Any:
+        obs, reward, terminated, truncated, info = super().step(action)
+        return obs, reward + next(self.noise), terminated, truncated, info
+
+
+class NoMoreRoom(Queue):
+    """From the checkpoint of timestep 64 on the folder of checkpoints takes nothing more."""
+
+    def step(self, action: Any) -> Any:
+        if os.path.exists("checkpoints/checkpoint_t64.zip"):
+            os.rename("checkpoints", "kept")
+            open("checkpoints", "w").close()
+        return super().step(action)

@@ -50,7 +50,7 @@ def test_quick_is_a_hundred_timesteps_with_a_checkpoint_every_ten(tmp_path: Path
         ("[run]\nenv_kwargs = {since = 2026-01-01}\n", "JSON"),
         ("[run]\nhyperparameters = {gamma = inf}\n", "JSON"),
         ("[run]\npolicy = 'LstmPolicy'\n", "MlpPolicy, CnnPolicy"),
-        ("[run]\nalgorithm = 'SAC'\n", "PPO, A2C, DQN"),
+        ("[run]\nalgorithm = 'SACK'\n", "PPO, A2C, DQN"),
         ("[run]\ninclude = 'signals'\n", r"\[run\] include in .*kaglaunch\.toml must be a list"),
         ("[run]\ninclude = [1]\n", r"Item 1 of \[run\] include in .*kaglaunch\.toml must be a string; got 1"),
         ("[run\n", "cannot be read"),

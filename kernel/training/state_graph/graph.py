@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kernel.training.state_graph.lookup import KNOWN_LIBRARIES, Lookup
-from kernel.training.state_graph.nodes import NotRestorable
+from kernel.training.state_graph.nodes import HalfRestored, NotRestorable
 from kernel.training.state_graph.putting import Putting
 from kernel.training.state_graph.taking import Walk, Way
 
@@ -55,13 +54,19 @@ class StateGraph:
         ------
         kernel.training.state_graph.nodes.NotRestorable
             It cannot be; the objects are as they were.
+        kernel.training.state_graph.nodes.HalfRestored
+            They are not, and cannot be made so.
         """
         before = self.take()
+        putting = self._putting(tree)
         try:
-            self._putting(tree).run()
-        except NotRestorable:
-            with contextlib.suppress(NotRestorable):
-                self._putting(before).run()
+            putting.run()
+        except NotRestorable as error:
+            if putting.has_begun_to_fill:
+                try:
+                    self._putting(before).run()
+                except NotRestorable as failed:
+                    raise HalfRestored(f"{error} What was there cannot be put back either: {failed}") from error
             raise
 
     def _putting(self, tree: Any) -> Putting:

@@ -36,6 +36,13 @@ class NotRestorable(ValueError):
     """Raised where an environment's state cannot be taken or put back; the message names the path."""
 
 
+class HalfRestored(RuntimeError):
+    """Raised where live objects hold half of another state and cannot be made what they were.
+
+    The process that holds them is of no more use: another one can begin otherwise.
+    """
+
+
 class Node(NamedTuple):
     """One object: how it is made, and what it refers to."""
 

@@ -35,6 +35,8 @@ class Putting:
         self._used: set[int] = set()
         self._paths = [""] * len(self._nodes)
         self._live_roots = roots
+        self.has_begun_to_fill = False
+        """Until then nothing that was there has changed."""
         self._needed = [False] * len(self._nodes)
         """Whether it is reached otherwise than through the names of a module."""
 
@@ -50,6 +52,7 @@ class Putting:
             self._match()
             for index in range(len(self._nodes)):
                 self._make(index)
+            self.has_begun_to_fill = True
             self._fill()
         except NotRestorable:
             raise

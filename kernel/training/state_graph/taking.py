@@ -202,8 +202,12 @@ class Walk:
             for cls in _classes(value, module.__name__)
         }
         classes |= {cls: None for cls in self.ways if self.lookup.is_own(cls.__module__)}
-        owners: list[ModuleType | type] = [*modules, *classes]
-        return [Globals(owner, self.lookup.made) for owner in owners]
+        owners: dict[str, Globals] = {}
+        every: list[ModuleType | type] = [*modules, *classes]
+        for owner in every:
+            found = Globals(owner, self.lookup.made)
+            owners.setdefault(found.name, found)  # objects of another class of that name are left out, and said
+        return list(owners.values())
 
 
 def _classes(value: Any, module: str) -> list[type]:
