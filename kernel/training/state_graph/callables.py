@@ -124,6 +124,15 @@ def _take_named(value: Any, walk: Taking) -> Node:
     return Node("named", "", name, None, None)
 
 
+def _take_property(value: property, walk: Taking) -> Node:
+    parts = [walk.refer(getattr(value, name), name) for name in ("fget", "fset", "fdel")]
+    return Node("property", "", None, parts, None)
+
+
+def _take_wrapped(value: Any, walk: Taking) -> Node:
+    return Node(type(value).__name__, "", None, [walk.refer(value.__func__, "__func__")], None)
+
+
 def _take_partial(value: functools.partial[Any], walk: Taking) -> Node:
     held = [
         walk.refer(part, label)
@@ -208,6 +217,25 @@ KINDS = (
         is_whole_at_once=True,
         parts=lambda live, node: [live.__self__, live.__func__],
         types=(types.MethodType,),
+    ),
+    Kind(
+        "property",
+        _take_property,
+        lambda node, put: property(*items_of(node, put)),
+        is_whole_at_once=True,
+        parts=lambda live, node: [live.fget, live.fset, live.fdel],
+        types=(property,),
+    ),
+    *(
+        Kind(
+            kind.__name__,
+            _take_wrapped,
+            lambda node, put, kind=kind: kind(items_of(node, put)[0]),  # type: ignore[misc]
+            is_whole_at_once=True,
+            parts=lambda live, node: [live.__func__],
+            types=(kind,),
+        )
+        for kind in (staticmethod, classmethod)
     ),
     Kind(
         "method in C",

@@ -223,16 +223,16 @@ class SwappedProperty(Exhibit):
     """A class whose property is another one after a while."""
 
     def tick(self, action: int) -> float:
-        if action:
-            Road.speed = property(Road._fast if self.steps % 3 else Road._slow)
+        if self.steps == 5:
+            Road.speed = property(Road._slow if Road().speed > 1 else Road._fast)
         return Road().speed
 
 
 @shown(PROVED)
 class SwappedStatic(Exhibit):
     def tick(self, action: int) -> float:
-        if action:
-            Road.turn = staticmethod(math.ceil if self.steps % 3 else math.floor)
+        if self.steps == 5:
+            Road.turn = staticmethod(math.ceil if Road.turn is math.floor else math.floor)
         return Road.turn(self.steps / 3)
 
 

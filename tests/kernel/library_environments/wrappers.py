@@ -90,6 +90,12 @@ def _transformed_action() -> gymnasium.Env:
     return wrappers.TransformAction(env, _counted(), env.action_space)
 
 
+def _clipped() -> gymnasium.Env:
+    """Actions from a finite space, which stable-baselines3 asks for, and beyond what the environment takes."""
+    clipped = wrappers.ClipAction(_make(CLIMB))
+    return wrappers.TransformAction(clipped, lambda action: 2 * action, spaces.Box(-1.0, 1.0, (1,), np.float32))
+
+
 def _atari() -> gymnasium.Env:
     import ale_py
 
@@ -133,7 +139,7 @@ FACTORIES: dict[str, Callable[[], gymnasium.Env]] = {
     "ArrayConversion": lambda: wrappers.ArrayConversion(_make(POLE), np, np),
     "AtariPreprocessing": _atari,
     "Autoreset": lambda: wrappers.Autoreset(_make(POLE)),
-    "ClipAction": lambda: wrappers.ClipAction(_make(CLIMB)),
+    "ClipAction": _clipped,
     "ClipReward": lambda: wrappers.ClipReward(_make(SWING), -3.0, 0.5),
     "DelayObservation": lambda: wrappers.DelayObservation(_make(POLE), 3),
     "DiscretizeAction": lambda: wrappers.DiscretizeAction(_make(CLIMB), 5),
