@@ -48,7 +48,7 @@ class Plain(gymnasium.Env):
     """A junction whose lights are set; nothing of it is in Python but the episode's seed."""
 
     action_space = spaces.Discrete(2)
-    observation_space = spaces.Box(0.0, 1e4, (6,), np.float32)
+    observation_space = spaces.Box(0.0, 1e4, (5,), np.float32)
     seconds, seconds_a_step = 120, 4
     options: tuple[str, ...] = ()
 
@@ -72,7 +72,7 @@ class Plain(gymnasium.Env):
             self.sumo.close()
         self.sumo.start(self.command)
         (self.light,) = self.sumo.trafficlight.getIDList()
-        self.lanes = list(dict.fromkeys(self.sumo.trafficlight.getControlledLanes(self.light)))[:5]
+        self.lanes = list(dict.fromkeys(self.sumo.trafficlight.getControlledLanes(self.light)))[:4]
 
     def step(self, action: Any) -> Any:
         self.sumo.trafficlight.setPhase(self.light, 2 * int(action))
