@@ -53,8 +53,10 @@ class ActionLog(gymnasium.Wrapper):
         before = self._graph.take()
         self._obs, info = self.env.reset(**kwargs)
         after = self._graph.take()
-        self._reset_arguments = dict(kwargs) if after["left"] else None
-        self._begins, self._actions = (before if after["left"] else after), []
+        # A graph that seems to hold all of it and is not trusted may miss what nothing leads to: the reset makes it.
+        is_from_reset = bool(after["left"]) or not before["left"]
+        self._reset_arguments = dict(kwargs) if is_from_reset else None
+        self._begins, self._actions = (before if is_from_reset else after), []
         return self._obs, info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kernel.training.state_graph.lookup import KNOWN_LIBRARIES, Lookup
-from kernel.training.state_graph.nodes import HalfRestored, NotRestorable
+from kernel.training.state_graph.nodes import HalfRestored, NotRestorable, module_of
 from kernel.training.state_graph.putting import Putting
 from kernel.training.state_graph.taking import Walk, Way
 
@@ -37,8 +37,8 @@ class StateGraph:
             if node.kind == "named":
                 self._lookup.held[node.value] = value
             cls = type(value)
-            if cls.__module__.partition(".")[0] not in sys.stdlib_module_names:
-                self._lookup.held.setdefault(f"{cls.__module__}:{cls.__qualname__}", cls)
+            if module_of(cls).partition(".")[0] not in sys.stdlib_module_names:
+                self._lookup.held.setdefault(f"{module_of(cls)}:{cls.__qualname__}", cls)
 
     def take(self) -> dict[str, Any]:
         """The state of everything that the objects lead to, as a tree that `kernel.training.codec` holds.

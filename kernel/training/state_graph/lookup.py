@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from kernel.training.state_graph.nodes import NotRestorable
+from kernel.training.state_graph.nodes import NotRestorable, module_of
 
 KNOWN_LIBRARIES = frozenset(("arz_model", "gymnasium", "kernel", "numpy", "stable_baselines3", "torch"))
 HARMLESS_MODULES = frozenset(("_operator", "math", "cmath", "numpy", "operator"))
@@ -218,7 +218,7 @@ def _codes_in(module: ModuleType) -> Iterator[CodeType]:
         if isinstance(found, CodeType):
             yield found
             waiting += [constant for constant in found.co_consts if isinstance(constant, CodeType)]
-        elif isinstance(found, type) and found.__module__ == module.__name__:
+        elif isinstance(found, type) and module_of(found) == module.__name__:
             waiting += vars(found).values()
         elif isinstance(found, (staticmethod, classmethod)):
             waiting.append(found.__func__)

@@ -57,6 +57,12 @@ class Node(NamedTuple):
     """What it holds by name, in `__dict__` and slots."""
 
 
+def module_of(cls: type) -> str:
+    """The module of a class by its name; empty where a library in another language gave it none."""
+    found = getattr(cls, "__module__", "")
+    return found if isinstance(found, str) else ""
+
+
 def is_immediate(value: Any) -> bool:
     """Whether it stands where it is used."""
     cls = type(value)

@@ -16,7 +16,16 @@ import numpy as np
 from kernel.training.codec import Reference
 from kernel.training.state_graph.kind import Kind, layout_of
 from kernel.training.state_graph.lookup import Lookup
-from kernel.training.state_graph.nodes import ABSENT, IMMEDIATE, LEFT, Node, NotRestorable, labelled, table_of
+from kernel.training.state_graph.nodes import (
+    ABSENT,
+    IMMEDIATE,
+    LEFT,
+    Node,
+    NotRestorable,
+    labelled,
+    module_of,
+    table_of,
+)
 from kernel.training.state_graph.owners import Globals
 from kernel.training.state_graph.taking import BY_NAME, GLOBALS, OBJECT
 
@@ -124,7 +133,7 @@ class Putting:
     def _is_of(self, candidate: Any, node: Node, kind: Kind) -> bool:
         cls = type(candidate)
         if node.of:
-            return f"{cls.__module__}:{cls.__qualname__}" == node.of
+            return f"{module_of(cls)}:{cls.__qualname__}" == node.of
         return (
             cls in kind.types
             or kind.name in (OBJECT, GLOBALS)

@@ -16,7 +16,7 @@ from kernel.training.state_graph import callables, containers, generators, memor
 from kernel.training.state_graph.kind import CannotTake, Kind, Layout, Putting, Taking, layout_of
 from kernel.training.state_graph.lookup import Lookup
 from kernel.training.state_graph.memory import SharedMemory
-from kernel.training.state_graph.nodes import IMMEDIATE, LEFT, Node, is_immediate
+from kernel.training.state_graph.nodes import IMMEDIATE, LEFT, Node, is_immediate, module_of
 from kernel.training.state_graph.owners import Globals
 
 OBJECT, GLOBALS, OPAQUE = "object", "globals", "opaque"
@@ -148,7 +148,7 @@ class Walk:
 
     def _leave(self, value: Any, why: str) -> Node:
         self.left.append((self._at, why))
-        return Node(LEFT, "", f"{type(value).__module__}.{type(value).__qualname__}", None, None)
+        return Node(LEFT, "", f"{module_of(type(value))}.{type(value).__qualname__}", None, None)
 
     def _looked_into(self, value: Any) -> Node:
         try:
@@ -184,7 +184,7 @@ class Walk:
         layout = layout_of(cls, kind.base)
         if layout is None:
             return _why_not(cls)
-        name = f"{cls.__module__}:{cls.__qualname__}"
+        name = f"{module_of(cls)}:{cls.__qualname__}"
         try:
             if self.lookup.class_of(name) is not cls:
                 return f"is of a class {name} that the name does not lead to"
@@ -201,7 +201,7 @@ class Walk:
             for value in list(vars(module).values())
             for cls in _classes(value, module.__name__)
         }
-        classes |= {cls: None for cls in self.ways if self.lookup.is_own(cls.__module__)}
+        classes |= {cls: None for cls in self.ways if self.lookup.is_own(module_of(cls))}
         owners: dict[str, Globals] = {}
         every: list[ModuleType | type] = [*modules, *classes]
         for owner in every:
@@ -212,13 +212,13 @@ class Walk:
 
 def _classes(value: Any, module: str) -> list[type]:
     """`value` if it is a class that `module` defines, and the classes that it defines inside."""
-    if not isinstance(value, type) or value.__module__ != module:
+    if not isinstance(value, type) or module_of(value) != module:
         return []
     return [value, *(inner for held in vars(value).values() for inner in _classes(held, module) if inner is not value)]
 
 
 def _why_not(cls: type) -> str:
-    name = f"{cls.__module__}.{cls.__qualname__}"
+    name = f"{module_of(cls)}.{cls.__qualname__}"
     if cls in (GeneratorType, CoroutineType, AsyncGeneratorType):
         return "is a generator that is half run"
     return f"is a {name}, whose state Python cannot see"
