@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import enum
+import re
+import zoneinfo
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType, ModuleType
@@ -20,6 +23,8 @@ from kernel.training.state_graph.nodes import IMMEDIATE, LEFT, Node, is_immediat
 from kernel.training.state_graph.owners import Globals
 
 OBJECT, GLOBALS, OPAQUE = "object", "globals", "opaque"
+_BY_VALUE = (np.dtype, re.Pattern, datetime.timezone, zoneinfo.ZoneInfo)
+"""Of those that are equal their makers give one object, or another: which one is no state."""
 
 
 @dataclass
@@ -45,12 +50,15 @@ class Walk:
     _indices: dict[int, int] = field(default_factory=dict)
     _memory: SharedMemory = field(default_factory=SharedMemory)
     _weak: dict[int, list[tuple[Any, list[Any]]]] = field(default_factory=dict)
+    _values: dict[tuple[type, Any], Any] = field(default_factory=dict)
     _at: int = -1
 
     def refer(self, value: Any, label: Any) -> Any:
         """`value` itself if it is immediate, else a reference to its node."""
         if type(value) in IMMEDIATE or (is_immediate(value) and codec.holds(value.dtype)):
             return value
+        if issubclass(type(value), _BY_VALUE):
+            value = self._values.setdefault((type(value), value), value)
         index = self._indices.get(id(value))
         if index is None:
             index = self._indices[id(value)] = len(self.objects)
