@@ -176,8 +176,11 @@ class Publisher:
         if self.published is not None and not self.fenced and not self._abandoned and not self._is_behind():
             self._look_again()  # the last word on what is published is the dataset's
         while self._is_behind() and not self._abandoned and self._last_until - self._clock() > 1.0:
-            if not self._try():
-                self._sleep(max(0.0, min(self._next_at - self._clock(), 10.0, self._last_until - self._clock())))
+            if self._try():
+                continue
+            if self._refused >= TRIES_BEFORE_ALARM:
+                return  # credentials that are not accepted any more are not renewed by waiting
+            self._sleep(max(0.0, min(self._next_at - self._clock(), 10.0, self._last_until - self._clock())))
 
     def _pause(self) -> float:
         return min(self._longest_pause, max(0.002, self._next_at - self._clock()))

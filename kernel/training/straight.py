@@ -72,8 +72,10 @@ class Straight:
     begins_at: int | None = None
     """Timestep of the checkpoint that the stretch begins at."""
     began: float = 0.0
-    ready_at: float = 0.0
+    started_at: float = 0.0
     """When TRIAL_TIMESTEPS were over."""
+    ready_at: float = 0.0
+    """When the stretch began."""
     episode_ends: int = 0
     sent_at: int | None = None
     """Timestep of the SIGTERM."""
@@ -117,6 +119,8 @@ class Straight:
             self._may_begin_at = t + TRIAL_TIMESTEPS // 2
         if t < TRIAL_TIMESTEPS:
             return False
+        if not self.started_at:
+            self.started_at = time.monotonic()
         if self._vector_steps_before >= MAX_VECTOR_STEPS_BEFORE:
             return True
         if time.monotonic() - self._first_at > MAX_SECONDS_BEFORE:
@@ -188,7 +192,7 @@ def train_straight(configuration: Configuration, folder: Path, channel: Channel)
         reached,
         begins[1].num_timesteps,
         plan.episode_ends,
-        plan.ready_at - began,
+        plan.started_at - began,
         time.monotonic() - began,
         (time.monotonic() - plan.ready_at) / max(1, reached - begins[1].num_timesteps),
         ear.pauses.longest,

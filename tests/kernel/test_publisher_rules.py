@@ -315,16 +315,21 @@ def test_the_last_publish_has_until_the_uploads_are_given_up_and_at_most_a_quart
         b.publisher._timeout(1e9)
 
 
-def test_at_the_end_a_failing_publish_is_tried_every_ten_seconds_at_least(bench: Any) -> None:
-    b = bench([UploadFailed("Connection refused")] * 1000)
+@pytest.mark.parametrize(
+    ("status", "later"), [(None, [114.0 + 10 * k for k in range(89)]), (401, [])], ids=["no answer", "not accepted"]
+)
+def test_at_the_end_a_failing_publish_is_tried_every_ten_seconds_but_for_credentials_that_are_not_accepted(
+    status: int | None, later: list[float], bench: Any
+) -> None:
+    b = bench([UploadFailed("no", status)] * 1000)
     b.publisher._jitter = lambda: 1.0
     tries: list[float] = []
     upload = b.service.upload
     b.service.upload = lambda *args: (tries.append(b.clock.now), upload(*args))
     b.clock.now = 100.0
     end(b.publisher)
-    assert tries == [100.0, 102.0, 106.0, *[114.0 + 10 * k for k in range(89)]]
-    assert b.clock.now == 1000.0
+    assert tries == [100.0, 102.0, 106.0, *later]
+    assert b.clock.now == (1000.0 if later else 106.0)
 
 
 @pytest.mark.parametrize(
