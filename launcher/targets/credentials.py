@@ -1,6 +1,7 @@
 """Which Kaggle credentials this machine has, found without importing a client or sending anything.
 
-The order is the client's own: token in the environment, token file, user and key in the environment, `kaggle.json`.
+The order is the client's own: token in the environment, token file, user and key in the environment, `kaggle.json`, and
+what `kaggle auth login` leaves.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from kernel.contract.record import Record
@@ -29,11 +31,13 @@ class Credentials(Record):
     token: str | None = field(default=None, repr=False)
     username: str | None = None
     key: str | None = field(default=None, repr=False)
+    renewal: str | None = field(default=None, repr=False)
+    """What the official client gets its next token with; it is never sent from here."""
 
     @property
     def secrets(self) -> tuple[str, ...]:
         """The literal values that must never leave in a bundle, a dataset or a log."""
-        return tuple(value for value in (self.token, self.key) if value)
+        return tuple(value for value in (self.token, self.key, self.renewal) if value)
 
 
 def find(environ: Mapping[str, str] | None = None, home: Path | None = None) -> Credentials | None:
@@ -62,7 +66,41 @@ def find(environ: Mapping[str, str] | None = None, home: Path | None = None) -> 
     for path in dict.fromkeys((folder / "kaggle.json", home / ".config" / "kaggle" / "kaggle.json")):
         if path.is_file():
             return _from_kaggle_json(path)
-    return None
+    login = home / ".kaggle" / "credentials.json"
+    return _from_login(login) if login.is_file() else None
+
+
+LEAST_LEFT = timedelta(minutes=5)
+"""A token that ends sooner would end in the midst of what is typed."""
+
+
+def _from_login(path: Path) -> Credentials:
+    """The token that `kaggle auth login` left, while it is valid: the official client renews it, in its own way."""
+    try:
+        values = json.loads(_read(path))
+        token, renewal, ends = (str(values.get(key) or "") for key in _OF_LOGIN)
+        until = datetime.fromisoformat(ends) if ends else None
+    except (ValueError, AttributeError) as error:
+        raise CredentialsError(
+            f"{path} is not what `kaggle auth login` writes ({reason(error)}).\n"
+            f"Log in again with `kaggle auth login`, or remove the file.\n{WAYS_ONLINE}"
+        ) from error
+    if until is not None and until.tzinfo is None:
+        until = until.replace(tzinfo=UTC)
+    if not token or until is None or until - datetime.now(UTC) < LEAST_LEFT:
+        ended = (
+            "holds no token that is valid"
+            if not token or until is None
+            else f"holds a token until {until:%Y-%m-%d %H:%M %Z}"
+        )
+        raise CredentialsError(
+            f"{path} {ended}.\n`kaggle kernels list --mine` lets the official client renew it for twelve hours. "
+            f"Something that lasts longer, as a relay does, needs a token of its own.\n{WAYS_ONLINE}"
+        )
+    return Credentials(f"{path}, from `kaggle auth login`", token=token, renewal=renewal or None)
+
+
+_OF_LOGIN = ("access_token", "refresh_token", "access_token_expiration")
 
 
 def _from_kaggle_json(path: Path) -> Credentials:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,62 @@ def test_broken_kaggle_json_is_an_error_that_names_the_file(home: Path, text: st
     _kaggle_json(home, text)
     with pytest.raises(CredentialsError, match=r"kaggle\.json"):
         credentials.find({}, home)
+
+
+def _login(home: Path, **values: object) -> None:
+    (home / ".kaggle").mkdir(exist_ok=True)
+    (home / ".kaggle" / "credentials.json").write_text(json.dumps(values))
+
+
+def test_what_the_official_login_left_is_used_after_everything_else(home: Path) -> None:
+    ends = (datetime.now(UTC) + timedelta(hours=2)).isoformat()
+    _login(
+        home, refresh_token="r" * 20, access_token="a" * 20, access_token_expiration=ends, username="alice", scopes=[]
+    )
+    found = credentials.find({}, home)
+    assert found is not None
+    assert (found.token, found.secrets) == ("a" * 20, ("a" * 20, "r" * 20))
+    assert "credentials.json, from `kaggle auth login`" in str(found.source)
+    assert "r" * 20 not in repr(found)
+    assert "a" * 20 not in repr(found)
+    (home / ".kaggle" / "kaggle.json").write_text(json.dumps({"username": "alice", "key": "k"}))
+    legacy = credentials.find({}, home)
+    assert legacy is not None
+    assert legacy.key == "k"
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (
+            {"access_token": "a", "access_token_expiration": "2020-01-01T00:00:00+00:00"},
+            "a token until 2020-01-01 00:00 UTC",
+        ),
+        ({"access_token": "a", "access_token_expiration": "2020-01-01T00:00:00"}, "a token until 2020-01-01 00:00 UTC"),
+        ({"access_token": "", "access_token_expiration": ""}, "holds no token that is valid"),
+        ({"refresh_token": "r"}, "holds no token that is valid"),
+        ({"access_token": "a", "access_token_expiration": "soon"}, "is not what `kaggle auth login` writes"),
+    ],
+)
+def test_a_login_that_cannot_be_used_is_named_with_the_way_out(
+    values: dict[str, object], said: str, home: Path
+) -> None:
+    _login(home, **values)
+    with pytest.raises(CredentialsError) as caught:
+        credentials.find({}, home)
+    assert said in str(caught.value)
+    assert "KAGGLE_API_TOKEN" in str(caught.value)
+
+
+def test_the_official_client_reads_the_login_that_is_read_here(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kagglesdk import KaggleClient, KaggleCredentials
+
+    monkeypatch.setenv("HOME", str(home))
+    ends = datetime.now(UTC) + timedelta(hours=2)
+    KaggleCredentials(KaggleClient(), "refresh", "access", ends, "alice", []).save()
+    found = credentials.find({}, home)
+    assert found is not None
+    assert (found.token, found.renewal) == ("access", "refresh")
 
 
 def test_secrets_are_not_in_the_repr(home: Path) -> None:
