@@ -59,11 +59,12 @@ class RunSettings:
     """Keyword arguments of the environment; none by default for another `env` than the traffic one."""
     include: tuple[str, ...] = ()
     """Files and folders of this folder that go into the bundle, each under its own name; what .gitignore and
-    .kaglaunchignore name stays here. Without any: the module that `env` names, where it lies in this folder."""
+    .kaglaunchignore name stays here. Without any: the modules of this folder that `env` and the recipe name."""
     algorithm: str = "PPO"
-    """stable-baselines3 algorithm: PPO, A2C or DQN."""
+    """Algorithm of stable-baselines3 (PPO, A2C, DQN, SAC, TD3, DDPG) or sb3-contrib (MaskablePPO, RecurrentPPO, TQC,
+    QRDQN, TRPO, CrossQ, ARS)."""
     policy: str = "MlpPolicy"
-    """Its policy: MlpPolicy, CnnPolicy or MultiInputPolicy."""
+    """Its policy: MlpPolicy, CnnPolicy, MultiInputPolicy, another of the algorithm's, or `module:name` of your own."""
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of the algorithm; a linear schedule is written "lin_3e-4"."""
     n_envs: int = 1

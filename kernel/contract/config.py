@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 from kernel.contract import typed
 from kernel.contract.frozen import frozen
-from kernel.contract.names import RUN_ID, TRAFFIC
+from kernel.contract.names import NAMED, RUN_ID, TRAFFIC
 from kernel.contract.record import Record
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -90,7 +90,7 @@ class RunConfig(Record):
     algorithm: str = "PPO"
     """Which algorithm learns: one of ALGORITHMS."""
     policy: str = "MlpPolicy"
-    """Its policy: one of POLICIES_OF the algorithm."""
+    """Its policy: one of POLICIES_OF the algorithm, or `module:name` of one."""
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of that algorithm's constructor, as JSON values."""
     env: str = TRAFFIC
@@ -120,7 +120,8 @@ class RunConfig(Record):
         policies = POLICIES_OF.get(self.algorithm, POLICIES)
         if self.policy == POLICIES[0] and self.policy not in policies:
             object.__setattr__(self, "policy", policies[0])  # nobody asked for another
-        _require_one_of(self, "policy", policies)
+        if not NAMED.fullmatch(self.policy):
+            _require_one_of(self, "policy", policies)
         _require_not_negative(self, "seed", "eval_freq")
 
     @property

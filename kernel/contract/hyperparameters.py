@@ -9,12 +9,12 @@ Standard library only.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from kernel.contract import typed
 from kernel.contract.config import ConfigurationError
+from kernel.contract.names import NAMED
 
 KEY = "hyperparameters"
 SCHEDULE = float | str
@@ -137,9 +137,7 @@ UNSUPPORTED: Mapping[str, str] = {
 }
 """What may be given as null alone, and why."""
 CLASSES = ("activation_fn", "features_extractor_class", "optimizer_class")
-"""What `policy_kwargs` takes as a class of Python: by its name, as NAME has it."""
-NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*|[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
-"""`module:name` of something in the user's files or a library, or `torch.nn.ELU`."""
+"""What `policy_kwargs` takes as a class of Python: by its name, as NAMED has it."""
 FREQUENCY_UNITS = ("step", "episode")
 
 
@@ -170,7 +168,7 @@ def require(algorithm: str, given: Mapping[str, Any]) -> None:
         _require_type(name, value, taken[name])
     for name in CLASSES:
         value = (given.get("policy_kwargs") or {}).get(name, "any:name")
-        if not isinstance(value, str) or not NAME.fullmatch(value):
+        if not isinstance(value, str) or not NAMED.fullmatch(value):
             told = f"policy_kwargs.{name} must name a class, as torch.nn:ELU or my_networks:Extractor; got {value!r}"
             raise HyperparametersRefused(f"{told}.")
     if "train_freq" in given:
@@ -186,7 +184,7 @@ def _require_frequency(value: Any) -> None:
 
 def _require_type(name: str, value: Any, hint: Any) -> None:
     if isinstance(value, str) and name in SCHEDULED:
-        if not NAME.fullmatch(value):
+        if not NAMED.fullmatch(value):
             schedule_start(name, value)
         return
     try:

@@ -9,6 +9,8 @@ import os
 import re
 
 _RUN = r"[a-z][a-z0-9-]{3,38}[a-z0-9]"
+NAMED = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*|[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+"""`module:name` of something in the user's files or a library, or `torch.nn.ELU`."""
 RUN_ID = re.compile(_RUN)
 """Lower-case letters, digits and `-`, 5 to 40 characters, a letter first: fit for every slug that is made of it."""
 _KERNEL = re.compile(rf"({_RUN})-s([1-9]\d{{0,4}})")

@@ -14,10 +14,10 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kernel.contract.files import write_aside
-from kernel.contract.names import CONFIGURATION, PACKAGES_FILE
+from kernel.contract.names import CONFIGURATION, NAMED, PACKAGES_FILE
 from launcher import suggestions
 from launcher.config import FILE, RunSettings
 from launcher.errors import BundleError, ConfigError
@@ -101,7 +101,7 @@ def collect(settings: RunSettings, folder: Path, called: str = "include") -> Pro
 
 def _included(settings: RunSettings, folder: Path, root: Path, called: str) -> list[Path]:
     if not settings.include:
-        return _module_of(settings.env, folder)
+        return [path for name in _named_modules(settings) for path in _module(name, folder)]
     paths = []
     for text in settings.include:
         path = Path(os.path.normpath(folder / text))
@@ -117,13 +117,29 @@ def _included(settings: RunSettings, folder: Path, root: Path, called: str) -> l
     return paths
 
 
-def _module_of(env: str, folder: Path) -> list[Path]:
-    module, colon, _ = env.partition(":")
-    name = module.partition(".")[0]
-    if not colon or not name.isidentifier() or name in TAKEN:
-        return []
+def _named_modules(settings: RunSettings) -> list[str]:
+    """Top-level modules that the environment and the recipe name as `module:name`."""
+
+    def texts(value: Any) -> Iterator[str]:
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, Mapping):
+            for held in value.values():
+                yield from texts(held)
+
+    named = [settings.env, settings.policy, *filter(NAMED.fullmatch, texts(settings.hyperparameters))]
+    modules = [module for module, colon, _ in (text.partition(":") for text in named) if colon]
+    return [name for name in dict.fromkeys(module.partition(".")[0] for module in modules) if name.isidentifier()]
+
+
+def _module(name: str, folder: Path) -> list[Path]:
     candidates = (folder / name, folder / f"{name}.py")
-    return [path for path in candidates if path.is_file() or (path.is_dir() and any(path.rglob("*.py")))][:1]
+    found = [path for path in candidates if path.is_file() or (path.is_dir() and any(path.rglob("*.py")))][:1]
+    if not found or name not in TAKEN:
+        return found
+    if found[0].resolve() == Path(__file__).resolve().parents[2] / name:
+        return []
+    raise ConfigError(f"{found[0]} would land at {found[0].name} and hide the kernel's own {name}.\nRename it.")
 
 
 def _files(path: Path, folder: Path, left_out: list[str], called: str) -> Iterator[tuple[Path, str]]:

@@ -59,6 +59,25 @@ def test_without_include_the_module_of_the_environment_goes(tmp_path: Path) -> N
     assert _names(tmp_path, env="gymnasium.envs:Any") == []
 
 
+def test_without_include_the_modules_that_the_recipe_names_go_too(tmp_path: Path) -> None:
+    for name in ("signals.py", "networks.py", "schedules.py", "other.py"):
+        (tmp_path / name).write_text("")
+    recipe = {
+        "learning_rate": "schedules:warm_up",
+        "clip_range": "lin_0.2",
+        "policy_kwargs": {"features_extractor_class": "networks:Extractor", "activation_fn": "torch.nn:ELU"},
+    }
+    settings = RunSettings(env="signals:make", policy="networks:Policy", hyperparameters=recipe)
+    assert set(project.collect(settings, tmp_path).files) == {"signals.py", "networks.py", "schedules.py"}
+
+
+def test_an_environment_in_a_package_that_is_called_as_one_of_ours_is_refused_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "kernel").mkdir()
+    (tmp_path / "kernel" / "envs.py").write_text("")
+    with pytest.raises(ConfigError, match=r"hide the kernel's own kernel\.\nRename it"):
+        project.collect(RunSettings(env="kernel.envs:make"), tmp_path)
+
+
 def test_what_is_never_meant_stays(tmp_path: Path) -> None:
     _write(
         tmp_path,

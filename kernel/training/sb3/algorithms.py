@@ -184,13 +184,13 @@ def make_model(run: RunConfig, venv: VecEnv, device: str) -> Any:
         A key that the algorithm does not take, or that cannot be resumed exactly.
     """
     hyperparameters.require(run.algorithm, run.hyperparameters)
-    given = named.resolved(copy.deepcopy(run.hyperparameters))  # libraries write into what they are given
+    # Copies, for libraries write into what they are given.
+    given = named.resolved({"policy": run.policy, **copy.deepcopy(run.hyperparameters)})
     for name in SCHEDULED:
         if isinstance(given.get(name), str):
             given[name] = LinearSchedule(hyperparameters.schedule_start(name, given[name]), 0.0, 1.0)
     if isinstance(given.get("train_freq"), list):
         given["train_freq"] = tuple(given["train_freq"])
-    given.setdefault("policy", run.policy)
     kind, spread = given.pop("noise_type", None), given.pop("noise_std", None)
     if kind is not None:
         given["action_noise"] = noise.make(kind, spread, venv)

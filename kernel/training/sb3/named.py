@@ -11,7 +11,8 @@ import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
-from kernel.contract.hyperparameters import CLASSES, NAME, SCHEDULED, HyperparametersRefused
+from kernel.contract.hyperparameters import CLASSES, SCHEDULED, HyperparametersRefused
+from kernel.contract.names import NAMED
 
 _KINDS: Mapping[str, type] = dict(zip(CLASSES, (th.nn.Module, BaseFeaturesExtractor, th.optim.Optimizer), strict=True))
 """What a class must be to stand under a key of `policy_kwargs`."""
@@ -27,7 +28,7 @@ def resolved(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     found = dict(given)
     policy = found.get("policy")
-    if isinstance(policy, str) and NAME.fullmatch(policy):
+    if isinstance(policy, str) and NAMED.fullmatch(policy):
         found["policy"] = _class("policy", policy, BasePolicy)
     networks = found.get("policy_kwargs")
     if networks:
@@ -36,7 +37,7 @@ def resolved(given: Mapping[str, Any]) -> dict[str, Any]:
         }
         found["policy_kwargs"] = {**networks, **named}
     for key in SCHEDULED:
-        if isinstance(found.get(key), str) and NAME.fullmatch(found[key]):
+        if isinstance(found.get(key), str) and NAMED.fullmatch(found[key]):
             found[key] = _schedule(key, found[key])
     return found
 
