@@ -275,11 +275,11 @@ def test_a_state_that_is_refused_leaves_globals_as_they_were() -> None:
 
 def test_of_two_classes_of_one_name_the_second_is_left_out_and_said_and_the_rest_comes_back() -> None:
     def made() -> Any:
-        return type("Car", (), {"__module__": __name__, "wheels": 4, "x": 0})()
+        return type("Cart", (), {"__module__": state_gallery.__name__, "wheels": 4, "x": 0})()
 
     first, second = Holder(), Holder()
     first.held, second.held = [made(), 1], [made(), 2]
-    graph = StateGraph({"env0": first, "env1": second}, [__name__, state_gallery.__name__])
+    graph = StateGraph({"env0": first, "env1": second}, [state_gallery.__name__])
     first.held[0].x, second.held[1] = 5, 6
     tree = graph.take()
     ((path, why),) = tree["left"]

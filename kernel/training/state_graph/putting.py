@@ -61,6 +61,7 @@ class Putting:
             self._match()
             for index in range(len(self._nodes)):
                 self._make(index)
+            self._give_up_what_lacks_a_part()
             self.has_begun_to_fill = True
             self._fill()
         except NotRestorable:
@@ -203,6 +204,21 @@ class Putting:
     def _set(self, index: int, found: Any) -> None:
         self._objects[index], self._is_there[index] = found, True
 
+    def _give_up_what_lacks_a_part(self) -> None:
+        """What was made anew and holds what was not kept is not kept either; what only modules name stays as it is."""
+        changed = True
+        while changed:
+            changed = False
+            for index, node in enumerate(self._nodes):
+                if node.kind == LEFT or self._is_live[index] or self._objects[index] is ABSENT:
+                    continue
+                if any(
+                    isinstance(held, Reference) and self._objects[held.place] is ABSENT for held in node.items or ()
+                ):
+                    if self._needed[index]:
+                        raise NotRestorable(f"{self._paths[index]} holds what was not kept.")
+                    self._objects[index], changed = ABSENT, True
+
     def _fill(self) -> None:
         order = sorted(range(len(self._nodes)), key=lambda index: self._kind_rank(self._nodes[index]))
         for index in order:
@@ -212,8 +228,6 @@ class Putting:
             kind = self._kind(node)
             entries = [*(node.items or ())]
             if any(isinstance(held, Reference) and self._objects[held.place] is ABSENT for held in entries):
-                if not self._is_live[index]:
-                    raise NotRestorable(f"{self._paths[index]} holds what was not kept.")
                 continue  # it stays as it was made
             if node.attributes is not None and any(self.get(held) is ABSENT for held in node.attributes.values()):
                 present = {name: held for name, held in node.attributes.items() if self.get(held) is not ABSENT}

@@ -59,9 +59,9 @@ class DictOrder(Exhibit):
         return self.table[name] * len(name)
 
 
-@shown("env.words")
+@shown("is another state: env.")
 class Words(Exhibit):
-    """Where a set of words is searched for the next to pop, which nobody sees."""
+    """Where a set is searched for the next to pop, which nobody sees: the words differ, and what hangs on them."""
 
     def begin(self) -> None:
         self.words = {"left"}

@@ -13,6 +13,7 @@ from .exhibit import PROVED, Exhibit, shown
 COUNT = 0
 TABLE: dict[str, float] = {}
 SHARED = np.zeros(3)
+KINDS: dict[Any, Any] = {int: {int}, None: {type(None)}, "code": {(lambda: 0).__code__.__class__}}
 LOCAL = threading.local()
 CONTEXT: contextvars.ContextVar[int] = contextvars.ContextVar("context", default=0)
 
@@ -76,6 +77,15 @@ def _fast(self: Any) -> float:
 
 def _slow(self: Any) -> float:
     return 0.5
+
+
+@shown(PROVED)
+class GlobalTable(Exhibit):
+    """A module has a table of what nobody can name, beside the state."""
+
+    def tick(self, action: int) -> float:
+        KINDS["load"] = {action, self.steps}
+        return len(KINDS["load"]) + sum(KINDS["load"])
 
 
 @shown(PROVED)
