@@ -215,7 +215,7 @@ CONFIGURED = [
         "[run] env in {folder}/kaglaunch.toml must be an id",
         marks=knows_gymnasium,
     ),
-    ({}, "[run]\nalgorithm = 'SAC'\n", "must be one of PPO, A2C, DQN; got 'SAC'.\n"),
+    ({}, "[run]\nalgorithm = 'SACK'\n", "got 'SACK'."),
     (
         {},
         "[run]\nhyperparameters = {{n_step = 1}}\n",
@@ -228,7 +228,11 @@ CONFIGURED = [
         "[run] include in {folder}/kaglaunch.toml names 'no.py', and there is no such",
     ),
     ({"KAGLAUNCH_RUN_INCLUDE": "['no.py']"}, "", "KAGLAUNCH_RUN_INCLUDE names 'no.py', and there is no such"),
-    ({}, "[run]\nhyperparameters = {{learning_rate = 'cos_1'}}\n", "or a linear schedule as lin_3e-4; got 'cos_1'."),
+    (
+        {},
+        "[run]\nhyperparameters = {{learning_rate = 'cos_1'}}\n",
+        "or a function of what remains as my_schedules:warm_up; got 'cos_1'.",
+    ),
     ({"KAGLAUNCH_RUN_HYPERPARAMETERS": "{{n_steps = '1'}}"}, "", "KAGLAUNCH_RUN_HYPERPARAMETERS: n_steps must be a"),
     ({}, "[run]\ntimestep = 5\n", "Unknown key 'timestep'. Did you mean timesteps?"),
     ({}, "[runs]\n", "unknown section [runs]. Did you mean run?"),
