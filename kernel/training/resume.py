@@ -94,6 +94,8 @@ def begin(
         beginning = Beginning(learner, store, choice, lineage)
         if choice.path is None or choice.manifest is None:
             if not unrestorable:
+                if unusable and session.require_exact:
+                    raise _not_exact([f"none of {len(unusable)} checkpoints can be gone on from"])
                 _tell_of_weights(checkpoints, channel)
                 return beginning
             # No checkpoint's environments can be put back: the newest goes on with new episodes.

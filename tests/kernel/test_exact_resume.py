@@ -43,6 +43,13 @@ RUNS: dict[str, dict[str, Any]] = {
 }
 
 
+for _name in ("AdamW", "Adafactor", "RAdam", "toy_networks:CountingAdam"):
+    _optimizer = _name if ":" in _name else f"torch.optim.{_name}"
+    RUNS[f"optimizer-{_name}"] = {"hyperparameters": {**SMALL, "policy_kwargs": {"optimizer_class": _optimizer}}}
+RUNS["buffer-assigned-anew"] = {
+    "hyperparameters": {**SMALL, "policy_kwargs": {"features_extractor_class": "toy_networks:RunningMean"}}
+}
+RUNS["successes-as-arrays"] = {"env": "toy_environments:Succeeding"}
 RUNS["traffic-masked"] = {**RUNS["traffic-batch"], "algorithm": "MaskablePPO"}
 
 
@@ -395,3 +402,10 @@ def test_whatever_a_checkpoint_is_held_to_may_be_accepted_by_its_name(tmp_path: 
     held_to = set(details) - {"run", "trainer", "finished"} | set(details["run"]) - {"run_id"}
     assert len(held_to) > 10
     assert held_to <= set(CHANGEABLE)
+
+
+def test_a_buffer_that_is_assigned_anew_is_kept_as_it_is(tmp_path: Path) -> None:
+    learn(configuration(RUNS["buffer-assigned-anew"]), tmp_path / "run")
+    found = [PPO.load(path, device="cpu") for path in checkpoints_in(tmp_path / "run" / "checkpoints")[:2]]
+    means = [model.policy.features_extractor.mean for model in found]
+    assert not th.equal(*means)

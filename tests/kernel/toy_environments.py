@@ -350,3 +350,11 @@ class NoMoreRoom(Queue):
             os.rename("checkpoints", "kept")
             open("checkpoints", "w").close()
         return super().step(action)
+
+
+class Succeeding(Queue):
+    """Says of each episode whether it succeeded, in an array."""
+
+    def step(self, action: Any) -> Any:
+        obs, reward, terminated, truncated, info = super().step(action)
+        return obs, reward, terminated, truncated, {**info, **({"is_success": np.array([True])} if truncated else {})}

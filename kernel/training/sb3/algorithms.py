@@ -17,12 +17,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch as th
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.save_util import recursive_getattr
 from stable_baselines3.common.type_aliases import RolloutReturn, TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
@@ -31,12 +29,7 @@ from kernel.contract import hyperparameters
 from kernel.contract.config import RunConfig
 from kernel.contract.hyperparameters import SCHEDULED, HyperparametersRefused
 from kernel.training.sb3 import named, noise
-
-
-def optimizers_of(model: Any) -> dict[str, th.optim.Optimizer]:
-    """Every optimizer of `model` by the name under which its library saves it."""
-    found = {name: recursive_getattr(model, name) for name in model._get_torch_save_params()[0]}
-    return {name: held for name, held in found.items() if isinstance(held, th.optim.Optimizer)}
+from kernel.training.sb3.optimizers import optimizers_of
 
 
 class ConsistentPointMixin:
@@ -197,9 +190,10 @@ def make_model(run: RunConfig, venv: VecEnv, device: str) -> Any:
     if given.get("replay_buffer_class") == "HerReplayBuffer":
         given["replay_buffer_class"] = HerReplayBuffer
     try:
-        return algorithm(run.algorithm)(env=venv, seed=run.seed, device=device, **given)
+        model = algorithm(run.algorithm)(env=venv, seed=run.seed, device=device, **given)
     except (TypeError, ValueError, AssertionError) as error:
         raise HyperparametersRefused(f"{run.algorithm} does not take them: {error}.") from error
+    return model
 
 
 def rounded_total(run: RunConfig, model: Any) -> int:

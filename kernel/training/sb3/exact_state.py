@@ -16,7 +16,9 @@ Wall-clock times are no part of it, so that equal runs have equal states.
 
 from __future__ import annotations
 
+import copy
 import functools
+import inspect
 import random
 import weakref
 from collections import deque
@@ -34,7 +36,7 @@ from kernel.contract.manifest import CheckpointInvalid
 from kernel.training.codec import is_like
 from kernel.training.environment_state import Beat, EnvironmentState, put_normalisation, why_lost
 from kernel.training.sb3 import particular
-from kernel.training.sb3.algorithms import optimizers_of
+from kernel.training.sb3.optimizers import optimizers_of
 
 SCALARS = (
     "num_timesteps",
@@ -136,7 +138,7 @@ def _is_episode(item: Any) -> bool:
 
 
 def _is_success(item: Any) -> bool:
-    return isinstance(item, (bool, int, float, np.bool_, np.number))
+    return isinstance(item, (bool, int, float, np.bool_, np.number, np.ndarray))
 
 
 def _are_observations(model: Any, arrays: dict[str, Any]) -> bool:
@@ -157,7 +159,12 @@ def _are_observations(model: Any, arrays: dict[str, Any]) -> bool:
     )
 
 
+_OF_OPTIMIZERS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ArithmeticError)
+"""What torch and its optimizers raise of a state that they did not make."""
+
+
 def _is_optimizer_state(optimizer: th.optim.Optimizer, saved: dict[str, Any], fresh: dict[str, Any]) -> bool:
+    """Whether it has the form of what `optimizer` keeps, and a step can be made from it."""
     groups = zip(saved["param_groups"], fresh["param_groups"], strict=True)
     for group, wanted in groups:
         if not is_like({k: v for k, v in group.items() if k in wanted}, {k: wanted[k] for k in group if k in wanted}):
@@ -165,20 +172,38 @@ def _is_optimizer_state(optimizer: th.optim.Optimizer, saved: dict[str, Any], fr
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     kept = _kept_by(optimizer)
     for index, held in saved["state"].items():
-        if type(index) is not int or not 0 <= index < len(parameters) or not is_like(held, kept):
+        if type(index) is not int or not 0 <= index < len(parameters) or not isinstance(held, dict):
             return False
-        if any(value.shape not in ((), tuple(parameters[index].shape)) for value in held.values()):
-            return False
+        for name, value in held.items():
+            if not isinstance(value, kept.get(name, (np.ndarray, int, float, bool, type(None)))):
+                return False
+            shapes = ((), tuple(parameters[index].shape))
+            if name in kept and isinstance(value, np.ndarray) and value.shape not in shapes:
+                return False
+    another = copy.deepcopy(optimizer)
+    try:
+        another.load_state_dict(to_tensors(_completed(another, copy.deepcopy(saved))))
+        for group in another.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = th.zeros_like(parameter)
+        another.step()
+    except _OF_OPTIMIZERS:
+        return False
     return True
 
 
 def _kept_by(optimizer: th.optim.Optimizer) -> dict[str, type]:
-    """What an optimizer keeps of each parameter: found out by one step of another one of its kind."""
+    """What an optimizer keeps of a single number, found out by one step of another one of its kind; of more it may keep
+    other things, and of one that cannot be made so nothing is known."""
     number = th.nn.Parameter(th.zeros(1))
     number.grad = th.zeros(1)
-    another = type(optimizer)([number], **optimizer.defaults)
-    another.step()
-    return dict.fromkeys(another.state[number], np.ndarray)
+    taken = inspect.signature(type(optimizer)).parameters
+    try:
+        another = type(optimizer)([number], **{k: v for k, v in optimizer.defaults.items() if k in taken})
+        another.step()
+    except _OF_OPTIMIZERS:
+        return {}
+    return {k: np.ndarray if isinstance(v, th.Tensor) else type(v) for k, v in another.state[number].items()}
 
 
 def _is_inside_rollout(model: Any, steps: int, episodes: int) -> bool:
@@ -253,18 +278,16 @@ def to_tensors(tree: Any) -> Any:
     return tree
 
 
-_named: weakref.WeakKeyDictionary[Any, Mapping[str, th.Tensor]] = weakref.WeakKeyDictionary()
-"""The parameters and buffers of each policy by name: they stay the same objects, and walking its modules is slow."""
+_Place = tuple[str, dict[str, Any], str]
+_places: weakref.WeakKeyDictionary[Any, list[_Place]] = weakref.WeakKeyDictionary()
+"""Where the tensors of each policy are held, by name: walking its modules is slow, and buffers may be assigned anew."""
 _OF_POLICY = "policy.optimizer"
 
 
 def _capture_tensors(model: Any) -> dict[str, Any]:
     """Copies of weights and of optimizers' states, which must not share memory with what training goes on with."""
-    policy = model.policy
-    if policy not in _named:
-        _named[policy] = dict(policy.state_dict(keep_vars=True))
     optimizers = {name: held.state_dict() for name, held in optimizers_of(model).items()}
-    found: dict[str, Any] = {"policy": _named[policy]}
+    found: dict[str, Any] = {"policy": _named_tensors(model.policy)}
     if _OF_POLICY in optimizers:
         found["optimizer"] = optimizers.pop(_OF_POLICY)
     if optimizers:
@@ -272,6 +295,23 @@ def _capture_tensors(model: Any) -> dict[str, Any]:
     if variables := model._get_torch_save_params()[1]:
         found["variables"] = {name: getattr(model, name) for name in variables}
     return _filled(found, iter(_copies(list(_tensors_in(found)))))
+
+
+def _named_tensors(policy: Any) -> dict[str, Any]:
+    """What `state_dict` gives, its tensors themselves."""
+    if policy not in _places:
+        modules = list(policy.named_modules(remove_duplicate=False))
+        places = [
+            (f"{prefix}.{name}" if prefix else name, held, name)
+            for prefix, module in modules
+            for held in (module._parameters, module._buffers)
+            for name in held
+            if name not in module._non_persistent_buffers_set and held[name] is not None
+        ]
+        known = policy.state_dict(keep_vars=True)
+        _places[policy] = places if [name for name, _, _ in places] == list(known) else []
+    places = _places[policy]
+    return {name: held[key] for name, held, key in places} if places else dict(policy.state_dict(keep_vars=True))
 
 
 def _restore_tensors(model: Any, state: Mapping[str, Any]) -> None:
