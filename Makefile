@@ -4,7 +4,8 @@ PIP = -m pip --disable-pip-version-check --quiet
 INSTALL = requirements/install.py
 PARALLEL = -n 3 --dist worksteal
 # What hangs on no library's version, and takes its time.
-NO_VERSIONS = $(addprefix --ignore=tests/kernel/test_,conformance.py kill_campaign.py large_buffers.py library_environments.py liveness.py process_tree.py)
+NO_VERSIONS = $(addprefix --ignore=tests/kernel/test_,conformance.py kill_campaign.py large_buffers.py \
+  library_environments.py liveness.py process_tree.py replay_dataset.py supervisor.py)
 LIGHT_TESTS = tests/launcher tests/kernel
 SOLVER_TESTS = tests/arz_model tests/kernel
 VENV = .venv/installed
