@@ -90,6 +90,9 @@ class Learner(Protocol):
     def capture(self, training: Any) -> dict[str, Any]:
         """Copies of everything, with `training` of the trainer in it."""
 
+    def unkept(self) -> dict[str, str]:
+        """Digests, by their paths, of what of it no checkpoint holds though it may change."""
+
     def what_was_lost(self, state: Mapping[str, Any]) -> str:
         """Why the environments of a captured state cannot be put back; empty where they can."""
 

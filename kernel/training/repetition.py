@@ -9,7 +9,7 @@ session would. Where it comes to another state than the training did, the first 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kernel.channel import Channel
@@ -37,6 +37,25 @@ class Points:
         if not any(before < point <= self.last for point in self.timesteps):
             return Wish.go_on
         return Wish.end if self.last >= self.timesteps[-1] else Wish.checkpoint
+
+
+@dataclass
+class _Watched(Points):
+    """And what of the learner no checkpoint holds, at the beginning and now."""
+
+    at_first: dict[str, str] | None = None
+    now: dict[str, str] = field(default_factory=dict)
+
+    def __call__(self, learner: Learner) -> Wish:
+        self.now = learner.unkept()
+        self.at_first = self.now if self.at_first is None else self.at_first
+        return super().__call__(learner)
+
+    @property
+    def changed(self) -> list[str]:
+        """Paths of what is another thing by now, or was not there."""
+        before = self.at_first or {}
+        return sorted(path for path in {*before, *self.now} if before.get(path) != self.now.get(path))
 
 
 class _Ear(Channel):
@@ -68,7 +87,7 @@ def repeat(configuration: Configuration, folder: Path) -> Outcome:
     if not expected:
         raise CheckpointInvalid("there is no checkpoint to come to")
     session = replace(configuration.session, gate=False, keep_checkpoints=100, keep_replay_buffers=100)
-    points = Points(tuple(manifest.num_timesteps for _, manifest in expected))
+    points = _Watched(tuple(manifest.num_timesteps for _, manifest in expected))
     train.train(replace(configuration, session=session), folder, ear, 1e9, plan=points)
     t = expected[-1][1].num_timesteps
     if not ear.began_at:
@@ -79,6 +98,9 @@ def repeat(configuration: Configuration, folder: Path) -> Outcome:
         if found := _difference(path, manifest, folder / CHECKPOINTS):
             reason = f"executed again from timestep {ear.began_at:,}, timestep {manifest.num_timesteps:,} {found}"
             return Inexact(num_timesteps=manifest.num_timesteps, reason=reason)
+    if points.changed:
+        said = f"{points.changed[0]} changes while it learns, and no checkpoint holds it: keep it in a buffer"
+        return Unproved(reason=said)
     return Proved(num_timesteps=t, from_timesteps=ear.began_at, seconds=round(time.monotonic() - began, 2))
 
 

@@ -105,6 +105,23 @@ def test_an_environment_that_only_seems_to_come_back_warns(trial: Any, env: str)
     assert "state_dict()" in _evidence(event, "checkpointing")
 
 
+@pytest.mark.parametrize(
+    ("networks", "said"),
+    [
+        ({"features_extractor_class": "toy_networks:Counts"}, "features_extractor.calls changes while it learns"),
+        ({"optimizer_class": "toy_networks:Lookahead"}, "is another state: policy."),
+        ({"features_extractor_class": "toy_networks:Remembers"}, "is another state"),
+    ],
+)
+def test_what_of_a_network_no_checkpoint_holds_is_named_and_nothing_called_proved(
+    trial: Any, networks: dict[str, str], said: str
+) -> None:
+    given = {**SMALL, "policy_kwargs": {"net_arch": [8], **networks}}
+    event = trial({"env": "toy_environments:Queue", "hyperparameters": given})
+    assert _verdicts(event)["checkpointing"] == "WARN"
+    assert said in _evidence(event, "checkpointing")
+
+
 def test_a_slow_environment_warns_with_its_speed(trial: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "MIN_STEPS_PER_S", 1e6)
     event = trial({"env": "toy_environments:ContractQueue"})

@@ -180,8 +180,8 @@ def _is_optimizer_state(optimizer: th.optim.Optimizer, saved: dict[str, Any], fr
             shapes = ((), tuple(parameters[index].shape))
             if name in kept and isinstance(value, np.ndarray) and value.shape not in shapes:
                 return False
-    another = copy.deepcopy(optimizer)
     try:
+        another = _copy_of(optimizer)
         another.load_state_dict(to_tensors(_completed(another, copy.deepcopy(saved))))
         for group in another.param_groups:
             for parameter in group["params"]:
@@ -190,6 +190,14 @@ def _is_optimizer_state(optimizer: th.optim.Optimizer, saved: dict[str, Any], fr
     except _OF_OPTIMIZERS:
         return False
     return True
+
+
+def _copy_of(optimizer: th.optim.Optimizer) -> th.optim.Optimizer:
+    """With copies of its parameters, and of all attributes: torch's own copies leave out what is not torch's."""
+    another = object.__new__(type(optimizer))
+    memo: dict[int, Any] = {}
+    vars(another).update({name: copy.deepcopy(value, memo) for name, value in vars(optimizer).items()})
+    return another
 
 
 def _kept_by(optimizer: th.optim.Optimizer) -> dict[str, type]:

@@ -11,7 +11,7 @@ from kernel.contract.config import RunConfig
 from kernel.training import environments, evaluation
 from kernel.training.environment_state import Beat, EnvironmentState
 from kernel.training.learner import Measured, Rows
-from kernel.training.sb3 import algorithms, exact_state, members, replay, speed
+from kernel.training.sb3 import algorithms, exact_state, members, replay, speed, unkept
 from kernel.training.sb3.statistics import StepStatistics
 
 
@@ -70,6 +70,10 @@ class StableBaselines3Learner:
     def capture(self, training: Any) -> dict[str, Any]:
         """The whole state at this instant."""
         return exact_state.capture(self.model, self._environment_state, training)
+
+    def unkept(self) -> dict[str, str]:
+        """Attributes of networks and optimizers of the user's own classes."""
+        return unkept.unkept(self.model)
 
     def what_was_lost(self, state: Mapping[str, Any]) -> str:
         """Why the environments of a captured state cannot be put back; empty where they can."""
