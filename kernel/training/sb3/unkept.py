@@ -22,7 +22,7 @@ _DEPTH = 6
 
 
 def unkept(model: Any) -> dict[str, str]:
-    """sha256 of each such attribute of the algorithm `model`, by its path: `policy.features_extractor.calls`."""
+    """sha256 of each such attribute of the algorithm `model`, by the words that lead there, with dots between."""
     modules = {f"policy.{name}".rstrip("."): module for name, module in model.policy.named_modules()}
     found: dict[str, str] = {}
     for path, owner in {**modules, **optimizers_of(model)}.items():
